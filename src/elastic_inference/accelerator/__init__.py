@@ -1,0 +1,1 @@
+"""The accelerator process: data-plane server, model store and table, request queue."""

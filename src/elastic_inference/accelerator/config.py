@@ -1,0 +1,77 @@
+"""How one accelerator process is told what it is: a JSON object on its standard input.
+
+The process answers with one JSON line on standard output as soon as it serves:
+`{"accelerator_id", "pid", "endpoints": ["unix:/path", "tcp:127.0.0.1:40001"]}`; on failure it writes
+`{"error": text, "code": error class}` and exits with status 1. Its log goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from elastic_inference.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class AcceleratorConfig:
+    """All that an accelerator process needs to know. Paths are absolute.
+
+    Attributes:
+        accelerator_id: `eia-` and 32 hexadecimal digits.
+        listen: Endpoints to serve: `unix:/path` or `tcp:HOST:PORT` (port 0: any free one).
+        store_dir: Where uploaded models lie, by content hash; created if absent.
+        token_sha256: SHA-256 (hex) of the bearer token that every request must carry; None asks for none.
+        admin_token_sha256: The same for what only the host may do (change the token, drain); None: nobody may.
+        tls_cert, tls_key: PEM files; when set, TCP endpoints speak TLS only.
+        tls_client_ca: PEM file; when set, clients must show a certificate of this CA.
+        device: What the engine runs on.
+        num_threads: Threads of the engine; None means the cores that the process may use.
+        memory_limit_bytes: RLIMIT_DATA of the process, so that too large a model raises an error; None: no limit.
+        compute_share: Duty cycle, 0..1 of the device seconds, held by the process itself; None where cgroups
+            hold the share or there is none.
+        limits: What is in force and by what means, for reports, such as {"compute": "50% of 2 cores by cgroup v1"}.
+        watch_pid: The process with which this one ends; None for a supervised one.
+        cache_dir: For compiled models; None keeps none.
+        queue_limit: Requests that may wait; the next is refused.
+        allow_unsafe_operations: See EngineOptions.
+        use_shared_memory: Whether clients may register shared memory.
+        accelerator_type: Name of the catalogue row, for reports; None for an embedded one.
+    """
+
+    accelerator_id: str
+    listen: tuple[str, ...]
+    store_dir: str
+    token_sha256: str | None = None
+    admin_token_sha256: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    device: str = "cpu:0"
+    num_threads: int | None = None
+    memory_limit_bytes: int | None = None
+    compute_share: float | None = None
+    limits: dict[str, str] | None = None
+    watch_pid: int | None = None
+    cache_dir: str | None = None
+    queue_limit: int = 256
+    allow_unsafe_operations: bool = False
+    use_shared_memory: bool = True
+    accelerator_type: str | None = None
+
+    def to_json(self) -> str:
+        """One JSON object, as the process reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> AcceleratorConfig:
+        """Read what `to_json` wrote; raises InvalidInput that names an unknown or missing field."""
+        value: dict[str, Any] = json.loads(text)
+        unknown = set(value) - {f.name for f in fields(cls)}
+        missing = {"accelerator_id", "listen", "store_dir"} - set(value)
+        if unknown or missing:
+            raise InvalidInput(
+                f"accelerator configuration: unknown {sorted(unknown)}, missing {sorted(missing)}"
+            )
+        return cls(**{**value, "listen": tuple(value["listen"])})

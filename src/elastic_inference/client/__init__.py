@@ -1,0 +1,1 @@
+"""The calling side: EIPredictor and its connection. numpy and the standard library alone."""

@@ -1,0 +1,96 @@
+"""What every engine gives: a loaded model that predicts. Which engine is chosen is `engines.select`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.models.signature import Signature
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+ENGINES = ("openvino", "tensorflow", "onnxruntime")
+PRECISIONS = ("fp32", "bf16", "int8", "auto")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a model is to be loaded.
+
+    Attributes:
+        engine: One of `ENGINES`, a shipped testing engine, or "auto": the first that suits the format.
+        device: `cpu:0` or `cuda:0`.
+        precision: "fp32" unless the user asks for less; "auto" leaves it to the engine.
+        num_threads: Threads of one prediction; None means the cores this process may use.
+        cache_dir: Where compiled models are kept between loads; None keeps none.
+        allow_unsafe_operations: Whether graphs may touch files, processes and the network.
+    """
+
+    engine: str = "auto"
+    device: str = "cpu:0"
+    precision: str = "fp32"
+    num_threads: int | None = None
+    cache_dir: str | None = None
+    allow_unsafe_operations: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InvalidInput(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.num_threads is not None and not 1 <= self.num_threads <= 1024:
+            raise InvalidInput(f"num_threads {self.num_threads} is not between 1 and 1024")
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What is in force for a loaded model; statements, not wishes.
+
+    Attributes:
+        engine_version: The library's own version.
+        precision: The precision in which the engine computes, as the engine tells it.
+        notes: What a user should know, such as why another engine was not taken; a sentence each.
+    """
+
+    engine: str
+    engine_version: str
+    device: str
+    precision: str
+    num_threads: int
+    load_seconds: float
+    notes: tuple[str, ...] = ()
+
+
+class LoadedModel(ABC):
+    """A model ready to predict with one signature.
+
+    `predict` may be called from several threads at once. Input arrays belong to the caller and are only
+    valid during the call; output arrays are the caller's to keep.
+    """
+
+    signature: Signature
+    report: EngineReport
+
+    @abstractmethod
+    def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run once.
+
+        Args:
+            inputs: alias -> C-contiguous array of the signature's dtype and a fitting shape; strings are object
+                arrays of bytes. Inputs that the outputs do not need may be absent.
+
+        Returns:
+            alias -> array of the signature's dtype, for every output alias.
+
+        Raises:
+            InvalidArgumentError: The graph refused the values.
+            ModelError: The computation failed otherwise.
+            MemoryQuotaExceeded: The engine could not get the memory.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the engine holds; closing twice is fine."""

@@ -1,0 +1,148 @@
+"""Every error that this package raises, as one tree; it knows no transport.
+
+    ElasticInferenceError
+    ├─ InvalidInput (ValueError)            an argument, name, dtype or shape is wrong; nothing was sent or run
+    │  ├─ SignatureNotFound                 the model has no signature of that key; lists those it has
+    │  └─ PredictorClosed                   the predictor or connection was closed before this call
+    ├─ TensorNotFound (KeyError)            no tensor of that name in the graph
+    ├─ TagsNotFound (RuntimeError)          no meta graph with these tags in the SavedModel
+    ├─ ModelNotFound (OSError)              no model at that path, or none of that name on the accelerator
+    ├─ InvalidModel (OSError)               the file is there but is not a model that we can read
+    ├─ UnsupportedModel (RuntimeError)      a valid model that this engine cannot run; retry with another engine
+    ├─ UnsafeModel (PermissionError)        the graph holds operations that the operator does not allow
+    ├─ ModelNotReady (RuntimeError)         known but still loading; a retry is safe
+    ├─ EngineNotAvailable (RuntimeError)    the engine asked for is not installed here
+    ├─ ModelError (RuntimeError)            the model's own computation failed; carries its text
+    │  └─ InvalidArgumentError              the graph refused the values that it was fed
+    ├─ AcceleratorNotFound (LookupError)    no accelerator of that id, or none visible
+    ├─ CapacityExceeded (RuntimeError)      the host cannot give that much; carries what is left
+    ├─ MemoryQuotaExceeded (MemoryError)    the model or request is larger than the accelerator's memory
+    ├─ ComputeQuotaExceeded (RuntimeError)  the request queue of the accelerator is full; a retry is safe
+    ├─ PermissionDenied (PermissionError)   a token is missing, wrong or not enough
+    ├─ DeadlineExceeded (TimeoutError)      no reply in time; the device may still run it
+    └─ TransportError (ConnectionError)
+       ├─ ConnectError                      nothing was sent; a retry is safe
+       ├─ ConnectionLost                    it may have run; a retry is safe, predictions have no effects
+       └─ ProtocolError                     the peer does not speak the Open Inference Protocol as it should
+
+Where TensorFlow raised a Python class for the same mistake, ours is that class too, so `except ValueError`
+written for TensorFlow still catches. Figures stand in fields as well as in the text.
+"""
+
+from __future__ import annotations
+
+
+class ElasticInferenceError(Exception):
+    """Base of every error of this package."""
+
+
+class InvalidInput(ElasticInferenceError, ValueError):
+    """An argument, name, dtype or shape is wrong. Nothing was sent and nothing ran."""
+
+
+class SignatureNotFound(InvalidInput):
+    """The model has no signature of this key."""
+
+
+class PredictorClosed(InvalidInput):
+    """The predictor was closed before this call. Nothing was sent."""
+
+
+class TensorNotFound(ElasticInferenceError, KeyError):
+    """The graph has no tensor of this name."""
+
+
+class TagsNotFound(ElasticInferenceError, RuntimeError):
+    """The SavedModel has no meta graph with exactly these tags."""
+
+
+class ModelNotFound(ElasticInferenceError, OSError):
+    """No model at this path, or none of this name on the accelerator."""
+
+
+class InvalidModel(ElasticInferenceError, OSError):
+    """Something is there, but it is not a model that can be read."""
+
+
+class UnsupportedModel(ElasticInferenceError, RuntimeError):
+    """The model is valid, but this engine cannot run it."""
+
+
+class UnsafeModel(ElasticInferenceError, PermissionError):
+    """The graph holds operations on files, processes or the network, which the operator does not allow."""
+
+
+class ModelNotReady(ElasticInferenceError, RuntimeError):
+    """The model is still loading. A retry is safe."""
+
+
+class EngineNotAvailable(ElasticInferenceError, RuntimeError):
+    """The engine asked for is not installed on this side."""
+
+
+class ModelError(ElasticInferenceError, RuntimeError):
+    """The model's own computation failed; the text is the engine's."""
+
+
+class InvalidArgumentError(ModelError):
+    """The graph refused the fed values; named as TensorFlow's error of the same meaning."""
+
+
+class AcceleratorNotFound(ElasticInferenceError, LookupError):
+    """No accelerator of this id is attached, or none is visible to this process."""
+
+
+class CapacityExceeded(ElasticInferenceError, RuntimeError):
+    """The host cannot give what was asked for.
+
+    Attributes:
+        requested: What was asked for, as text with units.
+        available: What is left, as text with units.
+    """
+
+    def __init__(self, message: str, *, requested: str = "", available: str = "") -> None:
+        super().__init__(message)
+        self.requested = requested
+        self.available = available
+
+
+class MemoryQuotaExceeded(ElasticInferenceError, MemoryError):
+    """The model or the request needs more memory than the accelerator may use.
+
+    Attributes:
+        requested_bytes: What was needed, 0 where the engine could not say.
+        limit_bytes: The accelerator's limit.
+    """
+
+    def __init__(self, message: str, *, requested_bytes: int = 0, limit_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.requested_bytes = requested_bytes
+        self.limit_bytes = limit_bytes
+
+
+class ComputeQuotaExceeded(ElasticInferenceError, RuntimeError):
+    """The accelerator's queue is full. The request did not run; a retry is safe."""
+
+
+class PermissionDenied(ElasticInferenceError, PermissionError):
+    """The token is missing, wrong or does not allow this."""
+
+
+class DeadlineExceeded(ElasticInferenceError, TimeoutError):
+    """No reply in time. The device may still run the request; a retry is safe."""
+
+
+class TransportError(ElasticInferenceError, ConnectionError):
+    """The connection to the accelerator failed."""
+
+
+class ConnectError(TransportError):
+    """No connection could be made. Nothing was sent; a retry is safe."""
+
+
+class ConnectionLost(TransportError):
+    """The connection broke during a call. It may have run; a retry is safe: predictions have no effects."""
+
+
+class ProtocolError(TransportError):
+    """The peer answered something that the Open Inference Protocol does not allow."""

@@ -1,0 +1,1 @@
+"""Which client and accelerator are cheapest for a model: measure, cost, search, report."""

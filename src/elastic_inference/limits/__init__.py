@@ -1,0 +1,1 @@
+"""Compute and memory limits of one accelerator process: cgroup v2, cgroup v1, or rlimit and duty cycle."""

@@ -1,0 +1,113 @@
+"""A model as files: its format, where its files lie and the hash of their content. Reads bytes, not graphs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from elastic_inference.errors import InvalidModel, ModelNotFound
+
+
+class ModelFormat(Enum):
+    """How a model is stored."""
+
+    SAVED_MODEL = "saved_model"  # a directory with saved_model.pb, TensorFlow 1 or 2
+    FROZEN_GRAPH = "frozen_graph"  # one .pb file: a GraphDef without variables
+    KERAS = "keras"  # one .keras, .h5 or .hdf5 file
+    ONNX = "onnx"  # one .onnx file
+    TFLITE = "tflite"  # one .tflite file
+
+
+_FORMAT_OF_SUFFIX = {
+    ".pb": ModelFormat.FROZEN_GRAPH,
+    ".keras": ModelFormat.KERAS,
+    ".h5": ModelFormat.KERAS,
+    ".hdf5": ModelFormat.KERAS,
+    ".onnx": ModelFormat.ONNX,
+    ".tflite": ModelFormat.TFLITE,
+}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model: its path within the model (POSIX, relative), size and SHA-256 (hex)."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """All files of a model.
+
+    Attributes:
+        root: The SavedModel directory, or the directory that holds the single file.
+        files: Sorted by path.
+    """
+
+    format: ModelFormat
+    root: Path
+    files: tuple[ModelFile, ...]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) over format, paths and file hashes: equal exactly when the models are."""
+        lines = [self.format.value, *(f"{f.sha256} {f.size_bytes} {f.path}" for f in self.files)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files together."""
+        return sum(f.size_bytes for f in self.files)
+
+    @property
+    def main_path(self) -> Path:
+        """What an engine opens: the directory of a SavedModel, else the one file."""
+        return self.root if self.format is ModelFormat.SAVED_MODEL else self.root / self.files[0].path
+
+    @classmethod
+    def read(cls, path: str | Path) -> ModelPackage:
+        """Find the model at `path` and hash its files (about 0.5 s per GB).
+
+        Raises:
+            ModelNotFound: Nothing is there, or a directory without a SavedModel; the text is TensorFlow's.
+            InvalidModel: A file of a kind that is no model.
+        """
+        path = Path(path)
+        if path.is_file():
+            return cls._read_single_file(path)
+        if not (path / "saved_model.pb").is_file():
+            raise ModelNotFound(
+                f"SavedModel file does not exist at: {path}/{{saved_model.pbtxt|saved_model.pb}}"
+            )
+        names = ["saved_model.pb"]
+        for folder in ("variables", "assets", "assets.extra"):
+            names += [p.relative_to(path).as_posix() for p in (path / folder).rglob("*") if p.is_file()]
+        return cls(ModelFormat.SAVED_MODEL, path, tuple(_hash(path, name) for name in sorted(names)))
+
+    @classmethod
+    def _read_single_file(cls, path: Path) -> ModelPackage:
+        model_format = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
+        if model_format is None:
+            raise InvalidModel(
+                f"model file {path} has suffix {path.suffix!r}; known are {', '.join(_FORMAT_OF_SUFFIX)}, "
+                "or a SavedModel directory"
+            )
+        if path.name == "saved_model.pb":
+            return cls.read(path.parent)
+        if path.stat().st_size == 0:
+            raise InvalidModel(f"model file {path} is empty")
+        return cls(model_format, path.parent, (_hash(path.parent, path.name),))
+
+
+def _hash(root: Path, name: str) -> ModelFile:
+    digest = hashlib.sha256()
+    size = 0
+    with open(root / name, "rb") as file:  # hashlib.file_digest needs Python 3.11
+        while block := file.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return ModelFile(name, size, digest.hexdigest())

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: request and response heads, binary tensors, shared memory, status table."""

@@ -1,0 +1,127 @@
+"""Tensors by name, dtype and shape, and how Python values become arrays of that dtype.
+
+Names of dtypes are TensorFlow's (`float32`, `string`); `WIRE_NAMES` gives the Open Inference Protocol's. Casting
+follows TensorFlow 1.15's `session.run`, which is `numpy.asarray(value, dtype)` with numpy's silent C casts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elastic_inference.errors import InvalidInput
+
+# bfloat16, complex and quantized dtypes are left out: numpy or the protocol has no name for them.
+WIRE_NAMES: Mapping[str, str] = {
+    "bool": "BOOL", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+    "float16": "FP16", "float32": "FP32", "float64": "FP64", "string": "BYTES",
+}  # fmt: skip
+DTYPE_OF_WIRE_NAME: Mapping[str, str] = {wire: name for name, wire in WIRE_NAMES.items()}
+NUMPY_DTYPES: Mapping[str, np.dtype[Any]] = {
+    name: np.dtype(object if name == "string" else name) for name in WIRE_NAMES
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a model.
+
+    Attributes:
+        name: The tensor's name in the graph (`image_tensor:0`), or its only name where the format has no graph names.
+        dtype: TensorFlow's name; a variable's own tensor ends in `_ref`, as in TensorFlow.
+        shape: One entry an axis, None where the size is open; None as a whole where the rank is open.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+    def __post_init__(self) -> None:
+        if self.base_dtype not in WIRE_NAMES:
+            raise InvalidInput(
+                f"tensor {self.name!r} has dtype {self.dtype!r}; supported are {', '.join(WIRE_NAMES)}"
+            )
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TensorSpec:
+        """Read `{"name", "dtype", "shape"}`, shape null or a list with null for open sizes."""
+        shape = value["shape"]
+        return cls(value["name"], value["dtype"], None if shape is None else tuple(shape))
+
+    @property
+    def base_dtype(self) -> str:
+        """The dtype without `_ref`."""
+        return self.dtype.removesuffix("_ref")
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The numpy dtype; strings are object arrays of bytes."""
+        return NUMPY_DTYPES[self.base_dtype]
+
+    def is_compatible(self, shape: Sequence[int]) -> bool:
+        """Whether a value of this shape may be fed."""
+        if self.shape is None:
+            return True
+        return len(shape) == len(self.shape) and all(
+            wanted is None or wanted == size for wanted, size in zip(self.shape, shape, strict=True)
+        )
+
+
+def shape_text(shape: tuple[int | None, ...] | None) -> str:
+    """A shape as TensorFlow 1.15 prints it: `(?, 3)`, `(?,)`, `()`, `<unknown>`."""
+    if shape is None:
+        return "<unknown>"
+    sizes = ["?" if size is None else str(size) for size in shape]
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def as_array(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
+    """Make `value` an array of the spec's dtype, C-contiguous, without a copy where it already is one.
+
+    Args:
+        value: An array, number, string or nested sequence; anything `numpy.asarray` takes.
+        spec: The tensor to feed.
+
+    Returns:
+        `spec.numpy_dtype[...]`; strings become an object array of `bytes` (text is encoded as UTF-8).
+
+    Raises:
+        InvalidInput: The value cannot be cast, or its shape does not fit; texts are TensorFlow's.
+    """
+    dtype = spec.numpy_dtype
+    if isinstance(value, np.ndarray) and value.dtype == dtype and dtype != object:
+        array = value if value.flags.c_contiguous else np.ascontiguousarray(value).reshape(value.shape)
+    else:
+        array = _cast(value, spec)
+    if not spec.is_compatible(array.shape):
+        raise InvalidInput(
+            f"Cannot feed value of shape {array.shape} for Tensor '{spec.name}', "
+            f"which has shape '{shape_text(spec.shape)}'"
+        )
+    return array
+
+
+def _cast(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
+    dtype = spec.numpy_dtype
+    try:
+        if dtype == object:
+            return _as_bytes(np.asarray(value))
+        source = np.asarray(value)
+        if source.dtype.kind in "iufb" and source.dtype != dtype:
+            with np.errstate(all="ignore"):
+                return np.ascontiguousarray(source.astype(dtype)).reshape(source.shape)
+        return np.ascontiguousarray(np.asarray(value, dtype=dtype)).reshape(source.shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(str(error)) from error
+
+
+def _as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    flat = [item.encode() if isinstance(item, str) else bytes(item) for item in array.ravel().tolist()]
+    result = np.empty(len(flat), dtype=object)
+    result[:] = flat
+    return result.reshape(array.shape)

@@ -1,0 +1,80 @@
+"""Bytes, seconds and money as people write and read them; inside Python only bytes, seconds and Decimal USD."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+from elastic_inference.errors import InvalidInput
+
+_BYTES = {
+    "": 1, "b": 1,
+    "k": 1000, "kb": 1000, "m": 1000**2, "mb": 1000**2, "g": 1000**3, "gb": 1000**3, "t": 1000**4, "tb": 1000**4,
+    "kib": 1024, "ki": 1024, "mib": 1024**2, "mi": 1024**2, "gib": 1024**3, "gi": 1024**3, "tib": 1024**4,
+}  # fmt: skip
+_SECONDS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "ms": 1e-3,
+    "": 1.0,
+    "s": 1.0,
+    "min": 60.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def _split(text: str, what: str, example: str) -> tuple[float, str]:
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise InvalidInput(f"{what} {text!r} is not a number with a unit, such as {example}")
+    return float(match[1]), match[2].lower()
+
+
+def parse_bytes(text: str) -> int:
+    """Read `512MiB`, `2GB` or `1024` as bytes; decimal units are powers of 1000, binary ones of 1024."""
+    number, unit = _split(text, "size", "512MiB")
+    if unit not in _BYTES:
+        raise InvalidInput(
+            f"size {text!r} has unit {unit!r}; known are B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"
+        )
+    return round(number * _BYTES[unit])
+
+
+def parse_seconds(text: str) -> float:
+    """Read `250ms`, `1.5s`, `10min` or `0.3` (seconds) as seconds."""
+    number, unit = _split(text, "duration", "250ms")
+    if unit not in _SECONDS:
+        raise InvalidInput(f"duration {text!r} has unit {unit!r}; known are ns, us, ms, s, min, h, d")
+    return number * _SECONDS[unit]
+
+
+def parse_usd(text: str, field: str = "price") -> Decimal:
+    """Read an amount of US dollars exactly, as Decimal; it must be finite and not negative."""
+    try:
+        amount = Decimal(text.strip())
+    except InvalidOperation as error:
+        raise InvalidInput(f"{field} {text!r} is not a number of US dollars") from error
+    if not amount.is_finite() or amount < 0:
+        raise InvalidInput(f"{field} {text!r} must be finite and 0 or more")
+    return amount
+
+
+def format_bytes(count: int | float) -> str:
+    """Write bytes with the binary unit that keeps the figure below 1024."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration with three significant digits in the unit that suits it."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if abs(seconds) >= scale:
+            return f"{seconds / scale:.3g} {unit}" if abs(seconds) < 1000 else f"{seconds:.0f} s"
+    return f"{seconds * 1e9:.3g} ns" if seconds else "0 s"

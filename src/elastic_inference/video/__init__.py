@@ -1,0 +1,1 @@
+"""Object detection on video: read, detect, draw, write; uses only public names of the package."""
