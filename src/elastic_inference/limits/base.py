@@ -1,8 +1,8 @@
 """What a way of limiting an accelerator must do, and the value objects it speaks in; which one is `detect`.
 
-A limit holds a group of processes: the accelerator process is added before it executes, so all that it starts is
-held too. The order is `apply`, then `add_process` in the new child before exec, then `usage` and `update` as often
-as wanted, then `release`.
+A limit holds a group of processes: the accelerator process is added before it executes, so all that it starts
+is held too. The order is `apply`, then `add_process` in the new child before exec, then `usage` and `update`
+as often as wanted, then `release`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class LimitRequest:
     """What one accelerator may use.
 
     Attributes:
-        accelerator_id: `eia-` and 32 hexadecimal digits; it becomes a directory name, so nothing else is let in.
+        accelerator_id: `eia-` and 32 hexadecimal digits; it becomes a directory name, so nothing else is let
+            in.
         compute_share: Part of the device's cores, above 0 and up to 1.
         num_cores: Cores that the device has for all accelerators together; not whole under a quota.
         memory_bytes: Hard limit of the group, 64 MiB or more.
@@ -73,9 +74,10 @@ class AppliedLimits:
     Attributes:
         accelerator_id: Whose limits these are.
         num_threads: Threads of the engine that suit the share.
-        rlimit_data_bytes: For the process's own RLIMIT_DATA: so far inside the memory limit that a model that is too
-            large gets an error, not a kill.
-        duty_cycle_share: The process must hold this share itself (`DutyCycle`); None where the kernel holds it.
+        rlimit_data_bytes: For the process's own RLIMIT_DATA: so far inside the memory limit that a model that
+            is too large gets an error, not a kill.
+        duty_cycle_share: The process must hold this share itself (`DutyCycle`); None where the kernel holds
+            it.
         description: `{"compute": ..., "memory": ...}`, statements with figures and means, for reports.
     """
 
@@ -96,8 +98,8 @@ class LimitUsage:
 
     Attributes:
         cpu_seconds: Over all cores and processes, those that ended included.
-        throttled_seconds: Time for which the group wanted to run and was held back, summed over cores; 0.0 where the
-            accelerator holds its share itself (its own statistics say it then).
+        throttled_seconds: Time for which the group wanted to run and was held back, summed over cores; 0.0
+            where the accelerator holds its share itself (its own statistics say it then).
         memory_bytes: Now; page cache that the kernel can drop at will is not counted.
         memory_limit_bytes: The limit in force.
         num_oom_kills: Processes that the kernel killed for memory.
@@ -131,7 +133,7 @@ class Limits(ABC):
 
     @abstractmethod
     def add_process(self, accelerator_id: str, pid: int) -> None:
-        """Hold a process, and all that it starts from now on. Call it before the process executes its program.
+        """Hold a process and all that it starts from now on; call it before it executes its program.
 
         It needs the host's rights; `held_command` gives the moment for it without `preexec_fn`.
 
@@ -144,7 +146,8 @@ class Limits(ABC):
     def update(self, request: LimitRequest) -> AppliedLimits:
         """Change the limits of a running accelerator; the RLIMIT_DATA of its processes too.
 
-        `num_threads` and `duty_cycle_share` of the answer are for the process to be told: a loaded model keeps its
+        `num_threads` and `duty_cycle_share` of the answer are for the process to be told: a loaded model
+            keeps its
         threads until it is loaded again.
 
         Raises:
@@ -176,9 +179,9 @@ class Limits(ABC):
 def fit_threads(request: LimitRequest) -> int:
     """Threads of an engine that suit a share.
 
-    As many as there are cores in the share, rounded up, but not for a sliver: two threads where only one core is free
-    cost more than one thread (measured; an engine's threads wait for each other). A bursting accelerator gets a
-    thread for each core of the device.
+    As many as there are cores in the share, rounded up, but not for a sliver: two threads where only one core
+    is free cost more than one thread (measured; an engine's threads wait for each other). A bursting
+    accelerator gets a thread for each core of the device.
     """
     cores = request.num_cores if request.may_burst else request.cores
     return max(1, math.ceil(cores - 0.25))
@@ -194,7 +197,7 @@ def rlimit_inside(memory_bytes: int) -> int:
 
 
 def held_command(command: Sequence[str]) -> list[str]:
-    """A command line that waits for one line on its standard input, then executes `command` with the rest of it.
+    """A command line that waits for one line of standard input, then executes `command` with the rest.
 
     So the host can call `add_process` before the program starts, and from a process with threads, where
     `preexec_fn` may deadlock: start it, add its pid, write a newline, then what the program itself reads.
