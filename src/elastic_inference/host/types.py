@@ -1,0 +1,229 @@
+"""The catalogue of accelerator types: memory, compute and price of a host's offers. No device is asked here.
+
+A type says its compute either in FP32 TFLOPS or as a share of a device; `share_of` makes both a share.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.units import format_bytes, parse_bytes, parse_usd
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MEBIBYTE = 1024**2
+GIBIBYTE = 1024**3
+MIN_TYPE_MEMORY_BYTES = 64 * MEBIBYTE
+MAX_TYPE_MEMORY_BYTES = 64 * 1024 * GIBIBYTE
+MAX_TFLOPS = 1e6
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True)
+class AcceleratorType:
+    """One row of the catalogue.
+
+    Attributes:
+        name: 1 to 63 of `a-z 0-9 . _ -`, such as `eia1.medium`.
+        memory_bytes: What the accelerator may use, the engine's own memory included.
+        fp32_tflops: Compute promised; None where `device_share` says it.
+        device_share: Part of a device, above 0 and up to 1; None where `fp32_tflops` says it.
+        usd_per_hour: None: no price is known, and usage shows no cost.
+        may_burst: Whether it may use compute that neighbours leave idle.
+        price_source: Where the price comes from, a few words.
+    """
+
+    name: str
+    memory_bytes: int
+    fp32_tflops: float | None = None
+    device_share: float | None = None
+    usd_per_hour: Decimal | None = None
+    may_burst: bool = False
+    price_source: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidInput(
+                f"type name {self.name!r} is not 1 to 63 characters of a-z, 0-9, '.', '_', '-' "
+                "that begin with a letter or digit"
+            )
+        where = f"type {self.name!r}"
+        if not MIN_TYPE_MEMORY_BYTES <= self.memory_bytes <= MAX_TYPE_MEMORY_BYTES:
+            raise InvalidInput(
+                f"{where}: memory {format_bytes(self.memory_bytes)} is not between "
+                f"{format_bytes(MIN_TYPE_MEMORY_BYTES)} and {format_bytes(MAX_TYPE_MEMORY_BYTES)}"
+            )
+        if (self.fp32_tflops is None) == (self.device_share is None):
+            raise InvalidInput(f"{where}: exactly one of fp32_tflops and device_share must be given")
+        if self.fp32_tflops is not None and not 0 < self.fp32_tflops <= MAX_TFLOPS:
+            raise InvalidInput(
+                f"{where}: fp32_tflops {self.fp32_tflops} is not above 0 and up to {MAX_TFLOPS:g}"
+            )
+        if self.device_share is not None and not 0 < self.device_share <= 1:
+            raise InvalidInput(f"{where}: device_share {self.device_share} is not above 0 and up to 1")
+
+    def share_of(self, device_fp32_tflops: float) -> float:
+        """The part of a device that this type needs; above 1 where the device is too small.
+
+        Args:
+            device_fp32_tflops: The measured FP32 TFLOPS of the whole device, above 0.
+        """
+        if self.device_share is not None:
+            return self.device_share
+        assert self.fp32_tflops is not None
+        return self.fp32_tflops / device_fp32_tflops if device_fp32_tflops > 0 else math.inf
+
+    def describe_compute(self) -> str:
+        """The compute as people read it: `1 FP32 TFLOPS` or `25% of a device`."""
+        if self.device_share is not None:
+            return f"{self.device_share * 100:g}% of a device"
+        return f"{self.fp32_tflops:g} FP32 TFLOPS"
+
+
+def _amazon(name: str, gibibytes: int, tflops: float, usd: str | None) -> AcceleratorType:
+    return AcceleratorType(
+        name=name,
+        memory_bytes=gibibytes * GIBIBYTE,
+        fp32_tflops=tflops,
+        usd_per_hour=None if usd is None else Decimal(usd),
+        price_source="" if usd is None else "Amazon, us-west-2, 2019-06",
+    )
+
+
+AMAZON_TYPES: tuple[AcceleratorType, ...] = (
+    _amazon("eia1.medium", 1, 1.0, "0.13"),
+    _amazon("eia1.large", 2, 2.0, "0.26"),
+    _amazon("eia1.xlarge", 4, 4.0, "0.52"),
+    # No source that we could check states the prices of the second generation, so they have none.
+    _amazon("eia2.medium", 2, 1.0, None),
+    _amazon("eia2.large", 4, 2.0, None),
+    _amazon("eia2.xlarge", 8, 4.0, None),
+)
+
+
+def cpu_types(memory_bytes: int) -> tuple[AcceleratorType, ...]:
+    """The default types of a CPU device: a quarter, a half and the whole of its cores and memory.
+
+    Args:
+        memory_bytes: What the device offers to all accelerators together.
+    """
+    shares = (("cpu.quarter", 0.25), ("cpu.half", 0.5), ("cpu.whole", 1.0))
+    return tuple(
+        AcceleratorType(
+            name=name,
+            memory_bytes=max(MIN_TYPE_MEMORY_BYTES, int(memory_bytes * share) // MEBIBYTE * MEBIBYTE),
+            device_share=share,
+        )
+        for name, share in shares
+    )
+
+
+def catalogue(*groups: Iterable[AcceleratorType]) -> dict[str, AcceleratorType]:
+    """One catalogue of all groups by name; a later group's type replaces an earlier one of the same name."""
+    return {kind.name: kind for group in groups for kind in group}
+
+
+_FIELDS = frozenset(
+    {"memory", "fp32_tflops", "device_share", "usd_per_hour", "may_burst", "price_source"},
+)
+
+
+def load_types(path: str | Path) -> tuple[AcceleratorType, ...]:
+    """Read a user's types from a TOML file: one table a type.
+
+        ["team.small"]
+        memory = "512MiB"         # or bytes as an integer
+        device_share = 0.1        # or fp32_tflops = 0.5
+        usd_per_hour = "0.02"     # text keeps it exact; optional
+        may_burst = true          # optional
+
+    Raises:
+        InvalidInput: The file cannot be read, or a field is unknown, missing, of another type or beyond its
+            limit; the text names file, type, field, value and limit.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except OSError as error:
+        raise InvalidInput(f"types file {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"types file {path} is not TOML: {error}") from error
+    try:
+        return tuple(_read_table(name, table) for name, table in _flatten(tables))
+    except InvalidInput as error:
+        raise InvalidInput(f"types file {path}: {error}") from error
+
+
+def _flatten(tables: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Name every type, because TOML reads `[team.small]` without quotes as a table in a table."""
+    for name, value in tables.items():
+        is_nest = isinstance(value, dict) and value and not _FIELDS & set(value)
+        if is_nest and all(isinstance(inner, dict) for inner in value.values()):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _read_table(name: str, table: Any) -> AcceleratorType:
+    if not isinstance(table, dict):
+        raise InvalidInput(f"type {name!r} must be a table of fields, not {table!r}")
+    unknown = sorted(set(table) - _FIELDS)
+    if unknown:
+        raise InvalidInput(f"type {name!r}: unknown field {unknown[0]!r}; known are {sorted(_FIELDS)}")
+    if "memory" not in table:
+        raise InvalidInput(f"type {name!r}: field 'memory' is missing, such as memory = \"512MiB\"")
+    return AcceleratorType(
+        name=name,
+        memory_bytes=_read_memory(name, table["memory"]),
+        fp32_tflops=_read_number(name, "fp32_tflops", table.get("fp32_tflops")),
+        device_share=_read_number(name, "device_share", table.get("device_share")),
+        usd_per_hour=_read_price(name, table.get("usd_per_hour")),
+        may_burst=_read_plain(name, "may_burst", table.get("may_burst", False), bool),
+        price_source=_read_plain(name, "price_source", table.get("price_source", "types file"), str),
+    )
+
+
+def _read_memory(name: str, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise InvalidInput(f"type {name!r}: memory must be text like '512MiB' or bytes, not {value!r}")
+    try:
+        return parse_bytes(value)
+    except InvalidInput as error:
+        raise InvalidInput(f"type {name!r}: memory: {error}") from error
+
+
+def _read_number(name: str, field: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(f"type {name!r}: {field} must be a number, not {value!r}")
+    return float(value)
+
+
+def _read_price(name: str, value: Any) -> Decimal | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InvalidInput(f"type {name!r}: usd_per_hour must be a number or text, not {value!r}")
+    # repr of a float is its shortest exact text: 0.13 becomes Decimal("0.13"), not its binary neighbour.
+    return parse_usd(value if isinstance(value, str) else repr(value), f"type {name!r}: usd_per_hour")
+
+
+def _read_plain(name: str, field: str, value: Any, kind: type[Any]) -> Any:
+    if not isinstance(value, kind):
+        raise InvalidInput(f"type {name!r}: {field} must be {kind.__name__}, not {value!r}")
+    return value
