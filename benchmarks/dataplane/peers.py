@@ -1,0 +1,78 @@
+"""The serving systems that we are measured against: their versions and their environments.
+
+Each has its own virtual environment (`.venv-bench-NAME` beside the checkout's `.venv`), because their
+dependencies exclude one another. `python -m benchmarks.dataplane.peers` makes those that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One serving system from PyPI.
+
+    Attributes:
+        requirements: What pip installs. Versions are fixed, so that a figure can be had again.
+        note: How its usual client sends the frame; it stands in the table.
+    """
+
+    name: str
+    requirements: tuple[str, ...]
+    note: str
+
+    @property
+    def home(self) -> Path:
+        """Its virtual environment."""
+        return ROOT / f".venv-bench-{self.name}"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter; absent until `install` ran."""
+        return self.home / "bin" / "python"
+
+    def is_installed(self) -> bool:
+        """Whether the environment was made from exactly these requirements."""
+        stamp = self.home / "requirements.json"
+        return stamp.is_file() and json.loads(stamp.read_text()) == list(self.requirements)
+
+    def install(self) -> None:
+        """Make the environment, or do nothing where it stands already."""
+        if self.is_installed():
+            return
+        venv.create(self.home, with_pip=True, clear=True)
+        subprocess.run([self.python, "-m", "pip", "install", "-q", *self.requirements], check=True)
+        (self.home / "requirements.json").write_text(json.dumps(self.requirements))
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("mosec", ("mosec==0.9.8", "numpy", "httpx"), "raw bytes body"),
+        Peer("grpcio", ("grpcio", "protobuf", "numpy"), "protobuf BytesValue, unary call on a kept channel"),
+        Peer("litserve", ("litserve", "numpy", "requests"), "raw bytes body"),
+        Peer("mlserver", ("mlserver", "numpy", "requests"), "binary tensor extension"),
+    )
+}
+
+
+def main() -> None:
+    """Make the environments of all peers, or of those named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; default: all")
+    for name in parser.parse_args().names or PEERS:
+        PEERS[name].install()
+        print(f"{name}: {PEERS[name].home}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
