@@ -99,7 +99,7 @@ class Row:
         measure: What was measured, with unit.
         ours, other: Figures as text, such as `1.36 ms (1.31-1.52)`.
         ratio: The figure to be judged.
-        must, aim: Bounds on `ratio`; `is_upper` says whether it has to stay below (else above) them. None: no bound.
+        must, aim: Bounds on `ratio`, which has to stay below them if `is_upper`, else above. None: no bound.
         spread: Lowest and highest ratio of a round.
         detail: Whatever else belongs in the JSON, such as all summaries.
     """

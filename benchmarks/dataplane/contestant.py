@@ -1,7 +1,8 @@
-"""The benchmark's side of a contestant: start its driver, give it turns, freeze it while others have theirs."""
+"""The benchmark's side of a contestant: start its driver, give it turns, freeze it between them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -120,7 +121,5 @@ class Contestant:
 
 
 def _kill_group(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # all of it ended by itself
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # all of it ended by itself

@@ -1,4 +1,4 @@
-"""What is sent: a 1080p frame and one kilobyte. Standard library only, because peers' environments read it too."""
+"""What is sent: a 1080p frame and one kilobyte. Peers' environments read it: standard library only."""
 
 from __future__ import annotations
 

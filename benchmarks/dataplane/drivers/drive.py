@@ -1,4 +1,4 @@
-"""The contestant's side of taking turns: read a turn from standard input, make the exchanges, answer the times.
+"""The contestant's side of taking turns: read a turn, make the exchanges, answer their times.
 
 A driver runs in the environment of what it measures, so this uses the standard library alone.
 """
