@@ -9,4 +9,6 @@ from elastic_inference.models.signature import SignatureRequest
 
 def load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
     """Load a model on the engine that `options` name or that suits its format."""
-    raise NotImplementedError
+    from elastic_inference.engines import openvino
+
+    return openvino.load(package, request, options)

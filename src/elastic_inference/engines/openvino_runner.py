@@ -1,0 +1,97 @@
+"""A compiled OpenVINO model that several threads may run at once: positional arrays in, positional arrays out."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from elastic_inference.errors import (
+    ElasticInferenceError,
+    InvalidArgumentError,
+    MemoryQuotaExceeded,
+    ModelError,
+)
+
+# Texts of OpenVINO 2026.4 for values that do not fit the graph; it has one exception class for everything.
+_SHAPE_TEXTS = re.compile(
+    r"shape infer|incompatible|mismatch|must be equal|not compatible|isn't equal|inconsistent|ParameterMismatch"
+    r"|out of (bounds|range)|broadcast|can't be reshaped|dimension",
+    re.IGNORECASE,
+)
+_NO_MEMORY_TEXTS = re.compile(r"bad_alloc|out of memory|cannot allocate|failed to allocate", re.IGNORECASE)
+
+
+class Runner:
+    """A compiled model and its infer requests: one for each concurrent call, made when first needed and kept."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self.compiled = compiled
+        self._idle: deque[Any] = deque()  # append and pop are atomic
+        self._num_outputs = len(compiled.outputs)
+
+    def run(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Run once; input arrays are read in place, output arrays are the caller's to keep."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._new_request()
+        try:
+            for index, array in enumerate(inputs):
+                request.set_input_tensor(index, _shared(array))
+            request.infer()
+            return [request.get_output_tensor(index).data.copy() for index in range(self._num_outputs)]
+        except (RuntimeError, MemoryError, ValueError) as error:
+            raise translated(error) from error
+        finally:
+            self._idle.append(request)
+
+    def close(self) -> None:
+        """Free the requests and the compiled model."""
+        self._idle.clear()
+        del self.compiled
+
+    def _new_request(self) -> Any:
+        try:
+            return self.compiled.create_infer_request()
+        except (RuntimeError, MemoryError) as error:
+            raise translated(error) from error
+
+
+def _shared(array: npt.NDArray[Any]) -> ov.Tensor:
+    if not array.flags.writeable:
+        # OpenVINO's binding takes only writeable arrays by reference, though its CPU plugin never writes to an input.
+        array = np.asarray(_Writeable(array))
+    return ov.Tensor(array, shared_memory=True)
+
+
+class _Writeable:
+    """The memory of a read-only array, told to numpy as writeable."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self._array = array  # keeps the memory
+
+
+def translated(error: Exception) -> ElasticInferenceError:
+    """Our error for one that OpenVINO raised while it ran a model."""
+    text = last_line(error)
+    if isinstance(error, MemoryError) or _NO_MEMORY_TEXTS.search(str(error)):
+        return MemoryQuotaExceeded(f"OpenVINO could not get the memory for this request: {text}")
+    if _SHAPE_TEXTS.search(str(error)):
+        return InvalidArgumentError(f"The graph refused the values: {text}")
+    return ModelError(f"OpenVINO failed: {text}")
+
+
+def last_line(error: Exception) -> str:
+    """The innermost statement of OpenVINO's nested texts, without its source locations."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Exception from")] or lines
+    return " ".join(told[-2:]) if told else type(error).__name__
