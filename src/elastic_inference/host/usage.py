@@ -1,0 +1,123 @@
+"""What attached accelerators cost and did. Pure: rows of the database in, figures out; money is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+INFERENCES_PRICED = 100_000
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """One accelerator's usage since a moment.
+
+    Attributes:
+        accelerator_types: Those it had in that time, in order.
+        attached_seconds: How long it was attached.
+        cost_usd: Attached time x price, exact; None where a type had no price.
+        device_seconds: Core seconds that its process used, over all threads.
+        throttled_seconds: For how long it wanted to run and was held back.
+        usd_per_100k: What 100,000 inferences really cost, idle time paid included; None without price or
+            inferences.
+        is_attached: Whether it still is.
+    """
+
+    accelerator_id: str
+    name: str
+    accelerator_types: tuple[str, ...]
+    started_at: float
+    attached_seconds: float
+    cost_usd: Decimal | None
+    inferences: int
+    device_seconds: float
+    throttled_seconds: float
+    usd_per_100k: Decimal | None
+    is_attached: bool
+
+
+def summarize(
+    intervals: Iterable[Mapping[str, Any]],
+    counters: Mapping[str, tuple[int, float, float]],
+    since: float,
+    now: float,
+) -> tuple[UsageRow, ...]:
+    """Put attached time and counters together, one row an accelerator, in order of attaching.
+
+    Args:
+        intervals: Rows with accelerator_id, name, accelerator_type, usd_per_hour (text or None), started_at
+            and ended_at (None while attached).
+        counters: Inferences, device seconds, throttled seconds by accelerator.
+        since: Time before it does not count; seconds since 1970.
+        now: When intervals that are open end for this sum.
+    """
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    for interval in intervals:
+        grouped.setdefault(interval["accelerator_id"], []).append(interval)
+    return tuple(
+        _row(accelerator_id, mine, counters.get(accelerator_id, (0, 0.0, 0.0)), since, now)
+        for accelerator_id, mine in grouped.items()
+    )
+
+
+def _row(
+    accelerator_id: str,
+    intervals: list[Mapping[str, Any]],
+    counters: tuple[int, float, float],
+    since: float,
+    now: float,
+) -> UsageRow:
+    spans = [(i, *_clip(i, since, now)) for i in intervals]
+    costs = [_cost(i["usd_per_hour"], end - start) for i, start, end in spans]
+    cost = None if None in costs else sum((c for c in costs if c is not None), Decimal(0))
+    inferences, device_seconds, throttled_seconds = counters
+    return UsageRow(
+        accelerator_id=accelerator_id,
+        name=intervals[-1]["name"],
+        accelerator_types=tuple(dict.fromkeys(i["accelerator_type"] for i in intervals)),
+        started_at=intervals[0]["started_at"],
+        attached_seconds=sum(end - start for _, start, end in spans),
+        cost_usd=cost,
+        inferences=inferences,
+        device_seconds=device_seconds,
+        throttled_seconds=throttled_seconds,
+        usd_per_100k=cost * INFERENCES_PRICED / inferences if cost is not None and inferences else None,
+        is_attached=intervals[-1]["ended_at"] is None,
+    )
+
+
+def _clip(interval: Mapping[str, Any], since: float, now: float) -> tuple[float, float]:
+    start = max(interval["started_at"], since)
+    end = now if interval["ended_at"] is None else interval["ended_at"]
+    return start, max(start, end)
+
+
+def _cost(usd_per_hour: str | None, seconds: float) -> Decimal | None:
+    if usd_per_hour is None:
+        return None
+    # Microseconds as an integer: a float's binary digits have no place in money.
+    return Decimal(usd_per_hour) * round(seconds * 1_000_000) / Decimal(3_600_000_000)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Counters of one process as it told them last; they begin at 0 with each process."""
+
+    inferences: int = 0
+    device_seconds: float = 0.0
+    throttled_seconds: float = 0.0
+
+    def since(self, earlier: Sample) -> Sample:
+        """What was added; a counter that went back began anew, so all of it is new."""
+        return Sample(
+            _added(self.inferences, earlier.inferences),
+            _added(self.device_seconds, earlier.device_seconds),
+            _added(self.throttled_seconds, earlier.throttled_seconds),
+        )
+
+
+def _added(new: _Number, old: _Number) -> _Number:
+    return new - old if new >= old else new
