@@ -22,6 +22,11 @@ MIN_MEMORY_BYTES = 64 * MEBIBYTE
 _ACCELERATOR_ID = re.compile(r"eia-[0-9a-f]{32}")
 
 
+def is_accelerator_id(text: str) -> bool:
+    """Whether a text is `eia-` and 32 hexadecimal digits, and so fit to be a directory name."""
+    return _ACCELERATOR_ID.fullmatch(text) is not None
+
+
 class LimitError(ElasticInferenceError, RuntimeError):
     """The kernel refused to put a limit in force; only the host sees this."""
 
@@ -48,7 +53,7 @@ class LimitRequest:
     weight: float | None = None
 
     def __post_init__(self) -> None:
-        if not _ACCELERATOR_ID.fullmatch(self.accelerator_id):
+        if not is_accelerator_id(self.accelerator_id):
             raise InvalidInput(
                 f"accelerator id {self.accelerator_id!r} is not eia- and 32 hexadecimal digits"
             )

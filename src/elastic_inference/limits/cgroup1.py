@@ -1,0 +1,93 @@
+"""Limits by cgroup v1: the controllers cpu, cpuacct and memory, each in its own hierarchy or together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from elastic_inference.limits.base import LimitError, LimitRequest, LimitUsage
+from elastic_inference.limits.cgroup import PARENT_NAME, CgroupLimits, CpuQuota
+from elastic_inference.limits.files import CgroupFiles
+from elastic_inference.limits.mounts import GroupMounts
+
+_CONTROLLERS = ("cpu", "cpuacct", "memory")
+_SHARES_OF_ONE_CORE = 1024
+_MIN_SHARES = 2
+
+
+class CgroupV1(CgroupLimits):
+    """Limits by cgroup v1.
+
+    Args:
+        mounts: Where the controllers are.
+        parent_name: The group, below the own one, that holds those of the accelerators.
+        files: The edge to the kernel.
+        machine_cores: Cores of the machine; None: those that this process may use.
+
+    Raises:
+        LimitError: A controller is not mounted.
+    """
+
+    name = "cgroup v1"
+
+    def __init__(
+        self,
+        mounts: GroupMounts,
+        parent_name: str = PARENT_NAME,
+        files: CgroupFiles | None = None,
+        machine_cores: float | None = None,
+    ) -> None:
+        missing = [name for name in _CONTROLLERS if name not in mounts.v1]
+        if missing:
+            raise LimitError(f"the v1 controllers {', '.join(missing)} are not mounted")
+        # Controllers that are mounted together are one hierarchy, whose group must be made and entered once.
+        hierarchies = tuple(dict.fromkeys(mounts.v1[name] for name in _CONTROLLERS))
+        super().__init__(hierarchies, parent_name, files or CgroupFiles(), machine_cores)
+        self._index = {name: hierarchies.index(mounts.v1[name]) for name in _CONTROLLERS}
+
+    def _group(self, controller: str, accelerator_id: str) -> Path:
+        return self._directories(accelerator_id)[self._index[controller]]
+
+    def usage(self, accelerator_id: str) -> LimitUsage:
+        self._require(accelerator_id)
+        cpu, cpuacct, memory = (self._group(name, accelerator_id) for name in _CONTROLLERS)
+        statistics = self._files.table(memory / "memory.stat")
+        used_bytes = int(self._files.read(memory / "memory.usage_in_bytes"))
+        return LimitUsage(
+            cpu_seconds=int(self._files.read(cpuacct / "cpuacct.usage")) / 1e9,
+            throttled_seconds=self._files.table(cpu / "cpu.stat").get("throttled_time", 0) / 1e9,
+            memory_bytes=max(0, used_bytes - statistics.get("total_inactive_file", 0)),
+            memory_limit_bytes=int(self._files.read(memory / "memory.limit_in_bytes")),
+            num_oom_kills=self._files.table(memory / "memory.oom_control").get("oom_kill", 0),
+        )
+
+    def _prepare_parents(self, num_cores: float) -> None:
+        for parent in self._parents:
+            self._files.make(parent)
+        cpu, memory = (self._parents[self._index[name]] for name in ("cpu", "memory"))
+        # Against everything else on the machine, all accelerators together weigh as their cores do.
+        self._files.write(cpu / "cpu.shares", _SHARES_OF_ONE_CORE * math.ceil(num_cores))
+        hierarchy = memory / "memory.use_hierarchy"
+        if self._files.exists(hierarchy) and self._files.read(hierarchy).strip() == "0":
+            self._files.write(hierarchy, 1)
+
+    def _write_limits(self, request: LimitRequest, quota: CpuQuota) -> None:
+        self._write_memory(self._group("memory", request.accelerator_id), request.memory_bytes)
+        cpu = self._group("cpu", request.accelerator_id)
+        # Off first: a shorter period with the old quota could be more than a group around this one allows.
+        self._files.write(cpu / "cpu.cfs_quota_us", -1)
+        self._files.write(cpu / "cpu.cfs_period_us", quota.period_us)
+        if quota.quota_us is not None:
+            self._files.write(cpu / "cpu.cfs_quota_us", quota.quota_us)
+        shares = round(_SHARES_OF_ONE_CORE * request.num_cores * self._weight_share(request))
+        self._files.write(cpu / "cpu.shares", max(_MIN_SHARES, shares))
+
+    def _write_memory(self, group: Path, limit_bytes: int) -> None:
+        """Limit memory, and memory with swap to the same: an accelerator that swaps would hold no latency."""
+        plain, with_swap = group / "memory.limit_in_bytes", group / "memory.memsw.limit_in_bytes"
+        order = [plain, with_swap]
+        if int(self._files.read(plain)) < limit_bytes:
+            order.reverse()  # the one with swap may never be the smaller
+        for path in order:
+            if self._files.exists(path):
+                self._files.write(path, limit_bytes)

@@ -1,0 +1,120 @@
+"""Limits without any right: memory by RLIMIT_DATA, compute by the accelerator's own duty cycle.
+
+What this mode does not hold: RLIMIT_DATA counts each process by itself and no shared memory, and the kernel
+gives an accelerator no weight against its neighbours. Its accounting lives in this object, so a restarted
+host must add the processes of its predecessor again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+from elastic_inference.errors import AcceleratorNotFound
+from elastic_inference.limits.base import (
+    AppliedLimits,
+    LimitError,
+    LimitRequest,
+    Limits,
+    LimitUsage,
+    fit_threads,
+)
+from elastic_inference.limits.files import set_data_limit
+from elastic_inference.units import format_bytes
+
+
+class RlimitAndDutyCycle(Limits):
+    """Limits by RLIMIT_DATA and a duty cycle; they work for every user on Linux."""
+
+    name = "rlimit and duty cycle"
+
+    def __init__(self) -> None:
+        self._requests: dict[str, LimitRequest] = {}
+        self._members: dict[str, list[psutil.Process]] = {}
+
+    def apply(self, request: LimitRequest) -> AppliedLimits:
+        self._requests[request.accelerator_id] = request
+        self._members.setdefault(request.accelerator_id, [])
+        return self._applied(request)
+
+    def add_process(self, accelerator_id: str, pid: int) -> None:
+        request = self._require(accelerator_id)
+        try:
+            process = psutil.Process(pid)
+        except psutil.NoSuchProcess as error:
+            raise LimitError(f"process {pid} has ended") from error
+        set_data_limit([pid], request.memory_bytes)
+        self._members[accelerator_id].append(process)
+
+    def update(self, request: LimitRequest) -> AppliedLimits:
+        self._require(request.accelerator_id)
+        set_data_limit(self.processes(request.accelerator_id), request.memory_bytes)
+        self._requests[request.accelerator_id] = request
+        return self._applied(request)
+
+    def usage(self, accelerator_id: str) -> LimitUsage:
+        request = self._require(accelerator_id)
+        cpu_seconds, memory_bytes = 0.0, 0
+        for process in self._alive(accelerator_id):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                cpu_seconds += times.user + times.system + times.children_user + times.children_system
+                memory = process.memory_info()
+                memory_bytes += memory.rss - memory.shared
+        return LimitUsage(cpu_seconds, 0.0, memory_bytes, request.memory_bytes, 0)
+
+    def processes(self, accelerator_id: str) -> tuple[int, ...]:
+        return tuple(sorted(process.pid for process in self._alive(accelerator_id)))
+
+    def release(self, accelerator_id: str) -> None:
+        left = self._alive(accelerator_id)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, alive = psutil.wait_procs(left, timeout=5.0)
+        if any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive):
+            raise LimitError(f"processes {[process.pid for process in alive]} did not end 5 s after SIGKILL")
+        self._requests.pop(accelerator_id, None)
+        self._members.pop(accelerator_id, None)
+
+    def list_existing(self) -> tuple[str, ...]:
+        return tuple(sorted(self._requests))
+
+    def _alive(self, accelerator_id: str) -> list[psutil.Process]:
+        """The members that still run, and what they have started."""
+        members = [p for p in self._members.get(accelerator_id, []) if _runs(p)]
+        found = {process.pid: process for process in members}
+        for process in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.update((child.pid, child) for child in process.children(recursive=True) if _runs(child))
+        return list(found.values())
+
+    def _applied(self, request: LimitRequest) -> AppliedLimits:
+        share = None if request.may_burst else request.compute_share
+        compute = f"{request.compute_share:.2f} of {request.num_cores:g} cores"
+        return AppliedLimits(
+            accelerator_id=request.accelerator_id,
+            num_threads=fit_threads(request),
+            rlimit_data_bytes=request.memory_bytes,
+            duty_cycle_share=share,
+            description={
+                "compute": f"{compute}: not held, for it may burst and only control groups can hold it then"
+                if share is None
+                else f"{compute}: duty cycle of the accelerator",
+                "memory": f"{format_bytes(request.memory_bytes)} by RLIMIT_DATA of each process",
+            },
+        )
+
+    def _require(self, accelerator_id: str) -> LimitRequest:
+        try:
+            return self._requests[accelerator_id]
+        except KeyError:
+            raise AcceleratorNotFound(f"accelerator {accelerator_id} has no limits here") from None
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,131 @@
+"""Holding a share without the kernel: the decision on a manual clock, and the meter on the process's own CPU time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.limits.duty_cycle import DutyCycle, MeteredDutyCycle
+
+
+def saturate(cycle: DutyCycle, device_seconds: float, until: float, now: float = 0.0) -> float:
+    """Predict without a pause on one device; the device seconds got."""
+    got = 0.0
+    while now < until:
+        now += cycle.delay_seconds(now)
+        now += device_seconds
+        got += device_seconds
+        cycle.used(device_seconds, now)
+    return got
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("device_seconds", [0.001, 0.065, 2.5])
+def test_a_tenant_that_saturates_gets_its_share_whatever_the_model_takes(
+    share: float, device_seconds: float
+) -> None:
+    got = saturate(DutyCycle(share, now=0.0), device_seconds, until=1000.0)
+    assert got / 1000.0 == pytest.approx(share, abs=0.003)
+
+
+def test_a_small_prediction_after_idle_time_need_not_wait() -> None:
+    cycle = DutyCycle(0.1, now=0.0, burst_seconds=0.010)
+    assert cycle.delay_seconds(100.0) == 0.0
+    cycle.used(0.009, 100.0)
+    assert cycle.delay_seconds(100.0) == 0.0
+
+
+def test_idle_time_saves_up_no_more_than_the_burst() -> None:
+    cycle = DutyCycle(0.5, now=0.0, burst_seconds=0.010)
+    assert cycle.delay_seconds(3600.0) == 0.0
+    cycle.used(1.010, 3600.0)
+    assert cycle.delay_seconds(3600.0) == pytest.approx(2.0)
+
+
+def test_a_long_prediction_is_paid_in_full() -> None:
+    cycle = DutyCycle(0.25, now=0.0, burst_seconds=0.0)
+    cycle.used(3.0, 3.0)
+    assert cycle.delay_seconds(3.0) == pytest.approx(9.0)
+    assert cycle.delay_seconds(10.0) == pytest.approx(2.0)
+
+
+def test_a_larger_share_pays_a_debt_sooner() -> None:
+    cycle = DutyCycle(0.1, now=0.0, burst_seconds=0.0)
+    cycle.used(0.2, 0.0)
+    cycle.change_share(0.5, 1.0)
+    assert cycle.share == 0.5
+    assert cycle.delay_seconds(1.0) == pytest.approx(0.2)
+
+
+def test_a_clock_that_seems_to_go_back_gives_nothing() -> None:
+    cycle = DutyCycle(0.5, now=10.0, burst_seconds=0.0)
+    cycle.used(0.5, 9.0)
+    assert cycle.delay_seconds(10.0) == pytest.approx(1.0)
+
+
+@given(
+    share=st.floats(0.01, 1.0),
+    burst=st.floats(0.0, 0.1),
+    steps=st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 2.0)), min_size=1, max_size=50),
+)
+def test_no_pattern_of_calls_gets_more_than_share_burst_and_one_prediction(
+    share: float, burst: float, steps: list[tuple[float, float]]
+) -> None:
+    cycle, now, used_at = DutyCycle(share, now=0.0, burst_seconds=burst), 0.0, [(0.0, 0.0)]
+    for idle, device_seconds in steps:
+        now += idle
+        now += cycle.delay_seconds(now)
+        used_at.append((now, device_seconds))
+        cycle.used(device_seconds, now)
+    for first in range(len(used_at)):
+        window = used_at[first:]
+        within = sum(seconds for _, seconds in window[:-1])
+        assert within <= share * (window[-1][0] - window[0][0]) + burst + 1e-6
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(InvalidInput, match="share"):
+        DutyCycle(share, now=0.0)
+    cycle = DutyCycle(0.5, now=0.0)
+    with pytest.raises(InvalidInput, match="share"):
+        cycle.change_share(share, now=1.0)
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+
+def test_the_meter_charges_cpu_seconds_by_the_cores_of_the_device() -> None:
+    clock, cpu = ManualClock(), [7.0]  # seven seconds went into the start, which is not charged
+    meter = MeteredDutyCycle(0.5, num_cores=2.0, clock=clock, cpu_seconds=lambda: cpu[0], burst_seconds=0.0)
+    assert meter.before_prediction() == 0.0
+    cpu[0] += 2.0
+    clock.seconds += 1.0  # both cores busy for a second: one device second, of which half was the share
+    meter.after_prediction()
+    assert meter.before_prediction() == pytest.approx(1.0)
+    clock.seconds += 1.0
+    meter.change_share(1.0)
+    clock.seconds += 0.5
+    assert meter.before_prediction() == 0.0
+    statistics = meter.statistics()
+    assert (statistics.share, statistics.device_seconds) == (1.0, 1.0)
+    assert statistics.held_back_seconds == pytest.approx(1.0)
+
+
+def test_the_meter_sees_the_real_cpu_time_of_this_process() -> None:
+    meter = MeteredDutyCycle(0.01, num_cores=1.0, burst_seconds=0.0)
+    started = time.process_time()
+    while time.process_time() - started < 0.02:
+        pass
+    meter.after_prediction()
+    assert meter.statistics().device_seconds >= 0.02
+    assert meter.before_prediction() > 0.0
