@@ -8,6 +8,7 @@ host must add the processes of its predecessor again.
 from __future__ import annotations
 
 import contextlib
+import time
 
 import psutil
 
@@ -22,6 +23,8 @@ from elastic_inference.limits.base import (
 )
 from elastic_inference.limits.files import set_data_limit
 from elastic_inference.units import format_bytes
+
+_END_SECONDS = 5.0
 
 
 class RlimitAndDutyCycle(Limits):
@@ -68,13 +71,16 @@ class RlimitAndDutyCycle(Limits):
         return tuple(sorted(process.pid for process in self._alive(accelerator_id)))
 
     def release(self, accelerator_id: str) -> None:
-        left = self._alive(accelerator_id)
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        _, alive = psutil.wait_procs(left, timeout=5.0)
-        if any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive):
-            raise LimitError(f"processes {[process.pid for process in alive]} did not end 5 s after SIGKILL")
+        deadline = time.monotonic() + _END_SECONDS
+        # Not psutil.wait_procs: it would reap the host's own children, and their exit status would be lost.
+        while left := self._alive(accelerator_id):
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            if time.monotonic() > deadline:
+                pids = [process.pid for process in left]
+                raise LimitError(f"processes {pids} did not end {_END_SECONDS:g} s after SIGKILL")
+            time.sleep(0.005)
         self._requests.pop(accelerator_id, None)
         self._members.pop(accelerator_id, None)
 

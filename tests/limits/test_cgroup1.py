@@ -1,0 +1,244 @@
+"""Limits by cgroup v1 on the kernel of this machine; skipped where the host may not write there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from elastic_inference.errors import AcceleratorNotFound
+from elastic_inference.limits.base import MEBIBYTE, LimitError, LimitRequest, Limits, held_command
+from elastic_inference.limits.cgroup1 import CgroupV1
+from elastic_inference.limits.detect import detect
+from elastic_inference.limits.mounts import GroupMount, GroupMounts, read_mounts
+
+
+def new_id() -> str:
+    return f"eia-{uuid.uuid4().hex}"
+
+
+def request(accelerator_id: str, share: float = 0.5, mebibytes: int = 128, **more: bool) -> LimitRequest:
+    return LimitRequest(accelerator_id, share, 1.0, mebibytes * MEBIBYTE, **more)
+
+
+@pytest.fixture
+def parent_name() -> str:
+    return f"elastic-inference-test-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def limits(parent_name: str) -> Iterator[Limits]:
+    try:
+        found = detect("cgroup v1", parent_name=parent_name)
+    except LimitError as error:
+        pytest.skip(f"needs cgroup v1: {error}")
+    yield found
+    for accelerator_id in found.list_existing():
+        found.release(accelerator_id)
+    found.close()
+
+
+class Held:
+    """A Python program held by limits before it starts; told by `tell`, answering by `line`."""
+
+    def __init__(self, limits: Limits, accelerator_id: str, program: str) -> None:
+        self.process = subprocess.Popen(
+            held_command([sys.executable, "-c", program]), stdin=-1, stdout=-1, stderr=-1, text=True
+        )
+        limits.add_process(accelerator_id, self.process.pid)
+        self.tell("go")
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def close(self) -> None:
+        self.process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.communicate()
+
+
+@contextlib.contextmanager
+def held(limits: Limits, accelerator_id: str, program: str) -> Iterator[Held]:
+    started = Held(limits, accelerator_id, program)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def test_what_an_accelerator_starts_is_held_with_it_and_dies_with_its_group(limits: Limits) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    program = "import subprocess; c = subprocess.Popen(['sleep', '100']); print(c.pid, flush=True); c.wait()"
+    with held(limits, accelerator_id, program) as started:
+        child_pid = int(started.line())
+        assert limits.processes(accelerator_id) == tuple(sorted((started.process.pid, child_pid)))
+        limits.release(accelerator_id)
+        assert started.process.wait() == -9
+        assert limits.processes(accelerator_id) == ()
+    with pytest.raises(AcceleratorNotFound):
+        limits.usage(accelerator_id)
+    limits.release(accelerator_id)
+
+
+def test_the_quota_of_the_kernel_holds_a_busy_accelerator_back(limits: Limits) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id, share=0.2))
+    program = (
+        "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\nwhile True: pass"
+    )
+    with held(limits, accelerator_id, program) as started:
+        assert started.line() == "done"
+        usage = limits.usage(accelerator_id)
+        assert usage.cpu_seconds > 0.25  # the kernel counts up to its last tick
+        assert usage.throttled_seconds > 0
+        assert 0 < usage.memory_bytes < usage.memory_limit_bytes == 128 * MEBIBYTE
+
+
+def test_too_much_memory_is_an_error_in_the_process_before_it_is_a_kill(limits: Limits) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    program = (
+        "try: bytearray(200 << 20)\nexcept MemoryError: print('refused', flush=True)\n"
+        "print(len(bytearray(64 << 20)), flush=True)"
+    )
+    with held(limits, accelerator_id, program) as started:
+        assert started.line() == "refused"
+        assert started.line() == str(64 << 20)
+    assert limits.usage(accelerator_id).num_oom_kills == 0
+
+
+def test_memory_that_the_data_limit_does_not_see_is_stopped_by_the_kernel(limits: Limits) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    # Shared anonymous memory counts to no RLIMIT_DATA, but to the group.
+    program = (
+        "import mmap; m = mmap.mmap(-1, 200 << 20)\n"
+        "for _ in range(200): m.write(bytes(1 << 20))\n"
+        "print('had it')"
+    )
+    with held(limits, accelerator_id, program) as started:
+        assert started.line() == ""
+        assert started.process.wait() == -9
+    assert limits.usage(accelerator_id).num_oom_kills == 1
+
+
+def test_an_accelerator_killed_for_memory_is_started_again_under_the_same_limits(limits: Limits) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    for _ in range(2):
+        with held(limits, accelerator_id, "print('up', flush=True); input()") as started:
+            assert started.line() == "up"
+            started.process.kill()
+            started.process.wait()
+    assert limits.list_existing() == (accelerator_id,)
+
+
+def test_a_running_accelerator_gets_more_and_then_less_memory(limits: Limits) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    program = (
+        "import sys\nfor line in sys.stdin:\n"
+        "  try: print(len(bytearray(int(line) << 20)), flush=True)\n"
+        "  except MemoryError: print('refused', flush=True)"
+    )
+    with held(limits, accelerator_id, program) as started:
+        started.tell("200")
+        assert started.line() == "refused"
+        applied = limits.update(request(accelerator_id, mebibytes=512, share=1.0))
+        assert applied.rlimit_data_bytes > 400 * MEBIBYTE
+        started.tell("200")
+        assert started.line() == str(200 << 20)
+        limits.update(request(accelerator_id, mebibytes=96))
+        started.tell("200")
+        assert started.line() == "refused"
+        assert limits.usage(accelerator_id).memory_limit_bytes == 96 * MEBIBYTE
+
+
+def test_quota_period_and_weight_stand_in_the_files_of_the_kernel(limits: Limits, parent_name: str) -> None:
+    accelerator_id = new_id()
+    group = read_mounts().v1["cpu"].own_group / parent_name / accelerator_id
+
+    def values() -> list[int]:
+        return [
+            int((group / f"cpu.{name}").read_text()) for name in ("cfs_quota_us", "cfs_period_us", "shares")
+        ]
+
+    limits.apply(request(accelerator_id, share=0.5))
+    assert values() == [5000, 10_000, 512]
+    limits.update(request(accelerator_id, share=0.02))
+    assert values() == [1000, 50_000, 20]
+    limits.update(request(accelerator_id, share=0.25, may_burst=True))
+    assert values() == [-1, 10_000, 256]
+
+
+def test_a_refused_request_leaves_no_group(limits: Limits) -> None:
+    with pytest.raises(LimitError, match="less than the kernel can hold"):
+        limits.apply(request(new_id(), share=0.0001))
+    assert limits.list_existing() == ()
+
+
+def test_a_process_that_has_ended_cannot_be_held(limits: Limits) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with pytest.raises(LimitError, match=r"cgroup\.procs did not take"):
+        limits.add_process(accelerator_id, ended.pid)
+
+
+@pytest.mark.parametrize("forged", ["..", "../x", "eia-", "", "eia-" + "0" * 32 + "/.."])
+def test_a_forged_id_reaches_no_file(limits: Limits, forged: str) -> None:
+    with pytest.raises(AcceleratorNotFound):
+        limits.release(forged)
+    with pytest.raises(AcceleratorNotFound):
+        limits.usage(forged)
+
+
+def test_a_host_started_in_another_session_finds_the_groups_of_its_predecessor(
+    limits: Limits, parent_name: str
+) -> None:
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    with held(limits, accelerator_id, "print('up', flush=True); input()") as started:
+        assert started.line() == "up"
+        mounts, session = read_mounts(), f"elastic-inference-test-session-{os.getpid()}"
+        own = mounts.v1["memory"].own_group / session
+        own.mkdir()
+        try:
+            elsewhere = GroupMounts({**mounts.v1, "memory": GroupMount(mounts.v1["memory"].mount_point, own)})
+            successor = CgroupV1(elsewhere, parent_name)
+            assert successor.list_existing() == (accelerator_id,)
+            assert successor.processes(accelerator_id) == (started.process.pid,)
+            successor.release(accelerator_id)
+            assert started.process.wait() == -9
+            assert limits.list_existing() == ()
+        finally:
+            own.rmdir()
+
+
+def test_controllers_that_are_mounted_together_are_one_directory(tmp_path: Path) -> None:
+    joint, memory = GroupMount(tmp_path / "cc", tmp_path / "cc"), GroupMount(tmp_path / "m", tmp_path / "m")
+    limits = CgroupV1(GroupMounts({"cpu": joint, "cpuacct": joint, "memory": memory}), "p")
+    assert limits._directories("eia-" + "0" * 32) == (
+        tmp_path / "cc" / "p" / ("eia-" + "0" * 32),
+        tmp_path / "m" / "p" / ("eia-" + "0" * 32),
+    )
+
+
+def test_a_machine_without_the_memory_controller_is_refused_by_name(tmp_path: Path) -> None:
+    mount = GroupMount(tmp_path, tmp_path)
+    with pytest.raises(LimitError, match="memory are not mounted"):
+        CgroupV1(GroupMounts({"cpu": mount, "cpuacct": mount}))
