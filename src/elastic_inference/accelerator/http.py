@@ -1,0 +1,208 @@
+"""HTTP/1.1 as the accelerator speaks it: request heads, bodies, responses. Knows no route and no tensor."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+
+from elastic_inference.errors import ElasticInferenceError, ProtocolError
+from elastic_inference.protocol.status import REASONS, encode_error
+from elastic_inference.protocol.stream import Stream
+
+KEPT_BUFFER_BYTES = 64 << 20  # a connection keeps at most this much between requests
+_PAGE = mmap.PAGESIZE
+
+
+class HttpError(ElasticInferenceError):
+    """A request that breaks HTTP itself; after it the connection is closed."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Request:
+    """A parsed request head.
+
+    Attributes:
+        path: Without the query, percent-decoded segment by segment in `segments`.
+        headers: Lower-case names; of a header given twice the last value.
+    """
+
+    method: str
+    path: str
+    segments: tuple[str, ...]
+    headers: Mapping[bytes, bytes]
+    content_length: int
+    keep_alive: bool
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value as text, None where it is absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+@dataclass
+class Response:
+    """What a handler answers: a status, headers and views that are sent as they are."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Sequence[bytes | memoryview] = ()
+
+    @classmethod
+    def of_json(cls, value: Any, status: int = 200) -> Response:
+        """A JSON body."""
+        return cls(status, {"Content-Type": "application/json"}, [json.dumps(value).encode()])
+
+    @classmethod
+    def of_error(cls, error: ElasticInferenceError) -> Response:
+        """The protocol's error body with the status that our table gives."""
+        if isinstance(error, HttpError):
+            return cls.of_json({"error": str(error)}, error.status)
+        status, body = encode_error(error)
+        return cls.of_json(body, status)
+
+    def encode(self, keep_alive: bool, with_body: bool = True) -> list[bytes | memoryview]:
+        """The views to send, head first; `with_body` is False for HEAD."""
+        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Status')}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        lines.append(f"Content-Length: {sum(len(view) for view in self.body)}")
+        if not keep_alive:
+            lines.append("Connection: close")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        return [head, *self.body] if with_body else [head]
+
+
+class _Callbacks:
+    """What httptools calls while it reads a head."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.is_complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.is_complete = True
+
+
+def parse_head(head: bytes) -> Request:
+    """Read a request head that ends with its blank line.
+
+    Raises:
+        HttpError: It is not HTTP, or asks for what is not offered (chunked bodies, upgrades).
+    """
+    callbacks = _Callbacks()
+    parser = httptools.HttpRequestParser(callbacks)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade as error:
+        raise HttpError(501, "upgrades are not offered") from error
+    except httptools.HttpParserError as error:
+        raise HttpError(400, f"not an HTTP/1.1 request: {error}") from error
+    if not callbacks.is_complete:
+        raise HttpError(400, "not an HTTP/1.1 request: the head is incomplete")
+    headers = dict(callbacks.headers)
+    if b"transfer-encoding" in headers:
+        raise HttpError(411, "chunked bodies are not offered; send Content-Length")
+    if parser.get_http_version() not in ("1.0", "1.1"):
+        raise HttpError(505, f"HTTP/{parser.get_http_version()} is not offered; use HTTP/1.1")
+    path = callbacks.url.decode("latin-1").partition("?")[0]
+    return Request(
+        method=parser.get_method().decode("latin-1"),
+        path=path,
+        segments=tuple(unquote(segment) for segment in path.split("/")[1:]),
+        headers=headers,
+        content_length=_content_length(headers),
+        keep_alive=parser.should_keep_alive(),
+    )
+
+
+def _content_length(headers: Mapping[bytes, bytes]) -> int:
+    text = headers.get(b"content-length", b"0")
+    if not text.isdigit() or len(text) > 18:
+        raise HttpError(400, f"Content-Length {text[:40]!r} is not a number of bytes")
+    return int(text)
+
+
+class KeptBuffer:
+    """Page-aligned memory that is kept from request to request, so that its pages stay warm."""
+
+    def __init__(self) -> None:
+        self._mapping: mmap.mmap | None = None
+
+    def take(self, size_bytes: int) -> memoryview:
+        """At least `size_bytes`, valid until the next call; contents are left over."""
+        if self._mapping is None or len(self._mapping) < size_bytes:
+            self._mapping = None  # the old one goes first: both at once might exceed the memory limit
+            try:
+                self._mapping = mmap.mmap(-1, max(-(-size_bytes // _PAGE) * _PAGE, _PAGE))
+            except OSError as error:
+                raise MemoryError(f"no memory for a body of {size_bytes} bytes") from error
+        return memoryview(self._mapping)
+
+    def trim(self) -> None:
+        """Give memory back that is more than a connection may keep."""
+        if self._mapping is not None and len(self._mapping) > KEPT_BUFFER_BYTES:
+            self._mapping = None
+
+
+class Body:
+    """The body of one request, read at most once."""
+
+    def __init__(self, stream: Stream, length: int, wants_continue: bool) -> None:
+        self._stream = stream
+        self._wants_continue = wants_continue
+        self.remaining = length
+
+    def read_into(self, view: memoryview) -> None:
+        """Fill `view` with the next bytes; ProtocolError where the body is shorter."""
+        if len(view) > self.remaining:
+            raise ProtocolError(f"the body has {self.remaining} bytes left, but {len(view)} are needed")
+        if self._wants_continue:
+            self._wants_continue = False
+            self._stream.send([b"HTTP/1.1 100 Continue\r\n\r\n"])
+        self.remaining -= len(view)
+        self._stream.read_into(view)
+
+    def read(self, limit_bytes: int) -> bytes:
+        """The whole rest; HttpError 413 where it is larger than the limit."""
+        if self.remaining > limit_bytes:
+            raise HttpError(413, f"the body of {self.remaining} bytes exceeds the limit of {limit_bytes}")
+        data = bytearray(self.remaining)
+        self.read_into(memoryview(data))
+        return bytes(data)
+
+    def read_json(self, limit_bytes: int = 16 << 20) -> dict[str, Any]:
+        """The whole rest as a JSON object; {} for an empty body."""
+        data = self.read(limit_bytes)
+        if not data:
+            return {}
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise HttpError(400, f"the body is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise HttpError(400, "the body must be a JSON object")
+        return value
+
+    def discard(self, limit_bytes: int, scratch: KeptBuffer) -> bool:
+        """Skip what no one read, so that the next request can follow; False where that is not worth it."""
+        if self.remaining > limit_bytes or (self.remaining and self._wants_continue):
+            return False
+        while self.remaining:
+            self.read_into(scratch.take(1 << 16)[: min(self.remaining, 1 << 16)])
+        return True

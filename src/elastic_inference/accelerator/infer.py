@@ -1,0 +1,243 @@
+"""One inference request of one connection: tensors in, turn, prediction, tensors out. The hot path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Request, Response
+from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.regions import RegionTable
+from elastic_inference.accelerator.table import ModelEntry, ModelTable
+from elastic_inference.engines.base import Arrays
+from elastic_inference.errors import ElasticInferenceError, InvalidInput, MemoryQuotaExceeded, ModelNotFound
+from elastic_inference.models.signature import Signature
+from elastic_inference.protocol import arrays as wire
+from elastic_inference.protocol.infer import (
+    RequestHead,
+    TensorPart,
+    WantedOutput,
+    encode_head,
+    encode_range,
+    encode_tensor,
+    parse_request_head,
+)
+from elastic_inference.tensors import WIRE_NAMES, shape_text
+
+MAX_HEAD_BYTES = 64 << 20  # inline JSON tensors make heads large; binary ones keep them below 1 KB
+MAX_PLANS = 64
+MAX_CACHED_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all connections of one accelerator use.
+
+    Attributes:
+        body_limit_bytes: A larger body is refused.
+    """
+
+    models: ModelTable
+    regions: RegionTable
+    queue: RequestQueue
+    body_limit_bytes: int
+
+
+class InferHandler:
+    """Runs the inference requests of one connection, one after the other, in kept memory."""
+
+    def __init__(self, shared: Shared, buffer: KeptBuffer) -> None:
+        self._shared = shared
+        self._buffer = buffer
+        self._plans: dict[bytes, RequestHead] = {}
+
+    def handle(self, request: Request, body: Body, model_name: str) -> Response:
+        """Answer `POST .../infer`; raises one of our errors, or HttpError where the lengths are wrong."""
+        if body.remaining > self._shared.body_limit_bytes:
+            raise HttpError(
+                413,
+                f"the body of {body.remaining} bytes exceeds the limit of {self._shared.body_limit_bytes}",
+            )
+        head, data = self._receive(request, body)
+        entry = self._shared.models.ready(model_name, head.timeout_seconds)
+        signature = _signature_of(entry)
+        queue_seconds = service_seconds = 0.0
+        arrived = time.monotonic()
+        try:
+            inputs = self._inputs(head, data, signature)
+            _check_wanted(head.outputs, signature)
+            with self._shared.queue.turn(head.timeout_seconds):
+                started = time.monotonic()
+                queue_seconds = started - arrived
+                outputs = _predict(entry, inputs)
+                service_seconds = time.monotonic() - started
+        except ElasticInferenceError as error:
+            entry.count(type(error).__name__, queue_seconds, service_seconds)
+            raise
+        entry.count("success", queue_seconds, service_seconds)
+        return self._respond(entry, head, outputs, queue_seconds, service_seconds)
+
+    def _receive(self, request: Request, body: Body) -> tuple[RequestHead, memoryview]:
+        """Read the JSON head, then the tensors into kept memory, so that the first one is aligned."""
+        length = body.remaining
+        header = request.headers.get(b"inference-header-content-length")
+        if header is not None:
+            if not header.isdigit() or int(header) > length:
+                raise HttpError(
+                    400,
+                    f"Inference-Header-Content-Length {header[:40]!r} is not within the body's {length} bytes",
+                )
+            length = int(header)
+        if length > MAX_HEAD_BYTES:
+            raise HttpError(
+                413, f"the inference header of {length} bytes exceeds the limit of {MAX_HEAD_BYTES}"
+            )
+        try:
+            text = bytearray(length)
+            body.read_into(memoryview(text))
+            head = self._parse(bytes(text))
+            if head.num_binary_bytes != body.remaining:
+                raise InvalidInput(
+                    f"the inputs' binary_data_size add up to {head.num_binary_bytes} bytes, but "
+                    f"{body.remaining} follow the inference header"
+                )
+            data = self._buffer.take(body.remaining)[: body.remaining]
+        except MemoryError as error:
+            raise MemoryQuotaExceeded(f"the request of {body.remaining} bytes: {error}") from error
+        body.read_into(data)
+        return head, data
+
+    def _parse(self, text: bytes) -> RequestHead:
+        if len(text) > MAX_CACHED_HEAD_BYTES:
+            return parse_request_head(text)
+        head = self._plans.get(text)
+        if head is None:
+            head = parse_request_head(text)
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[text] = head
+        return head
+
+    def _inputs(
+        self, head: RequestHead, data: memoryview, signature: Signature
+    ) -> dict[str, npt.NDArray[Any]]:
+        inputs = {}
+        for part in head.inputs:
+            spec = signature.inputs.get(part.name)
+            if spec is None:
+                raise InvalidInput(
+                    f"unexpected input {part.name!r}; the model has {sorted(signature.inputs)}"
+                )
+            if spec.base_dtype != part.dtype:
+                raise InvalidInput(
+                    f"input {part.name!r} is {WIRE_NAMES[part.dtype]}, the model's is {WIRE_NAMES[spec.base_dtype]}"
+                )
+            if not spec.is_compatible(part.shape):
+                raise InvalidInput(
+                    f"input {part.name!r} has shape {list(part.shape)}, the model's is {shape_text(spec.shape)}"
+                )
+            inputs[part.name] = self._array(part, data)
+        missing = signature.required_inputs - inputs.keys()
+        if missing:
+            raise InvalidInput(f"missing inputs {sorted(missing)}")
+        return inputs
+
+    def _array(self, part: TensorPart, data: memoryview) -> npt.NDArray[Any]:
+        if part.data is not None:
+            return wire.from_json(part.data, part.dtype, part.shape, part.name)
+        if part.range is not None:
+            view = self._shared.regions.view(part.range)
+        else:
+            view = data[part.offset : part.offset + part.size_bytes]
+        return wire.view_of(view, part.dtype, part.shape, part.name)
+
+    def _respond(
+        self,
+        entry: ModelEntry,
+        head: RequestHead,
+        outputs: Arrays,
+        queue_seconds: float,
+        service_seconds: float,
+    ) -> Response:
+        if head.outputs is None:
+            wanted: Sequence[WantedOutput] = [WantedOutput(n, head.is_binary_default) for n in outputs]
+        else:
+            wanted = head.outputs
+        value: dict[str, Any] = {"model_name": entry.name, "model_version": "1"}
+        if head.id is not None:
+            value["id"] = head.id
+        tensors: list[dict[str, Any]] = []
+        views: list[bytes | memoryview] = []
+        signature = _signature_of(entry)
+        for want in wanted:
+            tensors.append(
+                self._output(want, signature.outputs[want.name].base_dtype, outputs[want.name], views)
+            )
+        value["outputs"] = tensors
+        headers = {
+            "Server-Timing": f"queue;dur={queue_seconds * 1e3:.6f}, service;dur={service_seconds * 1e3:.6f}"
+        }
+        text = encode_head(value)
+        if views:
+            headers |= {
+                "Content-Type": "application/octet-stream",
+                "Inference-Header-Content-Length": str(len(text)),
+            }
+        else:
+            headers["Content-Type"] = "application/json"
+        return Response(200, headers, [text, *views])
+
+    def _output(
+        self, want: WantedOutput, dtype: str, array: npt.NDArray[Any], views: list[bytes | memoryview]
+    ) -> dict[str, Any]:
+        if want.range is None and not want.is_binary:
+            return {
+                "name": want.name,
+                "datatype": WIRE_NAMES[dtype],
+                "shape": list(array.shape),
+                "data": wire.to_json(array),
+            }
+        data = wire.to_bytes(array)
+        if want.range is None:
+            views.append(data)
+            return encode_tensor(want.name, dtype, array.shape, len(data))
+        view = self._shared.regions.view(want.range)
+        if len(data) > len(view):
+            raise InvalidInput(
+                f"output {want.name!r} has {len(data)} bytes, its shared memory range {len(view)}"
+            )
+        view[: len(data)] = data
+        entry = encode_tensor(want.name, dtype, array.shape, len(data), want.range)
+        entry["parameters"] = encode_range(want.range) | {"shared_memory_byte_size": len(data)}
+        return entry
+
+
+def _predict(entry: ModelEntry, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    model = entry.model
+    if model is None:
+        raise ModelNotFound(f"model {entry.name!r} was unloaded while the request waited")
+    try:
+        return model.predict(inputs)
+    except MemoryError as error:
+        if isinstance(error, ElasticInferenceError):
+            raise
+        raise MemoryQuotaExceeded(
+            f"the prediction needs more memory than the accelerator has: {error}"
+        ) from error
+
+
+def _signature_of(entry: ModelEntry) -> Signature:
+    model = entry.model
+    if model is None:
+        raise ModelNotFound(f"model {entry.name!r} was unloaded")
+    return model.signature
+
+
+def _check_wanted(wanted: Sequence[WantedOutput] | None, signature: Signature) -> None:
+    for want in wanted or ():
+        if want.name not in signature.outputs:
+            raise InvalidInput(f"unexpected output {want.name!r}; the model has {sorted(signature.outputs)}")

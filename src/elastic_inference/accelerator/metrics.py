@@ -1,0 +1,94 @@
+"""What an accelerator has done, as Prometheus text, read from the statistics at each scrape."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+
+import psutil
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.table import BUCKETS_SECONDS, Histogram, ModelTable
+
+
+class AcceleratorCollector(Collector):
+    """Reads queue and table when asked, so that a request pays for a few additions only."""
+
+    def __init__(self, queue: RequestQueue, models: ModelTable, memory_limit_bytes: int | None) -> None:
+        self._queue = queue
+        self._models = models
+        self._memory_limit_bytes = memory_limit_bytes
+        self._process = psutil.Process()
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of this accelerator, prefixed `elastic_inference_`."""
+        yield from self._of_queue()
+        yield from self._of_process()
+        yield from self._of_models()
+
+    def _of_queue(self) -> Iterator[Metric]:
+        now = self._queue.statistics()
+        yield _gauge("queue_length", "Requests that wait for their turn", now.num_waiting)
+        yield _gauge("running_requests", "Requests that have their turn", now.num_running)
+        yield _counter("device_seconds", "Seconds in which a request had its turn", now.device_seconds)
+        yield _counter("throttled_seconds", "Seconds in which the duty cycle rested", now.throttled_seconds)
+        yield _counter("refused_requests", "Requests refused because the queue was full", now.num_refused)
+        yield _counter("expired_requests", "Requests whose deadline passed in the queue", now.num_expired)
+
+    def _of_process(self) -> Iterator[Metric]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield _gauge("up", "1 while the accelerator serves", 1)
+        yield _gauge("memory_used_bytes", "Resident memory of the process", self._process.memory_info().rss)
+        if self._memory_limit_bytes is not None:
+            yield _gauge("memory_limit_bytes", "Memory that the process may use", self._memory_limit_bytes)
+        yield _counter("cpu_seconds", "CPU seconds of the process", usage.ru_utime + usage.ru_stime)
+
+    def _of_models(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "elastic_inference_requests", "Requests by model and outcome", labels=["model", "outcome"]
+        )
+        queue = _histogram_family("queue_seconds", "Waiting for the turn, successful requests")
+        service = _histogram_family("service_seconds", "Computation, successful requests")
+        for entry in self._models.entries():
+            with entry.lock:
+                for outcome, count in entry.statistics.num_by_outcome.items():
+                    requests.add_metric([entry.name, outcome], count)
+                _add_histogram(queue, entry.name, entry.statistics.queue)
+                _add_histogram(service, entry.name, entry.statistics.service)
+        yield from (requests, queue, service)
+
+
+def render(collector: AcceleratorCollector) -> bytes:
+    """The text that `GET /metrics` answers."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"elastic_inference_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"elastic_inference_{name}", text, value=value)
+
+
+def _histogram_family(name: str, text: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(f"elastic_inference_{name}", text, labels=["model"])
+
+
+def _add_histogram(family: HistogramMetricFamily, model: str, histogram: Histogram) -> None:
+    total = 0
+    buckets = []
+    for bound, count in zip((*map(str, BUCKETS_SECONDS), "+Inf"), histogram.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    family.add_metric([model], buckets, sum_value=histogram.sum_seconds)

@@ -1,0 +1,147 @@
+"""One accelerator process from its configuration to its end: limits on itself, logging, serving, leaving.
+
+It ends by SIGTERM, by SIGINT, or with the process that it watches; a supervised one outlives its host on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import select
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.infer import Shared
+from elastic_inference.accelerator.queue import RequestQueue, Throttle
+from elastic_inference.accelerator.regions import RegionTable
+from elastic_inference.accelerator.routes import Service
+from elastic_inference.accelerator.server import Server
+from elastic_inference.accelerator.store import ModelStore
+from elastic_inference.accelerator.table import ModelTable
+from elastic_inference.clock import MonotonicClock
+from elastic_inference.engines.base import EngineOptions
+from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.limits.duty_cycle import DutyCycle
+from elastic_inference.protocol.status import encode_error
+
+log = logging.getLogger(__name__)
+SWITCH_SECONDS = (
+    0.0005  # Python's default of 5 ms is what a short request would wait for a long one's Python part
+)
+MAX_BODY_BYTES = 4 << 30
+DRAIN_SECONDS = 30.0
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; whatever is given as `extra` becomes a field."""
+
+    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        value: dict[str, object] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        value |= {k: v for k, v in vars(record).items() if k not in self._STANDARD}
+        if record.exc_info:
+            value["exception"] = self.formatException(record.exc_info)
+        return json.dumps(value, default=str)
+
+
+def main() -> int:
+    """Run one accelerator as its standard input says; the exit status."""
+    try:
+        config = AcceleratorConfig.from_json(sys.stdin.readline())
+        return run(config)
+    except ElasticInferenceError as error:
+        print(json.dumps(encode_error(error)[1]), flush=True)
+        return 1
+
+
+def run(config: AcceleratorConfig) -> int:
+    """Serve until told to end; the exit status."""
+    _set_up_logging(config)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    if config.memory_limit_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _setting(stop))
+    store_dir = Path(config.store_dir)
+    service = make_service(config)
+    server = Server(config, service)
+    endpoints = server.start()
+    ready = {"accelerator_id": config.accelerator_id, "pid": os.getpid(), "endpoints": endpoints}
+    print(json.dumps(ready), flush=True)
+    threading.Thread(target=service.shared.models.reload, name="reload", daemon=True).start()
+    if config.watch_pid is not None:
+        watcher = threading.Thread(target=_watch, args=(config.watch_pid, stop), name="watch", daemon=True)
+        watcher.start()
+    stop.wait()
+    if config.watch_pid is None:
+        service.shared.queue.drain(DRAIN_SECONDS)
+    server.close()
+    service.shared.regions.unregister_all()
+    service.shared.models.close()
+    if config.watch_pid is not None:
+        shutil.rmtree(store_dir, ignore_errors=True)
+    return 0
+
+
+def make_service(config: AcceleratorConfig) -> Service:
+    """Everything behind the sockets."""
+    throttle: Throttle | None = None
+    if config.compute_share is not None:
+        throttle = DutyCycle(config.compute_share, MonotonicClock().now())
+    queue = RequestQueue(config.queue_limit, throttle)
+    store_dir = Path(config.store_dir)
+    store = ModelStore(store_dir)
+    options = EngineOptions(
+        device=config.device,
+        num_threads=config.num_threads,
+        cache_dir=config.cache_dir,
+        allow_unsafe_operations=config.allow_unsafe_operations,
+    )
+    models = ModelTable(store, store_dir / "loaded", options, queue, config.memory_limit_bytes)
+    memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total
+    return Service(
+        config, Shared(models, RegionTable(), queue, min(MAX_BODY_BYTES, memory_bytes // 2)), store
+    )
+
+
+def _set_up_logging(config: AcceleratorConfig) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(os.environ.get("EI_LOG_LEVEL", "WARNING" if config.watch_pid is not None else "INFO"))
+
+
+def _setting(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature is Python's
+        stop.set()
+
+    return handle
+
+
+def _watch(pid: int, stop: threading.Event) -> None:
+    """End with the watched process, however it ends; a pidfd cannot mean another process of the same number."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        stop.set()
+        return
+    select.select([descriptor], [], [])
+    stop.set()

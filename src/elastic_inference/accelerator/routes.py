@@ -1,0 +1,347 @@
+"""Which request does what: the Open Inference Protocol, its repository and shared memory extensions, and ours.
+
+Ours is what the protocol lacks: uploading files (`/v2/blobs/`), what is in force (`/v2/accelerator`), and what only
+the host may do (a new token, draining).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Request, Response
+from elastic_inference.accelerator.infer import InferHandler, Shared
+from elastic_inference.accelerator.metrics import AcceleratorCollector, render
+from elastic_inference.accelerator.store import ModelStore
+from elastic_inference.accelerator.table import Histogram, ModelEntry, ModelState
+from elastic_inference.errors import InvalidInput, ModelNotFound, PermissionDenied
+from elastic_inference.tensors import WIRE_NAMES, TensorSpec
+
+EXTENSIONS = (
+    "binary_tensor_data", "system_shared_memory", "model_repository", "model_configuration", "statistics",
+    "elastic_inference",
+)  # fmt: skip
+CHUNK_BYTES = 1 << 20
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+Handler = Callable[["Session", Request, Body], Response]
+
+
+class Tokens:
+    """Who may: the tenant's token for everything of the tenant's, the admin token for the host's own calls."""
+
+    def __init__(self, token_sha256: str | None, admin_token_sha256: str | None) -> None:
+        self.token_sha256 = token_sha256
+        self._admin_token_sha256 = admin_token_sha256
+
+    def check(self, request: Request, needs_admin: bool) -> None:
+        """Raise PermissionDenied unless the request carries a token that allows it."""
+        scheme, _, token = (request.header(b"authorization") or "").partition(" ")
+        given = hashlib.sha256(token.strip().encode()).hexdigest() if scheme.lower() == "bearer" else ""
+        is_admin = self._admin_token_sha256 is not None and hmac.compare_digest(
+            given, self._admin_token_sha256
+        )
+        if is_admin:
+            return
+        if needs_admin:
+            raise PermissionDenied("only the host may do this")
+        if self.token_sha256 is not None and not hmac.compare_digest(given, self.token_sha256):
+            raise PermissionDenied("the bearer token is missing or wrong for this accelerator")
+
+
+class Session:
+    """What one connection holds besides its socket; `close` gives back what the client bound to it."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.buffer = KeptBuffer()
+        self.infer = InferHandler(service.shared, self.buffer)
+        self.bound_regions: set[str] = set()
+
+    def close(self) -> None:
+        """Unregister the regions that were to live as long as the connection."""
+        for name in self.bound_regions:
+            self.service.shared.regions.unregister(name)
+
+
+class Service:
+    """Answers requests; one for all connections of an accelerator."""
+
+    def __init__(self, config: AcceleratorConfig, shared: Shared, store: ModelStore) -> None:
+        self.config = config
+        self.shared = shared
+        self.store = store
+        self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
+        self.drained = threading.Event()
+        self._collector = AcceleratorCollector(shared.queue, shared.models, config.memory_limit_bytes)
+
+    def answer(self, session: Session, request: Request, body: Body) -> Response:
+        """Route one request; raises our errors, which the connection turns into responses."""
+        segments = request.segments
+        if segments[:3] == ("v2", "health", "live"):
+            return Response()  # the one thing that needs no token: it says only that something listens
+        self.tokens.check(request, needs_admin=segments[:2] == ("v2", "accelerator") and len(segments) > 2)
+        if segments[:2] == ("v2", "models") and segments[-1:] == ("infer",):
+            _needs(request, "POST")
+            return session.infer.handle(request, body, _model_name(segments))
+        if segments == ("metrics",):
+            _needs(request, "GET")
+            text = render(self._collector)
+            return Response(200, {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}, [text])
+        if not segments or segments[0] != "v2":
+            raise HttpError(404, f"no such path: {request.path:.200}")
+        return self._route(session, request, body, segments[1:])
+
+    def _route(self, session: Session, request: Request, body: Body, rest: tuple[str, ...]) -> Response:
+        match rest:
+            case () | ("",):
+                return self._server_metadata(request)
+            case ("health", "ready"):
+                return Response(200 if not self.drained.is_set() else 503)
+            case ("models", "stats"):
+                return Response.of_json(
+                    {"model_stats": [_statistics(e) for e in self.shared.models.entries()]}
+                )
+            case ("models", *_):
+                return self._model(request, rest)
+            case ("repository", "index"):
+                _needs(request, "POST")
+                return Response.of_json([_index_entry(e) for e in self.shared.models.entries()])
+            case ("repository", "models", name, "load"):
+                _needs(request, "POST")
+                return self._load(name, body)
+            case ("repository", "models", name, "unload"):
+                _needs(request, "POST")
+                self.shared.models.unload(name)
+                return Response.of_json({})
+            case ("systemsharedmemory", *tail):
+                return self._shared_memory(session, request, body, tuple(tail))
+            case ("cudasharedmemory", *_):
+                raise HttpError(501, "CUDA shared memory is not offered")
+            case ("blobs", sha256):
+                return self._blob(session, request, body, sha256)
+            case ("accelerator", *tail):
+                return self._accelerator(request, body, tuple(tail))
+        raise HttpError(404, f"no such path: {request.path:.200}")
+
+    def _server_metadata(self, request: Request) -> Response:
+        _needs(request, "GET")
+        return Response.of_json(
+            {
+                "name": "elastic-inference",
+                "version": version("elastic-inference"),
+                "extensions": list(EXTENSIONS),
+            }
+        )
+
+    def _model(self, request: Request, rest: tuple[str, ...]) -> Response:
+        _needs(request, "GET")
+        name, action = (
+            _model_name(("v2", *rest)),
+            rest[-1] if rest[-1] in ("ready", "config", "stats") else "",
+        )
+        if rest not in _model_paths(name, action):
+            raise HttpError(404, f"no such path: {request.path:.200}")
+        entry = self.shared.models.entry(name)
+        if action == "ready":
+            return Response(200 if entry.state is ModelState.READY else 503)
+        if action == "stats":
+            return Response.of_json({"model_stats": [_statistics(entry)]})
+        entry = self.shared.models.ready(name)
+        return Response.of_json(_config(entry) if action == "config" else _metadata(entry))
+
+    def _load(self, name: str, body: Body) -> Response:
+        value = body.read_json()
+        parameters = value.get("parameters", value)
+        if not isinstance(parameters, dict):
+            raise InvalidInput("parameters of load must be an object")
+        if "package" not in parameters:
+            # The protocol's own load names a model of the server's repository: here, one that is loaded already.
+            self.shared.models.ready(name)
+            return Response.of_json({})
+        return Response.of_json(_config(self.shared.models.load(name, parameters)))
+
+    def _shared_memory(
+        self, session: Session, request: Request, body: Body, rest: tuple[str, ...]
+    ) -> Response:
+        if not self.config.use_shared_memory:
+            raise InvalidInput("shared memory is switched off on this accelerator")
+        regions = self.shared.regions
+        match rest:
+            case ("status",):
+                return Response.of_json([asdict(s) for s in regions.statuses()])
+            case ("region", name, "status"):
+                return Response.of_json([asdict(s) for s in regions.statuses(name)])
+            case ("region", name, "register"):
+                _needs(request, "POST")
+                self._register(session, name, body.read_json())
+                return Response.of_json({})
+            case ("region", name, "unregister"):
+                _needs(request, "POST")
+                regions.unregister(name)
+                session.bound_regions.discard(name)
+                return Response.of_json({})
+            case ("unregister",):
+                _needs(request, "POST")
+                regions.unregister_all()
+                return Response.of_json({})
+        raise HttpError(404, f"no such path: {request.path:.200}")
+
+    def _register(self, session: Session, name: str, value: dict[str, Any]) -> None:
+        key, size, offset = value.get("key"), value.get("byte_size"), value.get("offset", 0)
+        if not isinstance(key, str) or not isinstance(size, int) or not isinstance(offset, int):
+            raise InvalidInput("register needs a key (string), a byte_size and an offset (integers)")
+        self.shared.regions.register(name, key, offset, size)
+        if value.get("bound_to_connection") is True:
+            session.bound_regions.add(name)
+
+    def _blob(self, session: Session, request: Request, body: Body, sha256: str) -> Response:
+        if request.method in ("GET", "HEAD"):
+            present, is_whole = self.store.num_bytes(sha256)
+            return Response.of_json({"num_bytes": present, "is_whole": is_whole}, 200 if is_whole else 404)
+        _needs(request, "PUT")
+        length = body.remaining
+        match = _RANGE.fullmatch(request.header(b"content-range") or f"bytes 0-{length - 1}/{length}")
+        if match is None or int(match[2]) - int(match[1]) + 1 != length:
+            raise HttpError(
+                416, "Content-Range must be 'bytes FIRST-LAST/TOTAL' and agree with Content-Length"
+            )
+
+        def chunks(wanted: int) -> memoryview:
+            view = session.buffer.take(CHUNK_BYTES)[: min(wanted, CHUNK_BYTES)]
+            body.read_into(view)
+            return view
+
+        is_whole = self.store.append(sha256, int(match[1]), int(match[3]), chunks, length)
+        return Response.of_json({"is_whole": is_whole}, 201 if is_whole else 200)
+
+    def _accelerator(self, request: Request, body: Body, rest: tuple[str, ...]) -> Response:
+        match rest:
+            case ():
+                _needs(request, "GET")
+                return Response.of_json(self.statistics())
+            case ("token",):
+                _needs(request, "PUT")
+                digest = body.read_json().get("token_sha256")
+                if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+                    raise InvalidInput("token_sha256 must be a SHA-256 in 64 hexadecimal digits")
+                self.tokens.token_sha256 = digest
+                return Response.of_json({})
+            case ("drain",):
+                _needs(request, "POST")
+                self.drained.set()
+                timeout = body.read_json().get("timeout_seconds", 30)
+                if not isinstance(timeout, int | float) or not 0 <= timeout <= 3600:
+                    raise InvalidInput(f"timeout_seconds must be 0 to 3600, not {timeout!r:.80}")
+                return Response.of_json({"is_drained": self.shared.queue.drain(timeout)})
+        raise HttpError(404, f"no such path: {request.path:.200}")
+
+    def statistics(self) -> dict[str, Any]:
+        """What is in force here and what was done, as `GET /v2/accelerator` answers it."""
+        return {
+            "accelerator_id": self.config.accelerator_id,
+            "accelerator_type": self.config.accelerator_type,
+            "device": self.config.device,
+            "limits": self.config.limits or {},
+            "memory_limit_bytes": self.config.memory_limit_bytes,
+            "queue": asdict(self.shared.queue.statistics()),
+            "models": [_summary(entry) for entry in self.shared.models.entries()],
+        }
+
+
+def _needs(request: Request, method: str) -> None:
+    if request.method != method:
+        raise HttpError(405, f"{request.path:.200} takes {method}, not {request.method}")
+
+
+def _model_name(segments: tuple[str, ...]) -> str:
+    """The name in `/v2/models/NAME[/versions/1][/ACTION]`; there is one version of each, "1"."""
+    if len(segments) >= 5 and segments[3] == "versions" and segments[4] not in ("1", ""):
+        raise ModelNotFound(f"model {segments[2]!r} has version 1 only, not {segments[4]!r:.80}")
+    return segments[2] if len(segments) > 2 else ""
+
+
+def _model_paths(name: str, action: str) -> list[tuple[str, ...]]:
+    tail = (action,) if action else ()
+    return [("models", name, *tail), ("models", name, "versions", "1", *tail)]
+
+
+def _tensors(specs: Any) -> list[dict[str, Any]]:
+    def entry(alias: str, spec: TensorSpec) -> dict[str, Any]:
+        shape = [-1 if size is None else size for size in spec.shape] if spec.shape is not None else [-1]
+        return {"name": alias, "datatype": WIRE_NAMES[spec.base_dtype], "shape": shape}
+
+    return [entry(alias, spec) for alias, spec in specs.items()]
+
+
+def _metadata(entry: ModelEntry) -> dict[str, Any]:
+    assert entry.model is not None
+    return {
+        "name": entry.name,
+        "versions": ["1"],
+        "platform": entry.model.report.engine,
+        "inputs": _tensors(entry.model.signature.inputs),
+        "outputs": _tensors(entry.model.signature.outputs),
+    }
+
+
+def _config(entry: ModelEntry) -> dict[str, Any]:
+    """The protocol's metadata and, beside it, what our own client wants to know."""
+    assert entry.model is not None
+    return _metadata(entry) | {
+        "max_batch_size": 0,
+        "signature": entry.model.signature.to_json(),
+        "report": asdict(entry.model.report),
+        "warm_up_seconds": entry.warm_up_seconds,
+        "warm_up_note": entry.warm_up_note,
+        "content_hash": entry.content_hash,
+    }
+
+
+def _index_entry(entry: ModelEntry) -> dict[str, Any]:
+    return {"name": entry.name, "version": "1", "state": entry.state.value, "reason": entry.reason}
+
+
+def _summary(entry: ModelEntry) -> dict[str, Any]:
+    with entry.lock:
+        return {
+            **_index_entry(entry),
+            "num_by_outcome": dict(entry.statistics.num_by_outcome),
+            "service_seconds": entry.statistics.service.sum_seconds,
+        }
+
+
+def _statistics(entry: ModelEntry) -> dict[str, Any]:
+    """The statistics extension's form; durations in nanoseconds, as it has them."""
+    with entry.lock:
+        statistics = entry.statistics
+        num_ok = statistics.num_by_outcome["success"]
+        num_failed = sum(statistics.num_by_outcome.values()) - num_ok
+
+        def duration(histogram: Histogram) -> dict[str, int]:
+            return {"count": num_ok, "ns": int(histogram.sum_seconds * 1e9)}
+
+        nothing = {"count": num_ok, "ns": 0}
+        total = statistics.queue.sum_seconds + statistics.service.sum_seconds
+        return {
+            "name": entry.name,
+            "version": "1",
+            "last_inference": statistics.last_inference_unix_ms,
+            "inference_count": num_ok,
+            "execution_count": num_ok,
+            "inference_stats": {
+                "success": {"count": num_ok, "ns": int(total * 1e9)},
+                "fail": {"count": num_failed, "ns": int(statistics.failed_seconds * 1e9)},
+                "queue": duration(statistics.queue),
+                "compute_input": nothing,
+                "compute_infer": duration(statistics.service),
+                "compute_output": nothing,
+            },
+            "batch_stats": [],
+        }

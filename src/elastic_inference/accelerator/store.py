@@ -1,0 +1,163 @@
+"""Uploaded model files, each by the SHA-256 of its content, and models put together from them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from elastic_inference.errors import InvalidInput, ModelNotFound
+from elastic_inference.models.package import ModelFile, ModelFormat, ModelPackage
+from elastic_inference.units import format_bytes
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+MAX_FILES = 10_000
+
+
+class ModelStore:
+    """Files below one directory: `blobs/<sha256>`, `uploads/<sha256>` while they arrive, `models/<hash>/...`.
+
+    Args:
+        directory: Created if absent.
+        limit_bytes: What all blobs together may hold; None: no limit.
+    """
+
+    def __init__(self, directory: Path, limit_bytes: int | None = None) -> None:
+        self._blobs = directory / "blobs"
+        self._uploads = directory / "uploads"
+        self._models = directory / "models"
+        self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        for folder in (self._blobs, self._uploads, self._models):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def num_bytes(self, sha256: str) -> tuple[int, bool]:
+        """How much of a blob is here, and whether it is whole."""
+        blob = self._blobs / _checked_sha256(sha256)
+        if blob.exists():
+            return blob.stat().st_size, True
+        partial = self._uploads / sha256
+        return (partial.stat().st_size if partial.exists() else 0), False
+
+    def append(
+        self, sha256: str, offset: int, total: int, chunks: Callable[[int], memoryview], length: int
+    ) -> bool:
+        """Take the next bytes of a blob.
+
+        Args:
+            offset: Where these bytes belong; must be where the last ones ended.
+            total: Size of the whole blob.
+            chunks: Gives the next bytes, at most as many as asked for; its view is valid until the next call.
+            length: How many bytes come.
+
+        Returns:
+            True when the blob is whole and its hash was right.
+
+        Raises:
+            InvalidInput: The offset is not where the upload stands, the blob exceeds the store's limit, or
+                its hash is wrong; a blob with the wrong hash is dropped.
+        """
+        path = self._uploads / _checked_sha256(sha256)
+        with self._lock:
+            present, is_whole = self.num_bytes(sha256)
+            if is_whole:
+                raise InvalidInput(f"blob {sha256} is here already")
+            if offset != present:
+                raise InvalidInput(f"blob {sha256}: the upload stands at byte {present}, not {offset}")
+            if offset + length > total:
+                raise InvalidInput(
+                    f"blob {sha256}: bytes {offset} to {offset + length} exceed its size {total}"
+                )
+            self._check_room(total - present)
+            with open(path, "ab") as file:
+                while length:
+                    view = chunks(length)
+                    file.write(view)
+                    length -= len(view)
+            if path.stat().st_size < total:
+                return False
+            self._finish(path, sha256)
+            return True
+
+    def _check_room(self, wanted: int) -> None:
+        if self._limit_bytes is None:
+            return
+        used = sum(f.stat().st_size for folder in (self._blobs, self._uploads) for f in folder.iterdir())
+        if used + wanted > self._limit_bytes:
+            raise InvalidInput(
+                f"the model store holds {format_bytes(used)} and may hold {format_bytes(self._limit_bytes)}; "
+                f"{format_bytes(wanted)} more do not fit"
+            )
+
+    def _finish(self, path: Path, sha256: str) -> None:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != sha256:
+            path.unlink()
+            raise InvalidInput(f"blob {sha256}: the bytes that arrived have SHA-256 {digest.hexdigest()}")
+        os.replace(path, self._blobs / sha256)
+
+    def package(self, description: Mapping[str, Any]) -> ModelPackage:
+        """Put a model together from blobs; hard links, so nothing is copied.
+
+        Args:
+            description: `{"format", "files": [{"path", "size_bytes", "sha256"}]}`.
+
+        Raises:
+            InvalidInput: The description is malformed or a path leads out of the model.
+            ModelNotFound: A blob is not here.
+        """
+        try:
+            model_format = ModelFormat(description["format"])
+            files = tuple(_checked_file(entry) for entry in description["files"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(f"model description is malformed: {error}") from error
+        if not 0 < len(files) <= MAX_FILES or len({f.path for f in files}) != len(files):
+            raise InvalidInput(f"a model has 1 to {MAX_FILES} files, each path once; {len(files)} are given")
+        package = ModelPackage(model_format, Path(), files)
+        root = self._models / package.content_hash
+        with self._lock:
+            if not root.exists():
+                self._link(files, root)
+        return ModelPackage(model_format, root, files)
+
+    def _link(self, files: Sequence[ModelFile], root: Path) -> None:
+        for file in files:
+            blob = self._blobs / file.sha256
+            if not blob.exists() or blob.stat().st_size != file.size_bytes:
+                raise ModelNotFound(f"file {file.path!r} ({file.sha256}) was not uploaded")
+        partial = root.with_name(root.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for file in files:
+            target = partial / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(self._blobs / file.sha256, target)
+        os.replace(partial, root)
+
+
+def _checked_sha256(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise InvalidInput(f"{text!r:.100} is not a SHA-256 in 64 hexadecimal digits")
+    return text
+
+
+def _checked_file(entry: Mapping[str, Any]) -> ModelFile:
+    path, size = entry["path"], entry["size_bytes"]
+    if not isinstance(path, str) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise InvalidInput(f"model file {entry!r:.200} needs a path and a size")
+    parts = PurePosixPath(path).parts
+    if (
+        not parts
+        or len(path) > 500
+        or path != "/".join(parts)
+        or any(part in ("..", ".", "/") or "\\" in part or not part.isprintable() for part in parts)
+    ):
+        raise InvalidInput(f"model file path {path!r:.200} must be relative and stay within the model")
+    return ModelFile(path, size, _checked_sha256(entry["sha256"]))

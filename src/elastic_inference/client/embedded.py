@@ -1,0 +1,174 @@
+"""A private accelerator on this machine for one program: started when first needed, gone when the program ends.
+
+It listens on a Unix socket in a folder that only this user can open, asks for a token, and watches this process by a
+pidfd: however the program ends, by SIGKILL too, the accelerator ends and removes the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastic_inference.client.connection import Address
+from elastic_inference.errors import ConnectionLost, ElasticInferenceError, EngineNotAvailable
+from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.status import decode_error
+
+END_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class EmbeddedOptions:
+    """What a private accelerator is started with; predictors with equal options share one.
+
+    Attributes:
+        num_threads: Of the engine; None: all cores of this process.
+        cache_dir: For compiled models; None keeps none.
+        allow_unsafe_operations: See EngineOptions.
+        module: What `python -m` runs; the testing package has another one.
+    """
+
+    num_threads: int | None = None
+    device: str = "cpu:0"
+    cache_dir: str | None = None
+    allow_unsafe_operations: bool = False
+    module: str = "elastic_inference.accelerator"
+
+
+class EmbeddedAccelerator:
+    """The running process and its folder."""
+
+    def __init__(self, options: EmbeddedOptions) -> None:
+        self._options = options
+        self._owner_pid = os.getpid()
+        self._folder = Path(tempfile.mkdtemp(prefix="elastic-inference-"))
+        self._token = secrets.token_urlsafe(32)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address: Address
+
+    def start(self) -> None:
+        """Start the process and wait until it serves.
+
+        Raises:
+            EngineNotAvailable: The parts that an accelerator needs are not installed.
+            ElasticInferenceError: It could not start; the error is its own.
+        """
+        try:
+            ready = self._launch()
+        except BaseException:
+            self.close()
+            raise
+        self.address = Address(Endpoint.parse(ready["endpoints"][0]), self._token)
+
+    def _launch(self) -> dict[str, Any]:
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-m", self._options.module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None,
+            # Its own session: Ctrl-C at the terminal ends the program, which then closes the accelerator in order.
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin, process.stdout:
+            process.stdin.write(json.dumps(self._config()).encode() + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        if not line:
+            raise EngineNotAvailable(
+                f"the embedded accelerator ended with status {process.wait()} before it served; its words are on "
+                "standard error. Is `pip install elastic-inference[host]` done?"
+            )
+        ready: dict[str, Any] = json.loads(line)
+        if "error" in ready:
+            raise decode_error(500, line)
+        return ready
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "accelerator_id": f"eia-{secrets.token_hex(16)}",
+            "listen": [f"unix:{self._folder}/accelerator.sock"],
+            # The folder itself, so that the process removes all there is.
+            "store_dir": str(self._folder),
+            "token_sha256": hashlib.sha256(self._token.encode()).hexdigest(),
+            "device": self._options.device,
+            "num_threads": self._options.num_threads,
+            "cache_dir": self._options.cache_dir,
+            "allow_unsafe_operations": self._options.allow_unsafe_operations,
+            "limits": {"compute": "none: embedded", "memory": "none: embedded"},
+            "watch_pid": self._owner_pid,
+        }
+
+    def explain(self) -> ElasticInferenceError | None:
+        """Why no connection will ever work again, None while the process lives."""
+        if self._process is None:
+            return ConnectionLost("the embedded accelerator was closed")
+        if self._owner_pid != os.getpid():
+            return None  # a forked child cannot wait for its sibling
+        status = self._process.poll()
+        if status is None:
+            return None
+        how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        return ConnectionLost(f"the embedded accelerator (pid {self._process.pid}) was {how}")
+
+    def close(self) -> None:
+        """End the process and remove its folder; closing twice, or in a forked child, is fine."""
+        if self._owner_pid != os.getpid():
+            return
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_lock = threading.Lock()
+_running: dict[EmbeddedOptions, tuple[EmbeddedAccelerator, int]] = {}
+
+
+def acquire(options: EmbeddedOptions) -> EmbeddedAccelerator:
+    """The accelerator of these options, started where there is none that lives; give it back with `release`."""
+    with _lock:
+        accelerator, num_users = _running.get(options, (None, 0))
+        if accelerator is None or accelerator.explain() is not None:
+            accelerator, num_users = EmbeddedAccelerator(options), 0
+            accelerator.start()
+        _running[options] = (accelerator, num_users + 1)
+        return accelerator
+
+
+def release(options: EmbeddedOptions, accelerator: EmbeddedAccelerator) -> None:
+    """One user less; the last one ends the process."""
+    with _lock:
+        current, num_users = _running.get(options, (None, 0))
+        if current is not accelerator:
+            accelerator.close()  # it died, and another one took its place
+        elif num_users > 1:
+            _running[options] = (accelerator, num_users - 1)
+        else:
+            del _running[options]
+            accelerator.close()
+
+
+def _forget_after_fork() -> None:
+    global _lock  # another thread may have held it at the fork
+    _lock = threading.Lock()
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,95 @@
+"""A model computed in this process (`use_ei=False`): no accelerator, no wire."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from elastic_inference.client.report import PredictorReport
+from elastic_inference.errors import EngineNotAvailable
+from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.models.signature import Signature, SignatureRequest
+
+log = logging.getLogger(__name__)
+_TENSORFLOW_FORMATS = (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
+
+
+class LocalModel:
+    """One signature of one model on an engine of this process. Safe for several threads."""
+
+    def __init__(
+        self,
+        package: ModelPackage,
+        request: SignatureRequest,
+        engine: str,
+        precision: str,
+        num_threads: int | None,
+        warm_up: bool | Mapping[str, Sequence[int]] = True,
+        device: str = "cpu:0",
+        cache_dir: str | None = None,
+        allow_unsafe_operations: bool = True,
+    ) -> None:
+        """Load; engines are imported here, so that a client without them stays small.
+
+        Raises:
+            EngineNotAvailable: No engine is installed on this side.
+            ElasticInferenceError: What the engine says.
+        """
+        try:
+            from elastic_inference.engines import select
+            from elastic_inference.engines.base import EngineOptions
+            from elastic_inference.engines.warm_up import warm_up as run_once
+        except ImportError as error:
+            raise EngineNotAvailable(
+                f"use_ei=False computes in this process, which needs `pip install elastic-inference[host]`: {error}"
+            ) from error
+        self._note = ""
+        if engine == "auto" and package.format in _TENSORFLOW_FORMATS and precision in ("fp32", "auto"):
+            engine = self._reference_engine()
+        options = EngineOptions(engine, device, precision, num_threads, cache_dir, allow_unsafe_operations)
+        self._model = select.load(package, request, options)
+        self.signature: Signature = self._model.signature
+        self._warm_up_seconds, self._warm_up_note = run_once(self._model, warm_up)
+
+    def _reference_engine(self) -> str:
+        if importlib.util.find_spec("tensorflow") is not None:
+            return "tensorflow"
+        self._note = "TensorFlow is not installed here, so another engine computes in its place"
+        log.warning(self._note)
+        return "auto"
+
+    def predict(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        timeout_seconds: float | None,  # noqa: ARG002  # a computation in this process cannot be broken off
+    ) -> tuple[dict[str, npt.NDArray[Any]], float, float]:
+        """Outputs by alias, queue seconds (0), service seconds."""
+        start = time.monotonic()
+        outputs = self._model.predict(inputs)
+        return outputs, 0.0, time.monotonic() - start
+
+    def report(self, start_seconds: float) -> PredictorReport:
+        """What is in force in this process."""
+        engine = self._model.report
+        return PredictorReport(
+            use_ei=False,
+            engine=engine.engine,
+            engine_version=engine.engine_version,
+            device=engine.device,
+            precision=engine.precision,
+            num_threads=engine.num_threads,
+            transport="in process",
+            start_seconds=start_seconds,
+            load_seconds=engine.load_seconds,
+            warm_up_seconds=self._warm_up_seconds,
+            notes=tuple(note for note in (self._note, *engine.notes, self._warm_up_note) if note),
+        )
+
+    def close(self) -> None:
+        """Free the engine; closing twice is fine."""
+        self._model.close()

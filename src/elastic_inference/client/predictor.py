@@ -1,0 +1,294 @@
+"""EIPredictor: TensorFlow's Predictor, computed on an accelerator or, with `use_ei=False`, in this process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Protocol
+
+import numpy.typing as npt
+
+from elastic_inference.client import graph_view, placement
+from elastic_inference.client.feeds import Feeds
+from elastic_inference.client.local import LocalModel
+from elastic_inference.client.remote import RemoteModel
+from elastic_inference.client.report import CallTiming, PredictorReport
+from elastic_inference.client.upload import Progress
+from elastic_inference.errors import InvalidInput, PredictorClosed
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import Signature, SignatureRequest
+
+Outputs = dict[str, npt.NDArray[Any]]
+DEFAULT_TIMEOUT_SECONDS = (
+    60.0  # the article's model takes 3 s on two cores, and ten times that on a small share
+)
+MAX_THREADS = 64
+
+
+class _Model(Protocol):
+    signature: Signature
+
+    def predict(
+        self, inputs: Mapping[str, npt.NDArray[Any]], timeout_seconds: float | None
+    ) -> tuple[Outputs, float, float]: ...
+
+    def report(self, start_seconds: float) -> PredictorReport: ...
+
+    def close(self) -> None: ...
+
+
+class EIPredictor:
+    """Call it with a dictionary of inputs, get a dictionary of outputs, as TensorFlow's Predictor does it.
+
+    Safe for several threads. A forked child may go on using it; it cannot be pickled.
+
+    Args:
+        model_dir: A SavedModel directory, a frozen graph (.pb), or a Keras, ONNX or TFLite file.
+        signature_def_key: Which signature; None means `serving_default`.
+        signature_def: A SignatureDef, or anything with `inputs` and `outputs` of alias -> object with `name`.
+        input_names, output_names: alias -> tensor name, together, instead of a signature.
+        tags: Tags of the meta graph, separated by commas; None means `serve`.
+        graph, config: Taken for compatibility; engines have options of their own, named below.
+        use_ei: False computes in this process.
+        accelerator_id: Which attached accelerator: its id, or its ordinal among those visible.
+        address: Of an accelerator, such as `tcp:10.0.0.5:8501` or `unix:/run/a.sock`; with it no host is asked.
+        token: Bearer token of the accelerator, or the operator's with `host` and `accelerator_type`.
+        host: URL of a host; EI_HOST otherwise. Neither: an embedded accelerator on this machine.
+        accelerator_type: Attach an accelerator of this type, and detach it at the end.
+        tls_ca: PEM file of the certificate authority to trust; None: the system's.
+        tls_cert, tls_key: PEM files of this client's own certificate.
+        engine: "auto", "openvino", "tensorflow" or "onnxruntime".
+        precision: "fp32", "bf16", "int8" or "auto".
+        num_threads: Of the engine, embedded or in process; None: all cores.
+        warm_up: Whether to predict once on made-up values at load, or the shapes to do it with, by alias.
+        timeout_seconds: From a call to its return, queue wait and retries included; None waits without limit.
+        strict: Whether a cast that loses information is an error.
+        progress: Called with (bytes sent, bytes in all) while the model is sent.
+        use_shared_memory: Whether large inputs may go through shared memory where the accelerator is on this machine.
+        cache_dir: Where an embedded or in-process engine keeps compiled models; None keeps none.
+
+    Raises:
+        InvalidInput: Arguments contradict each other, or name a signature that the model does not have.
+        ModelNotFound, InvalidModel, TagsNotFound, TensorNotFound: The model is not as `model_dir` and names say.
+        TransportError: The accelerator could not be reached.
+        ElasticInferenceError: What the accelerator or engine says.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | os.PathLike[str],
+        signature_def_key: str | None = None,
+        signature_def: Any = None,
+        input_names: Mapping[str, str] | None = None,
+        output_names: Mapping[str, str] | None = None,
+        tags: str | None = None,
+        graph: Any = None,  # noqa: ARG002
+        config: Any = None,  # noqa: ARG002
+        use_ei: bool = True,
+        accelerator_id: str | int | None = None,
+        *,
+        address: str | None = None,
+        token: str | None = None,
+        host: str | None = None,
+        accelerator_type: str | None = None,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        engine: str = "auto",
+        precision: str = "fp32",
+        num_threads: int | None = None,
+        warm_up: bool | Mapping[str, Sequence[int]] = True,
+        timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+        strict: bool = False,
+        progress: Progress | None = None,
+        use_shared_memory: bool = True,
+        cache_dir: str | None = None,
+    ) -> None:
+        request = _signature_request(signature_def_key, signature_def, input_names, output_names, tags)
+        if timeout_seconds is not None and not timeout_seconds > 0:
+            raise InvalidInput(f"timeout_seconds {timeout_seconds} must be above 0, or None")
+        package = ModelPackage.read(Path(model_dir))
+        start = time.monotonic()
+        self._place: placement.Place | None = None
+        self._model: _Model
+        if use_ei:
+            self._place = place = placement.find(
+                placement.Wanted(
+                    address, token, host, accelerator_id, accelerator_type, tls_ca, tls_cert, tls_key,
+                    num_threads, cache_dir,
+                )
+            )  # fmt: skip
+            start_seconds = time.monotonic() - start
+            try:
+                options = {"engine": engine, "precision": precision, "warm_up": warm_up}
+                remote = RemoteModel(
+                    place.pool, package, request, options, use_shared_memory, progress, place.explain
+                )
+                remote.load()
+                self.report = remote.report(start_seconds)
+            except BaseException:
+                place.close()
+                raise
+            self._model = remote
+        else:
+            local = LocalModel(package, request, engine, precision, num_threads, warm_up, cache_dir=cache_dir)
+            self.report = local.report(0.0)
+            self._model = local
+        self._finish_init(timeout_seconds, strict)
+
+    def _finish_init(self, timeout_seconds: float | None, strict: bool) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._feeds = Feeds(self._model.signature, strict)
+        self._is_closed = False
+        self._executor_lock = threading.Lock()
+        self._executor: tuple[int, ThreadPoolExecutor] | None = None
+        actions = [self._model.close] + ([self._place.close] if self._place is not None else [])
+        self._finalizer = weakref.finalize(self, _run_all, actions)
+        self.graph = graph_view.Graph(self._model.signature)
+        self.session = graph_view.Session(self.graph)
+        self._feed_tensors = graph_view.tensors(self._model.signature.inputs, self.graph)
+        self._fetch_tensors = graph_view.tensors(self._model.signature.outputs, self.graph)
+
+    @property
+    def feed_tensors(self) -> dict[str, graph_view.Tensor]:
+        """The input tensors by alias, with name, dtype and shape."""
+        return self._feed_tensors
+
+    @property
+    def fetch_tensors(self) -> dict[str, graph_view.Tensor]:
+        """The output tensors by alias, with name, dtype and shape."""
+        return self._fetch_tensors
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Outputs:
+        """Run the model once.
+
+        Args:
+            inputs: A value for each input alias: an array, or what `numpy.asarray` takes; cast silently to the
+                tensor's dtype as TensorFlow does. An array that fits already is not copied in this process.
+
+        Returns:
+            A new dictionary: an array for each output alias; rank 0 comes as a numpy scalar, strings as bytes.
+
+        Raises:
+            InvalidInput: An alias is unknown, or a value has a wrong shape or type. Nothing was sent.
+            InvalidArgumentError: A value is missing, or the graph refused one.
+            DeadlineExceeded: No reply in time. The device may still run the request.
+            TransportError: The accelerator is gone and did not come back in time.
+        """
+        outputs, _, _ = self._predict(inputs)
+        return outputs
+
+    def predict_timed(self, inputs: Mapping[str, Any]) -> tuple[Outputs, CallTiming]:
+        """The same as a call, and where its time went."""
+        start = time.perf_counter()
+        outputs, queue_seconds, service_seconds = self._predict(inputs)
+        return outputs, CallTiming(time.perf_counter() - start, queue_seconds, service_seconds)
+
+    def submit(self, inputs: Mapping[str, Any]) -> Future[Outputs]:
+        """Start a call on another thread; its arrays must stay unchanged until the future is done."""
+        self._check_open()
+        return self._threads().submit(self, inputs)
+
+    def map(self, inputs: Iterable[Mapping[str, Any]], in_flight: int = 2) -> Iterator[Outputs]:
+        """Yield the outputs of each input in order, while the next requests are already on their way.
+
+        Args:
+            inputs: Read as results are taken, never more than `in_flight` ahead.
+            in_flight: Requests at once, 1 to 64.
+        """
+        if not 1 <= in_flight <= MAX_THREADS:
+            raise InvalidInput(f"in_flight {in_flight} is not between 1 and {MAX_THREADS}")
+        self._check_open()
+        return self._map(iter(inputs), in_flight)
+
+    def _map(self, inputs: Iterator[Mapping[str, Any]], in_flight: int) -> Iterator[Outputs]:
+        pending = deque(self.submit(value) for value in itertools.islice(inputs, in_flight))
+        try:
+            while pending:
+                outputs = pending.popleft().result()
+                pending.extend(self.submit(value) for value in itertools.islice(inputs, 1))
+                yield outputs
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _predict(self, inputs: Mapping[str, Any]) -> tuple[Outputs, float, float]:
+        if self._is_closed:
+            self._check_open()
+        outputs, queue_seconds, service_seconds = self._model.predict(
+            self._feeds.arrays(inputs), self._timeout_seconds
+        )
+        for alias, array in outputs.items():
+            if not array.ndim:
+                outputs[alias] = array[()]
+        return outputs, queue_seconds, service_seconds
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise PredictorClosed("the predictor is closed; construct another one")
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._executor_lock:
+            if self._executor is None or self._executor[0] != os.getpid():  # threads do not survive a fork
+                self._executor = (os.getpid(), ThreadPoolExecutor(MAX_THREADS, "elastic-inference"))
+            return self._executor[1]
+
+    def close(self) -> None:
+        """End what this predictor started: threads, connections, embedded or attached accelerator. Twice is fine."""
+        self._is_closed = True
+        if self._executor is not None and self._executor[0] == os.getpid():
+            self._executor[1].shutdown(wait=True, cancel_futures=True)
+        self._finalizer()
+
+    def __enter__(self) -> EIPredictor:
+        return self
+
+    def __exit__(
+        self, cls: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an EIPredictor holds connections and cannot be pickled; send the constructor's arguments instead and "
+            "construct one in each process"
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else self.report.summary()
+        return f"EIPredictor({state}; {sorted(self._feed_tensors)} -> {sorted(self._fetch_tensors)})"
+
+
+def _run_all(actions: list[Callable[[], None]]) -> None:
+    for action in actions:
+        action()
+
+
+def _signature_request(
+    key: str | None,
+    definition: Any,
+    input_names: Mapping[str, str] | None,
+    output_names: Mapping[str, str] | None,
+    tags: str | None,
+) -> SignatureRequest:
+    """Check the argument rules, with TensorFlow's messages, and take names out of a SignatureDef."""
+    request = SignatureRequest(key, input_names, output_names, tags)
+    if definition is None:
+        return request
+    if key is not None or input_names is not None:
+        raise InvalidInput(
+            "You must specify at most one of signature_def_key OR signature_def OR(input_names AND output_names)."
+        )
+    inputs, outputs = (
+        {alias: info.name for alias, info in getattr(definition, side).items()}
+        for side in ("inputs", "outputs")
+    )
+    return SignatureRequest(None, inputs, outputs, tags)

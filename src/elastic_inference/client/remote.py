@@ -1,0 +1,346 @@
+"""A model on an accelerator: sent once, loaded, and called over the wire or through shared memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from elastic_inference.client.connection import Connection, ConnectionPool, ResponseHead
+from elastic_inference.client.report import PredictorReport
+from elastic_inference.client.upload import Progress, upload
+from elastic_inference.errors import (
+    ConnectError,
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ProtocolError,
+)
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import Signature, SignatureRequest
+from elastic_inference.protocol import arrays as wire
+from elastic_inference.protocol.infer import (
+    ALIGNMENT,
+    RegionRange,
+    TensorPart,
+    encode_head,
+    encode_tensor,
+    parse_response_head,
+)
+from elastic_inference.protocol.shared_memory import Region
+from elastic_inference.tensors import NUMPY_DTYPES
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SHARED_MEMORY_FROM_BYTES = 1 << 15  # below this, one send is as quick as a copy
+LOAD_SECONDS = 600.0  # a large graph takes tens of seconds to compile on a small share
+RETRY_FIRST_SECONDS = 0.02
+RETRY_MOST_SECONDS = 0.5
+MAX_CACHED_HEADS = 64
+_SERVER_TIMING = re.compile(rb"queue;dur=([0-9.]+), service;dur=([0-9.]+)")
+
+
+class RemoteModel:
+    """One signature of one model on one accelerator. Safe for several threads.
+
+    Args:
+        pool: Connections to the accelerator.
+        package, request: What to send and load.
+        options: `engine`, `precision` and `warm_up` of the load.
+        use_shared_memory: Whether to try it; it is used where the accelerator can open the region.
+        progress: Called with (bytes sent, bytes in all) while files are sent.
+        explain: Asked after each broken connection; returns the error to raise where the accelerator has ended for
+            good, None where it may come back.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        package: ModelPackage,
+        request: SignatureRequest,
+        options: Mapping[str, Any],
+        use_shared_memory: bool = True,
+        progress: Progress | None = None,
+        explain: Callable[[], Exception | None] = lambda: None,
+    ) -> None:
+        self._pool = pool
+        self._explain = explain
+        self._package = package
+        self._load_body = self._make_load_body(package, request, options)
+        self.name = model_name(package, self._load_body)
+        self._use_shared_memory = use_shared_memory and pool.address.endpoint.is_local()
+        self._shared_memory_note = ""
+        self._progress = progress
+        self._request_heads: dict[tuple[Any, ...], bytes] = {}
+        self._response_heads: dict[bytes, tuple[TensorPart, ...]] = {}
+        self.signature: Signature
+        self._config: dict[str, Any] = {}
+        self._upload_seconds = 0.0
+
+    @staticmethod
+    def _make_load_body(
+        package: ModelPackage, request: SignatureRequest, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        files = [{"path": f.path, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in package.files]
+        described = {"format": package.format.value, "files": files}
+        return {"package": described, "signature": request.to_json(), **options}
+
+    def load(self) -> None:
+        """Send what the accelerator lacks, load, warm up. Raises what the accelerator answers."""
+        self._config = self._retried(LOAD_SECONDS, self._load_once)
+        self.signature = Signature.from_json(self._config["signature"])
+        if self._use_shared_memory:
+            with self._pool.connection(10.0) as connection:
+                self._region(connection, SHARED_MEMORY_FROM_BYTES)
+
+    def _load_once(self, timeout_seconds: float | None) -> dict[str, Any]:
+        start = time.monotonic()
+        upload(self._pool, self._package, self._progress)
+        self._upload_seconds = time.monotonic() - start
+        with self._pool.connection(timeout_seconds) as connection:
+            body = json.dumps({"parameters": self._load_body}).encode()
+            return connection.call("POST", f"/v2/repository/models/{self.name}/load", body)
+
+    def predict(
+        self, inputs: Mapping[str, npt.NDArray[Any]], timeout_seconds: float | None
+    ) -> tuple[dict[str, npt.NDArray[Any]], float, float]:
+        """Run once; see `EIPredictor.__call__`.
+
+        Returns:
+            Outputs by alias, queue seconds, service seconds.
+
+        Raises:
+            DeadlineExceeded: No reply in time, retries included.
+            TransportError: The accelerator could not be reached in time.
+            ElasticInferenceError: What the accelerator answered.
+        """
+        return self._retried(timeout_seconds, lambda left: self._predict_once(inputs, left))
+
+    def _predict_once(
+        self, inputs: Mapping[str, npt.NDArray[Any]], timeout_seconds: float | None
+    ) -> tuple[dict[str, npt.NDArray[Any]], float, float]:
+        views = {alias: wire.to_bytes(array) for alias, array in inputs.items()}
+        with self._pool.connection(timeout_seconds) as connection:
+            request = self._request(connection, inputs, views, timeout_seconds)
+            head = connection.exchange(request)
+            if head.status != 200:
+                raise connection.read_error(head)
+            outputs = self._outputs(connection, head)
+            connection.finish(head)
+        timing = _SERVER_TIMING.search(head.headers.get(b"server-timing", b""))
+        if timing is None:
+            return outputs, 0.0, 0.0
+        return outputs, float(timing[1]) / 1e3, float(timing[2]) / 1e3
+
+    def _request(
+        self,
+        connection: Connection,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        views: Mapping[str, memoryview],
+        timeout_seconds: float | None,
+    ) -> list[bytes | memoryview]:
+        size = sum(len(view) for view in views.values())
+        region = None
+        if self._use_shared_memory and size >= SHARED_MEMORY_FROM_BYTES:
+            region = self._region(connection, size + len(views) * ALIGNMENT)
+        key = (
+            timeout_seconds and round(timeout_seconds, 1),
+            region and region.key,
+            *((alias, array.shape, len(views[alias])) for alias, array in inputs.items()),
+        )
+        text = self._request_heads.get(key)
+        if text is None:
+            text = self._encode_request(inputs, views, region, timeout_seconds)
+            if len(self._request_heads) >= MAX_CACHED_HEADS:
+                self._request_heads.clear()
+            self._request_heads[key] = text
+        if region is None:
+            return [text, *views.values()]
+        offset = 0
+        for view in views.values():
+            region.view[offset : offset + len(view)] = view
+            offset = _aligned(offset + len(view))
+        return [text]
+
+    def _encode_request(
+        self,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        views: Mapping[str, memoryview],
+        region: Region | None,
+        timeout_seconds: float | None,
+    ) -> bytes:
+        tensors = []
+        offset = 0
+        for alias in inputs:
+            size = len(views[alias])
+            where = None if region is None else RegionRange(region.key[1:], offset, size)
+            dtype = self.signature.inputs[alias].base_dtype
+            tensors.append(encode_tensor(alias, dtype, inputs[alias].shape, size, where))
+            offset = _aligned(offset + size)
+        parameters: dict[str, Any] = {"binary_data_output": True}
+        if timeout_seconds is not None:
+            parameters["timeout"] = max(int(timeout_seconds * 1e6), 1)
+        text = encode_head({"inputs": tensors, "parameters": parameters})
+        body = len(text) + (0 if region is not None else sum(len(view) for view in views.values()))
+        lines = (
+            f"POST /v2/models/{self.name}/infer HTTP/1.1\r\n"
+            f"Inference-Header-Content-Length: {len(text)}\r\nContent-Length: {body}\r\n"
+        )
+        return lines.encode() + self._pool.address.headers() + b"\r\n" + text
+
+    def _region(self, connection: Connection, size_bytes: int) -> Region | None:
+        """The connection's own region, made larger where needed; None where shared memory cannot be had."""
+        region = connection.region
+        if region is not None and region.size_bytes >= size_bytes:
+            return region
+        try:
+            fresh = Region.create(size_bytes)
+        except OSError as error:
+            self._stop_shared_memory(f"no region of {size_bytes} bytes: {error}")
+            return None
+        try:
+            name = fresh.key[1:]
+            body = {"key": fresh.key, "offset": 0, "byte_size": fresh.size_bytes, "bound_to_connection": True}
+            path = f"/v2/systemsharedmemory/region/{name}/register"
+            connection.call("POST", path, json.dumps(body).encode())
+        except InvalidInput as error:
+            fresh.close()
+            self._stop_shared_memory(str(error))
+            return None
+        finally:
+            fresh.unlink()
+        if region is not None:
+            connection.call("POST", f"/v2/systemsharedmemory/region/{region.key[1:]}/unregister")
+            region.close()
+        connection.region = fresh
+        return fresh
+
+    def _stop_shared_memory(self, reason: str) -> None:
+        self._use_shared_memory = False
+        self._shared_memory_note = f"shared memory is not used: {reason}"
+        log.info(self._shared_memory_note)
+
+    def _outputs(self, connection: Connection, head: ResponseHead) -> dict[str, npt.NDArray[Any]]:
+        stream = connection.stream
+        length = head.headers.get(b"inference-header-content-length")
+        text = stream.read(int(length) if length is not None else head.content_length)
+        parts = self._response_heads.get(text)
+        if parts is None:
+            parts = _parse_response(text, head, len(text))
+            if len(self._response_heads) >= MAX_CACHED_HEADS:
+                self._response_heads.clear()
+            self._response_heads[text] = parts
+        outputs: dict[str, npt.NDArray[Any]] = {}
+        for part in parts:
+            if part.data is not None:
+                outputs[part.name] = wire.from_json(part.data, part.dtype, part.shape, part.name)
+            elif part.dtype == "string":
+                data = memoryview(stream.read(part.size_bytes))
+                outputs[part.name] = wire.decode_strings(data, part.shape, part.name)
+            else:
+                array = np.empty(part.shape, NUMPY_DTYPES[part.dtype])
+                stream.read_into(array.reshape(-1).view(np.uint8).data)
+                outputs[part.name] = array
+        return outputs
+
+    def _retried(self, timeout_seconds: float | None, once: Callable[[float | None], T]) -> T:
+        """Call `once` with the time left until it succeeds; predictions have no effects, so a retry is safe."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        left = timeout_seconds
+        pause = RETRY_FIRST_SECONDS
+        while True:
+            try:
+                return once(left)
+            except ModelNotFound:
+                # A restarted accelerator that lost its store; a load that fails itself must not come back here.
+                if not self._config:
+                    raise
+                self._load_again(deadline)
+            except (ConnectError, ConnectionLost, ModelNotReady) as error:
+                self._pool.drop_idle()
+                if not self._config:
+                    raise  # it was never reached: a wrong address is told at once
+                ended = self._explain()
+                if ended is not None:
+                    raise ended from error
+                pause = self._pause(pause, deadline, error)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise DeadlineExceeded(f"no reply within {timeout_seconds} s, retries included")
+
+    @staticmethod
+    def _pause(pause: float, deadline: float | None, error: Exception) -> float:
+        wait = pause * random.uniform(0.5, 1.0)
+        if deadline is not None and time.monotonic() + wait >= deadline:
+            raise error
+        time.sleep(wait)
+        return min(pause * 2, RETRY_MOST_SECONDS)
+
+    def _load_again(self, deadline: float | None) -> None:
+        left = LOAD_SECONDS if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("the accelerator lost the model, and no time was left to load it again")
+        self._config = self._load_once(left)
+
+    def report(self, start_seconds: float) -> PredictorReport:
+        """What is in force on the accelerator's side."""
+        with self._pool.connection(10.0) as connection:
+            accelerator = connection.call("GET", "/v2/accelerator")
+        engine = self._config["report"]
+        notes = [*engine["notes"], self._config["warm_up_note"], self._shared_memory_note]
+        endpoint = self._pool.address.endpoint
+        return PredictorReport(
+            use_ei=True,
+            engine=engine["engine"],
+            engine_version=engine["engine_version"],
+            device=engine["device"],
+            precision=engine["precision"],
+            num_threads=engine["num_threads"],
+            transport=endpoint.kind + (" + shared memory" if self._use_shared_memory else ""),
+            address=str(endpoint),
+            accelerator_id=accelerator["accelerator_id"],
+            accelerator_type=accelerator["accelerator_type"],
+            limits=accelerator["limits"],
+            start_seconds=start_seconds,
+            upload_seconds=self._upload_seconds,
+            load_seconds=engine["load_seconds"],
+            warm_up_seconds=self._config["warm_up_seconds"],
+            notes=tuple(note for note in notes if note),
+        )
+
+    def close(self) -> None:
+        """Close the connections; the model stays on the accelerator for others. Closing twice is fine."""
+        self._pool.close()
+
+
+def model_name(package: ModelPackage, load_body: Mapping[str, Any]) -> str:
+    """One name for each content, signature and options: models are never mixed up, and equal ones are shared."""
+    rest = json.dumps({k: v for k, v in load_body.items() if k != "package"}, sort_keys=True)
+    return f"m-{package.content_hash[:32]}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
+
+
+def _parse_response(text: bytes, head: ResponseHead, length: int) -> tuple[TensorPart, ...]:
+    try:
+        parsed = parse_response_head(text)
+    except InvalidInput as error:
+        raise ProtocolError(f"the accelerator's response: {error}") from error
+    if length + parsed.num_binary_bytes != head.content_length:
+        raise ProtocolError(
+            f"the response's tensors have {parsed.num_binary_bytes} bytes, its body {head.content_length - length}"
+        )
+    return parsed.outputs
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,97 @@
+"""Arrays as the bytes of the binary tensor extension and back: little-endian, row-major, strings with lengths."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.tensors import NUMPY_DTYPES
+
+_LENGTH = struct.Struct("<I")
+
+
+def to_bytes(array: npt.NDArray[Any]) -> memoryview:
+    """The bytes of an array; a view where it is C-contiguous, else of a copy; strings are encoded."""
+    if array.dtype == object:
+        return memoryview(encode_strings(array))
+    # A view of the array itself: reshape(-1) of a contiguous one copies nothing, and rank 0 has no cast.
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def encode_strings(array: npt.NDArray[Any]) -> bytes:
+    """Each element as its length (uint32) and its bytes."""
+    parts: list[bytes] = []
+    for item in array.ravel().tolist():
+        data = item.encode() if isinstance(item, str) else bytes(item)
+        parts += (_LENGTH.pack(len(data)), data)
+    return b"".join(parts)
+
+
+def decode_strings(data: memoryview, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
+    """Read what `encode_strings` wrote; raises InvalidInput where lengths and shape do not agree."""
+    items: list[bytes] = []
+    position = 0
+    count = math.prod(shape)
+    while position + 4 <= len(data) and len(items) < count:
+        (length,) = _LENGTH.unpack_from(data, position)
+        if position + 4 + length > len(data):
+            break
+        items.append(bytes(data[position + 4 : position + 4 + length]))
+        position += 4 + length
+    if len(items) != count or position != len(data):
+        raise InvalidInput(
+            f"tensor {name!r} of shape {list(shape)} needs {count} strings that fill {len(data)} bytes; "
+            f"{len(items)} were found in {position} bytes"
+        )
+    return _object_array(items, shape)
+
+
+def view_of(data: memoryview, dtype: str, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
+    """An array that looks at `data`; a copy only for strings and where the bytes are not aligned."""
+    if dtype == "string":
+        return decode_strings(data, shape, name)
+    array: npt.NDArray[Any] = np.frombuffer(data, NUMPY_DTYPES[dtype]).reshape(shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
+    """An array from the inline JSON form, flat or nested; raises InvalidInput where it does not fit."""
+    try:
+        if dtype == "string":
+            flat = _flatten(value)
+            items = [item.encode() if isinstance(item, str) else None for item in flat]
+            if None in items:
+                raise InvalidInput(f"data of {name!r} must be strings")
+            array = _object_array(items, (len(items),))
+        else:
+            array = np.asarray(value, dtype=NUMPY_DTYPES[dtype])
+        return array.reshape(shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidInput(
+            f"data of {name!r} does not make a {dtype} tensor of shape {list(shape)}: {error}"
+        ) from error
+
+
+def to_json(array: npt.NDArray[Any]) -> list[Any]:
+    """The flat inline JSON form; strings as text, bytes that are not UTF-8 replaced."""
+    if array.dtype == object:
+        return [
+            i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in array.ravel().tolist()
+        ]
+    flat: list[Any] = array.ravel().tolist()
+    return flat
+
+
+def _flatten(value: Any) -> list[Any]:
+    return [item for entry in value for item in _flatten(entry)] if isinstance(value, list) else [value]
+
+
+def _object_array(items: list[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array.reshape(shape)

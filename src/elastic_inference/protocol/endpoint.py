@@ -1,0 +1,155 @@
+"""Where an accelerator listens: `unix:/path`, `tcp:HOST:PORT` or `tls:HOST:PORT`; and sockets made for it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+
+from elastic_inference.errors import ConnectError, DeadlineExceeded, InvalidInput
+from elastic_inference.protocol.stream import SOCKET_BUFFER_BYTES
+
+_SCHEMES = {"http": "tcp", "https": "tls", "tcp": "tcp", "tls": "tls"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address of a server.
+
+    Attributes:
+        kind: "unix", "tcp" or "tls".
+        path: Of the Unix socket, "" otherwise.
+        host, port: Of the TCP socket, "" and 0 otherwise; port 0 is only for listening.
+    """
+
+    kind: str
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Read `unix:/path`, `tcp:HOST:PORT`, `tls:HOST:PORT`, `http(s)://HOST:PORT` or `HOST:PORT`."""
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:").removeprefix("//")
+            if not path.startswith("/") or len(os.fsencode(path)) > 107:
+                raise InvalidInput(
+                    f"address {text!r}: the socket's path must be absolute and below 108 bytes"
+                )
+            return cls("unix", path=path)
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            scheme, separator, rest = text.partition(":")
+            if scheme not in ("tcp", "tls"):
+                scheme, rest = "tcp", text
+        host, _, port = rest.rstrip("/").rpartition(":")
+        if scheme not in _SCHEMES or not host or not port.isdigit() or int(port) > 65535:
+            raise InvalidInput(
+                f"address {text!r} is not unix:/PATH, tcp:HOST:PORT, tls:HOST:PORT or a http(s) URL"
+            )
+        return cls(_SCHEMES[scheme], host=host.strip("[]"), port=int(port))
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.kind}:{host}:{self.port}"
+
+    @property
+    def host_header(self) -> str:
+        """What the Host header says."""
+        return "localhost" if self.kind == "unix" else str(self).split(":", 1)[1]
+
+    def is_local(self) -> bool:
+        """Whether the peer is certainly addressed on this machine."""
+        if self.kind == "unix" or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def connect(self, timeout_seconds: float | None, tls: ssl.SSLContext | None = None) -> socket.socket:
+        """Connect, with TLS where the kind says so.
+
+        Raises:
+            ConnectError: Refused, unreachable or the TLS handshake failed. Nothing was sent.
+            DeadlineExceeded: No connection within the time.
+        """
+        try:
+            if self.kind == "unix":
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.settimeout(timeout_seconds)
+                sock.connect(self.path)
+            else:
+                sock = socket.create_connection((self.host, self.port), timeout_seconds)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no connection to {self} within {timeout_seconds} s") from error
+        except OSError as error:
+            raise ConnectError(f"cannot connect to {self}: {error}") from error
+        if self.kind == "tls":
+            context = tls or ssl.create_default_context()
+            try:
+                sock = context.wrap_socket(sock, server_hostname=self.host)
+            except (OSError, ValueError) as error:
+                sock.close()
+                raise ConnectError(f"TLS with {self} failed: {error}") from error
+        else:
+            sock.settimeout(None)
+        return sock
+
+    def listen(self, backlog: int = 128) -> socket.socket:
+        """Open the listening socket; a Unix socket's file is for its owner alone.
+
+        Raises:
+            ConnectError: The port or path is taken, or may not be used.
+        """
+        try:
+            if self.kind == "unix":
+                return self._listen_unix(backlog)
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((self.host, self.port))
+            sock.listen(backlog)
+            return sock
+        except OSError as error:
+            raise ConnectError(f"cannot listen on {self}: {error}") from error
+
+    def _listen_unix(self, backlog: int) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(self.path)
+        except OSError:
+            if not self._is_stale():
+                sock.close()
+                raise
+            os.unlink(self.path)
+            sock.bind(self.path)
+        os.chmod(self.path, 0o600)
+        sock.listen(backlog)
+        return sock
+
+    def unlink(self) -> None:
+        """Remove the Unix socket's file."""
+        os.unlink(self.path)
+
+    def _is_stale(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(self.path)
+            except ConnectionRefusedError:
+                return True
+            except OSError:
+                return False
+            return False
+
+
+def tune(sock: socket.socket) -> None:
+    """Set buffer sizes of a Unix socket, whose default holds few packets; TCP tunes itself."""
+    if sock.family == socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)

@@ -1,0 +1,96 @@
+"""POSIX shared memory regions by key, as the protocol's system shared memory extension names them.
+
+The client makes a region, registers its key with the server and unlinks it at once: both keep their mapping and no
+file can be left behind, also not by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from elastic_inference.errors import InvalidInput
+
+_DIRECTORY = Path("/dev/shm")  # where Linux keeps what shm_open names
+KEY_LIMIT = 200
+
+
+class Region:
+    """One mapped region.
+
+    Attributes:
+        key: `/name`, as given to shm_open.
+        size_bytes: Of the mapping.
+        view: The mapped bytes, writable.
+    """
+
+    def __init__(self, key: str, mapping: mmap.mmap) -> None:
+        self.key = key
+        self.size_bytes = len(mapping)
+        self._mapping = mapping
+        self.view = memoryview(mapping)
+
+    @classmethod
+    def create(cls, size_bytes: int) -> Region:
+        """Make a region of at least `size_bytes` under a name that cannot be guessed, for its owner alone."""
+        key = f"/elastic-inference-{os.getpid()}-{secrets.token_hex(16)}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(_DIRECTORY / key[1:], flags, 0o600)
+        try:
+            # posix_fallocate, because a full /dev/shm should be an error here and not a SIGBUS at the first write.
+            os.posix_fallocate(fd, 0, max(size_bytes, 1))
+            return cls(key, mmap.mmap(fd, max(size_bytes, 1)))
+        except BaseException:
+            os.unlink(_DIRECTORY / key[1:])
+            raise
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def open(cls, key: str, size_bytes: int, offset: int = 0) -> Region:
+        """Map a region that another process made.
+
+        Raises:
+            InvalidInput: The key is malformed, or names nothing that this process may use, or is too small.
+        """
+        name = key.removeprefix("/")
+        if not name or "/" in name or name.startswith(".") or "\0" in name or len(name) > KEY_LIMIT:
+            raise InvalidInput(
+                f"shared memory key {key!r} must be '/' and a name of 1 to {KEY_LIMIT} characters"
+            )
+        try:
+            fd = os.open(_DIRECTORY / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise InvalidInput(f"unable to open shared memory region {key!r}: {error.strerror}") from error
+        try:
+            status = os.fstat(fd)
+            # Root may open anyone's region: ownership, not permission, says whose it is.
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                raise InvalidInput(f"unable to open shared memory region {key!r}: not owned by this user")
+            if size_bytes < 1 or offset < 0 or offset + size_bytes > status.st_size:
+                raise InvalidInput(
+                    f"shared memory region {key!r}: offset {offset} + byte_size {size_bytes} exceeds its "
+                    f"{status.st_size} bytes"
+                )
+            mapping = mmap.mmap(fd, offset + size_bytes)
+        finally:
+            os.close(fd)
+        region = cls(key, mapping)
+        region.view = region.view[offset:]
+        region.size_bytes = size_bytes
+        return region
+
+    def unlink(self) -> None:
+        """Take the name away; mappings stay. Fine when it is gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_DIRECTORY / self.key[1:])
+
+    def close(self) -> None:
+        """Unmap, as soon as no array looks at the region any more."""
+        with contextlib.suppress(BufferError):  # an array still looks at it: its end unmaps
+            self.view.release()
+            self._mapping.close()

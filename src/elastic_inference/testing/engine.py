@@ -1,0 +1,97 @@
+"""An engine that computes nothing: it waits, fails or echoes as its model file says, for tests and benchmarks.
+
+A model is a JSON file with the suffix `.testing`:
+`{"inputs": {alias: {"dtype", "shape"}}, "outputs": {alias: {"dtype", "shape"}}, "wait_seconds": 0.05,
+"fail": "text", "stall_seconds": 1.0, "stall_every_seconds": 20.0}`; all but inputs and outputs may be absent. An output
+of an input's name echoes it; others are zeros, their open axes 1. Only a process that calls `register` has it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elastic_inference.engines import select
+from elastic_inference.engines.base import Arrays, EngineOptions, EngineReport, LoadedModel
+from elastic_inference.errors import InvalidModel, ModelError
+from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.models.signature import Signature, SignatureRequest
+from elastic_inference.tensors import TensorSpec
+
+FRAME_SHAPE = (None, None, None, 3)
+
+
+def write_model(
+    path: Path,
+    inputs: Mapping[str, tuple[str, tuple[int | None, ...]]] | None = None,
+    outputs: Mapping[str, tuple[str, tuple[int | None, ...]]] | None = None,
+    **behaviour: Any,
+) -> Path:
+    """Write a model file; by default it takes a frame `inputs` and answers one float32 number `outputs`."""
+    value = {
+        "inputs": inputs or {"inputs": ("uint8", FRAME_SHAPE)},
+        "outputs": outputs or {"outputs": ("float32", (1,))},
+    }
+    text = {k: {a: {"dtype": d, "shape": s} for a, (d, s) in specs.items()} for k, specs in value.items()}
+    path.write_text(json.dumps(text | behaviour))
+    return path
+
+
+class TestingModel(LoadedModel):
+    """What the file says, done."""
+
+    __test__ = False  # its name starts as pytest's classes do
+
+    def __init__(self, value: Mapping[str, Any], start: float) -> None:
+        self.signature = Signature(
+            _specs(value["inputs"]), _specs(value["outputs"]), frozenset(value["inputs"]), ()
+        )
+        self.report = EngineReport("testing", "1", "none", "fp32", 1, time.monotonic() - start)
+        self._wait_seconds = float(value.get("wait_seconds", 0))
+        self._fail = value.get("fail")
+        self._stall_seconds = float(value.get("stall_seconds", 0))
+        self._stall_every_seconds = float(value.get("stall_every_seconds", 0))
+        self._next_stall = time.monotonic() + self._stall_every_seconds
+
+    def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        if self._wait_seconds:
+            time.sleep(self._wait_seconds)
+        if self._stall_seconds and time.monotonic() >= self._next_stall:
+            time.sleep(self._stall_seconds)
+            self._next_stall = time.monotonic() + self._stall_every_seconds
+        if self._fail:
+            raise ModelError(str(self._fail))
+        return {
+            alias: inputs[alias].copy() if alias in inputs else _zeros(spec)
+            for alias, spec in self.signature.outputs.items()
+        }
+
+    def close(self) -> None:
+        pass
+
+
+def register() -> None:
+    """Make this process know the engine `testing`."""
+    select.register("testing", _load, (ModelFormat.TESTING,))
+
+
+def _load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:  # noqa: ARG001
+    start = time.monotonic()
+    try:
+        return TestingModel(json.loads(package.main_path.read_text()), start)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidModel(f"{package.main_path.name} is not a testing model: {error!r}") from error
+
+
+def _specs(value: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {alias: TensorSpec.from_json({"name": f"{alias}:0", **spec}) for alias, spec in value.items()}
+
+
+def _zeros(spec: TensorSpec) -> npt.NDArray[Any]:
+    return np.zeros([1 if size is None else size for size in spec.shape or ()], spec.numpy_dtype)
