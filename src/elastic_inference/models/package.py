@@ -18,6 +18,7 @@ class ModelFormat(Enum):
     KERAS = "keras"  # one .keras, .h5 or .hdf5 file
     ONNX = "onnx"  # one .onnx file
     TFLITE = "tflite"  # one .tflite file
+    TESTING = "testing"  # one .testing file: what a shipped testing engine does
 
 
 _FORMAT_OF_SUFFIX = {
@@ -27,6 +28,7 @@ _FORMAT_OF_SUFFIX = {
     ".hdf5": ModelFormat.KERAS,
     ".onnx": ModelFormat.ONNX,
     ".tflite": ModelFormat.TFLITE,
+    ".testing": ModelFormat.TESTING,
 }
 
 
