@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean, median, stdev
 
-from scipy.special import bdtr, bdtrc, stdtrit  # type: ignore[import-untyped]
+from scipy.special import bdtr, bdtrc, stdtrit
 
 from elastic_inference.errors import InvalidInput
 
@@ -53,6 +53,27 @@ def mean_interval(samples: Sequence[float], confidence: float = 0.95) -> Interva
         return Interval(mean, -math.inf, math.inf, 1)
     half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * stdev(samples) / math.sqrt(count)
     return Interval(mean, mean - half, mean + half, count)
+
+
+def pooled_intervals(groups: Sequence[Sequence[float]], confidence: float = 0.95) -> list[Interval]:
+    """Intervals of several means whose samples scatter by the same share of each mean.
+
+    The scatter is estimated from all groups together, so three runs of each of four cells give eight degrees
+    of freedom, not two. Where no group has two samples, nothing is known and every interval is endless.
+
+    Args:
+        groups: Samples above 0 of each mean; an empty group gives an interval without a mean (nan).
+    """
+    squares = sum((sample / fmean(group) - 1) ** 2 for group in groups for sample in group if len(group) > 1)
+    freedom = sum(len(group) - 1 for group in groups if group)
+    deviate = float(stdtrit(freedom, 0.5 + confidence / 2)) if freedom else math.inf
+    deviation = math.sqrt(squares / freedom) if freedom else 1.0
+    intervals = []
+    for group in groups:
+        mean = fmean(group) if group else math.nan
+        half = deviate * deviation * mean / math.sqrt(len(group) or 1)
+        intervals.append(Interval(mean, mean - half, mean + half, len(group)))
+    return intervals
 
 
 @dataclass(frozen=True)

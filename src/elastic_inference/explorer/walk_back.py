@@ -1,0 +1,60 @@
+"""The article's own method, kept for comparison: start with the largest of both, go back until it is too small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from elastic_inference.explorer.cost import sequential_usd
+from elastic_inference.explorer.outcome import Measure, Observation
+from elastic_inference.explorer.space import Cell, Space
+
+
+@dataclass(frozen=True)
+class WalkBackResult:
+    """The cheapest of what the walk measured and found fast enough; None where the very first was too slow."""
+
+    winner: Cell | None
+    measured: tuple[Cell, ...]
+
+
+def walk_back(
+    space: Space,
+    clients: list[str],
+    accelerators: list[str],
+    measure: Measure,
+    target_latency_seconds: float | None = None,
+) -> WalkBackResult:
+    """Walk back from the largest.
+
+    Args:
+        clients: Smallest first, as the article orders them.
+        accelerators: Smallest first.
+        target_latency_seconds: What "too small" means; without it the walk ends at the smallest of both.
+    """
+    seen: dict[Cell, Observation] = {}
+
+    def is_enough(client: int, accelerator: int) -> bool:
+        cell = Cell(clients[client], accelerators[accelerator])
+        seen[cell] = measure(cell)
+        latency = seen[cell].latency_seconds
+        if seen[cell].problem or latency is None:
+            return False
+        tail = seen[cell].target_latency_seconds or latency
+        return target_latency_seconds is None or tail <= target_latency_seconds
+
+    client, accelerator = len(clients) - 1, len(accelerators) - 1
+    enough: list[Cell] = []
+    if is_enough(client, accelerator):
+        enough.append(Cell(clients[client], accelerators[accelerator]))
+        while client > 0 and is_enough(client - 1, accelerator):
+            client -= 1
+            enough.append(Cell(clients[client], accelerators[accelerator]))
+        while accelerator > 0 and is_enough(client, accelerator - 1):
+            accelerator -= 1
+            enough.append(Cell(clients[client], accelerators[accelerator]))
+    winner = min(
+        enough,
+        key=lambda cell: sequential_usd(space.usd_per_hour[cell], seen[cell].latency_seconds or 0),
+        default=None,
+    )
+    return WalkBackResult(winner, tuple(seen))
