@@ -117,7 +117,12 @@ def _cast(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
                 return np.ascontiguousarray(source.astype(dtype)).reshape(source.shape)
         return np.ascontiguousarray(np.asarray(value, dtype=dtype)).reshape(source.shape)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidInput(str(error)) from error
+        raise InvalidInput(_numpy_text(error)) from error
+
+
+def _numpy_text(error: Exception) -> str:
+    ragged = "setting an array element with a sequence."  # newer numpy goes on after it
+    return ragged if str(error).startswith(ragged) else str(error)
 
 
 def _as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,8 +80,8 @@ class LoadedModel(ABC):
         """Run once.
 
         Args:
-            inputs: alias -> C-contiguous array of the signature's dtype and a fitting shape; strings are object
-                arrays of bytes. Inputs that the outputs do not need may be absent.
+            inputs: alias -> C-contiguous array of the signature's dtype and a fitting shape; strings are object arrays
+                of bytes. Inputs that the outputs do not need may be absent.
 
         Returns:
             alias -> array of the signature's dtype, for every output alias.
@@ -94,3 +95,8 @@ class LoadedModel(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free what the engine holds; closing twice is fine."""
+
+
+def available_cores() -> int:
+    """The cores that this process may use, which is what `num_threads=None` means."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

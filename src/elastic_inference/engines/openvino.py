@@ -1,149 +1,212 @@
 """The default engine on CPUs: OpenVINO reads TensorFlow, TFLite and ONNX models without their frameworks.
 
-It computes in float32 unless less is asked for, since on CPUs with bfloat16 units it would silently take bfloat16;
-and its threads are not pinned, since processes that pin end up on the same core.
+It computes in float32 unless less is asked for, since on CPUs with bfloat16 units it would silently take bfloat16; and
+its threads are not pinned. What it would silently compute otherwise than TensorFlow is refused here.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from elastic_inference.engines.base import Arrays, EngineOptions, EngineReport, LoadedModel
-from elastic_inference.engines.openvino_runner import Runner, last_line
-from elastic_inference.errors import InvalidInput, MemoryQuotaExceeded, UnsupportedModel
-from elastic_inference.models.package import ModelPackage
+from elastic_inference.engines import openvino_compile
+from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
+from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_inexact, refuse_out_of_range
+from elastic_inference.engines.openvino_runner import Runner
+from elastic_inference.errors import InvalidArgumentError
+from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
-from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.models.signature import Signature, SignatureRequest, unfed_text
 from elastic_inference.models.surgery import Cut, cut
+from elastic_inference.tensors import TensorSpec
 
-_PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+FORMATS = (
+    ModelFormat.SAVED_MODEL,
+    ModelFormat.FROZEN_GRAPH,
+    ModelFormat.ONNX,
+    ModelFormat.TFLITE,
+    ModelFormat.KERAS,
+)
+_MAX_PLANS = 8  # each holds a compiled copy of the model
+_ZERO = np.zeros((), np.int32)
+
+
+def load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
+    """Load a model on OpenVINO; Keras files need TensorFlow for their conversion.
+
+    Raises:
+        UnsupportedModel: OpenVINO does not know an operation or dtype of it; the text names it.
+        EngineNotAvailable: OpenVINO does not run on the device.
+    """
+    started = time.perf_counter()
+    openvino_compile.check_options(options)
+    if package.format in (ModelFormat.ONNX, ModelFormat.TFLITE):
+        from elastic_inference.engines.openvino_files import OpenVinoFile
+
+        return OpenVinoFile(package, request, options, started)
+    if package.format is ModelFormat.KERAS:
+        from elastic_inference.engines.keras_models import exported
+
+        with exported(package, options) as saved_model:
+            return OpenVinoGraph(saved_model, request, options, started, is_kept=False)
+    return OpenVinoGraph(package, request, options, started)
 
 
 class OpenVinoGraph(LoadedModel):
-    """A TensorFlow graph on OpenVINO, cut for the call that feeds every alias; other cuts are made when called for."""
+    """A TensorFlow graph on OpenVINO.
 
-    def __init__(self, package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> None:
-        started = time.perf_counter()
+    Which tensors a call feeds decides what has to be computed, so each set of fed aliases has a plan of its own. The
+    plan for all placeholders is made on loading, others (a call that feeds an intermediate tensor which it might
+    also leave out) when they are first called for.
+    """
+
+    def __init__(
+        self,
+        package: ModelPackage,
+        request: SignatureRequest,
+        options: EngineOptions,
+        started: float,
+        *,
+        is_kept: bool = True,
+    ) -> None:
         self._options = options
+        self._source = (package, request) if is_kept else None
+        self._lock = threading.Lock()
         resolved = resolve_graph(package, request)
-        self.signature = resolved.signature
-        self._plan = _Plan(resolved, frozenset(resolved.inputs), options)
-        self.report = _report(self._plan.runner, options, time.perf_counter() - started)
+        refuse_inexact(resolved)
+        self._needs = resolved.skeleton()
+        optional = {
+            alias
+            for alias, spec in resolved.inputs.items()
+            if resolved.graph.nodes[spec.name.rpartition(":")[0]].op != "Placeholder"
+        }
+        signature = resolved.signature
+        first = frozenset(resolved.inputs) - (optional - signature.required_inputs)
+        self._plans: dict[frozenset[str], _Plan] = {}
+        if not resolved.missing(first):
+            self._plans[first] = _Plan(resolved, first, options, request)
+        plan = self._plans.get(first)
+        self.signature = signature if plan is None else _with_shapes(signature, plan)
+        self._checked = tuple(alias for alias, spec in resolved.inputs.items() if spec.base_dtype == "int64")
+        compiled = plan.runner.compiled if plan is not None and plan.runner is not None else None
+        notes = narrow_dtype_notes(signature)
+        self.report = openvino_compile.report(compiled, options, started, notes)
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        return self._plan.predict(inputs)
+        given = frozenset(inputs)
+        plan = self._plans.get(given) or self._plan_for(given)
+        for alias in self._checked:
+            if alias in plan.feeds:
+                refuse_out_of_range(alias, inputs[alias])
+        return plan.predict(inputs)
 
     def close(self) -> None:
-        self._plan.close()
+        self._plans.clear()
+
+    def _plan_for(self, given: frozenset[str]) -> _Plan:
+        missing = self._needs.missing(given)
+        if missing:
+            raise InvalidArgumentError(unfed_text(missing[0]))
+        with self._lock:
+            used = self._needs.used(given)
+            plan = self._plans.get(given) or next(
+                (plan for key, plan in self._plans.items() if self._needs.used(key) == used), None
+            )
+            if plan is None:
+                if self._source is None:
+                    raise InvalidArgumentError(f"this model takes all of its inputs: {sorted(self.signature.inputs)}")
+                package, request = self._source
+                plan = _Plan(resolve_graph(package, request), given, self._options, request)
+            while len(self._plans) >= _MAX_PLANS:
+                self._plans.pop(next(reversed(self._plans)))
+            self._plans[given] = plan
+        return plan
 
 
 class _Plan:
-    """One cut of the graph, compiled."""
+    """The graph cut for one set of fed aliases, compiled."""
 
-    def __init__(self, resolved: ResolvedGraph, given: frozenset[str], options: EngineOptions) -> None:
+    def __init__(
+        self, resolved: ResolvedGraph, given: frozenset[str], options: EngineOptions, request: SignatureRequest
+    ) -> None:
         made = cut(resolved, given)
         self.handed_on = made.handed_on
         self.runner: Runner | None = None
-        self.feeds: tuple[str, ...] = ()
-        self._fetches: tuple[tuple[str, int], ...] = ()
+        self.feeds: tuple[str | None, ...] = ()
+        self._fetches: tuple[tuple[str, int, np.dtype[Any]], ...] = ()
         if made.fetches:
-            compiled = _compile(_convert(made, resolved), options)
-            aliases = {name: alias for alias, name in made.feeds.items()}
+            key = f"{resolved.package.content_hash} {request.key()} {sorted(given)}"
+            compiled = openvino_compile.compiled_model(lambda: _read(made, resolved), key, options)
             self.runner = Runner(compiled)
-            self.feeds = tuple(_one_of(port.get_names(), aliases) for port in compiled.inputs)
-            positions = {name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()}
-            self._fetches = tuple((alias, positions[name]) for alias, name in made.fetches.items())
+            self._connect(made, resolved)
+
+    def _connect(self, made: Cut, resolved: ResolvedGraph) -> None:
+        """Find the aliases of the compiled model's ports."""
+        assert self.runner is not None
+        aliases: dict[str, str | None] = {name: alias for alias, name in made.feeds.items()}
+        if made.zero is not None:
+            aliases[made.zero] = None
+        feeds = [next(name for name in port.get_names() if name in aliases) for port in self.runner.compiled.inputs]
+        self.feeds = tuple(aliases[name] for name in feeds)
+        ports = self.runner.compiled.outputs
+        positions = {name: position for position, port in enumerate(ports) for name in port.get_names()}
+        self._fetches = tuple(
+            (alias, positions[name], resolved.outputs[alias].numpy_dtype) for alias, name in made.fetches.items()
+        )
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        outputs = {}
+        outputs: dict[str, npt.NDArray[Any]] = {}
         if self.runner is not None:
-            results = self.runner.run([inputs[alias] for alias in self.feeds])
-            outputs = {alias: results[position] for alias, position in self._fetches}
+            results = self.runner.run([_ZERO if alias is None else inputs[alias] for alias in self.feeds])
+            for alias, position, dtype in self._fetches:
+                outputs[alias] = results[position].astype(dtype, copy=False)
         for alias, source in self.handed_on.items():
             outputs[alias] = inputs[source].copy()
         return outputs
 
-    def close(self) -> None:
-        self.runner = None
+    def output_shape(self, alias: str) -> tuple[int | None, ...] | None:
+        """The shape that the engine knows for a computed output; None where it knows none."""
+        for name, position, _ in self._fetches:
+            if name == alias and self.runner is not None:
+                return shape_of_port(self.runner.compiled.outputs[position])
+        return None
 
 
-def load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
-    """Load a model on OpenVINO.
+def shape_of_port(port: Any) -> tuple[int | None, ...] | None:
+    """A port's partial shape as `TensorSpec` writes shapes."""
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return None
+    return tuple(size.get_length() if size.is_static else None for size in shape)
 
-    Raises:
-        UnsupportedModel: OpenVINO does not know an operation or dtype of it; the text names it.
-    """
-    return OpenVinoGraph(package, request, options)
+
+def _with_shapes(signature: Signature, plan: _Plan) -> Signature:
+    def refined(alias: str, spec: TensorSpec) -> TensorSpec:
+        return replace(spec, shape=plan.output_shape(alias)) if spec.shape is None else spec
+
+    return replace(signature, outputs={alias: refined(alias, spec) for alias, spec in signature.outputs.items()})
 
 
-def _convert(made: Cut, resolved: ResolvedGraph) -> ov.Model:
+def _read(made: Cut, resolved: ResolvedGraph) -> ov.Model:
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
+        path = Path(folder)
         if made.saved_model is None:
-            path = os.path.join(folder, "graph.pb")
-            Path(path).write_bytes(made.graph_def.SerializeToString())
+            path /= "graph.pb"
+            path.write_bytes(made.graph_def.SerializeToString())
         else:
-            path = folder
-            Path(folder, "saved_model.pb").write_bytes(made.saved_model.SerializeToString())
-            for name in ("variables", "assets"):
-                if (resolved.package.root / name).exists():
-                    os.symlink((resolved.package.root / name).resolve(), os.path.join(folder, name))
+            (path / "saved_model.pb").write_bytes(made.saved_model.SerializeToString())
+            if (resolved.package.root / "variables").exists():
+                os.symlink((resolved.package.root / "variables").resolve(), path / "variables")
         try:
-            return ov.Core().read_model(path)
-        except MemoryError as error:
-            raise MemoryQuotaExceeded("OpenVINO could not get the memory to read the model") from error
-        except RuntimeError as error:
-            raise UnsupportedModel(f"OpenVINO cannot read this model: {last_line(error)}") from error
-
-
-def _compile(model: ov.Model, options: EngineOptions) -> ov.CompiledModel:
-    try:
-        return ov.Core().compile_model(model, "CPU", _properties(options))
-    except MemoryError as error:
-        raise MemoryQuotaExceeded("OpenVINO could not get the memory to compile the model") from error
-    except RuntimeError as error:
-        raise UnsupportedModel(f"OpenVINO cannot compile this model: {last_line(error)}") from error
-
-
-def _properties(options: EngineOptions) -> dict[str, Any]:
-    properties: dict[str, Any] = {
-        "ENABLE_CPU_PINNING": False,
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": options.num_threads or len(os.sched_getaffinity(0)),
-    }
-    if options.precision == "int8":
-        raise InvalidInput(
-            'precision "int8" needs a model that was quantized with calibration data; OpenVINO cannot make one of '
-            'this model on its own. Quantize it (for instance with NNCF) and load the result with precision "auto".'
-        )
-    if options.precision != "auto":
-        properties["INFERENCE_PRECISION_HINT"] = "f32" if options.precision == "fp32" else "bf16"
-    return properties
-
-
-def _report(runner: Runner | None, options: EngineOptions, load_seconds: float) -> EngineReport:
-    precision, num_threads = "fp32", 1
-    if runner is not None:
-        hint = runner.compiled.get_property("INFERENCE_PRECISION_HINT")
-        name = hint.get_type_name()
-        precision = _PRECISION_NAMES.get(name, name)
-        num_threads = int(runner.compiled.get_property("INFERENCE_NUM_THREADS"))
-    return EngineReport(
-        engine="openvino",
-        engine_version=ov.__version__,
-        device=options.device,
-        precision=precision,
-        num_threads=num_threads,
-        load_seconds=load_seconds,
-    )
-
-
-def _one_of(names: set[str], aliases: Mapping[str, str]) -> str:
-    return next(aliases[name] for name in names if name in aliases)
+            return openvino_compile.core().read_model(path)
+        except (RuntimeError, MemoryError) as error:
+            raise openvino_compile.load_error(error) from error

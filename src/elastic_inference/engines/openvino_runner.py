@@ -24,7 +24,7 @@ _SHAPE_TEXTS = re.compile(
     r"|out of (bounds|range)|broadcast|can't be reshaped|dimension",
     re.IGNORECASE,
 )
-_NO_MEMORY_TEXTS = re.compile(r"bad_alloc|out of memory|cannot allocate|failed to allocate", re.IGNORECASE)
+NO_MEMORY_TEXTS = re.compile(r"bad_alloc|out of memory|cannot allocate|failed to allocate", re.IGNORECASE)
 
 
 class Runner:
@@ -83,7 +83,7 @@ class _Writeable:
 def translated(error: Exception) -> ElasticInferenceError:
     """Our error for one that OpenVINO raised while it ran a model."""
     text = last_line(error)
-    if isinstance(error, MemoryError) or _NO_MEMORY_TEXTS.search(str(error)):
+    if isinstance(error, MemoryError) or NO_MEMORY_TEXTS.search(str(error)):
         return MemoryQuotaExceeded(f"OpenVINO could not get the memory for this request: {text}")
     if _SHAPE_TEXTS.search(str(error)):
         return InvalidArgumentError(f"The graph refused the values: {text}")

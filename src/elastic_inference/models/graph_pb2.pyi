@@ -171,16 +171,18 @@ class NodeDef(_message.Message):
 class AttrValue(_message.Message):
     __slots__ = ("list", "s", "i", "b", "type", "shape", "func")
     class ListValue(_message.Message):
-        __slots__ = ("s", "i", "type", "shape")
+        __slots__ = ("s", "i", "type", "shape", "func")
         S_FIELD_NUMBER: _ClassVar[int]
         I_FIELD_NUMBER: _ClassVar[int]
         TYPE_FIELD_NUMBER: _ClassVar[int]
         SHAPE_FIELD_NUMBER: _ClassVar[int]
+        FUNC_FIELD_NUMBER: _ClassVar[int]
         s: _containers.RepeatedScalarFieldContainer[bytes]
         i: _containers.RepeatedScalarFieldContainer[int]
         type: _containers.RepeatedScalarFieldContainer[int]
         shape: _containers.RepeatedCompositeFieldContainer[TensorShapeProto]
-        def __init__(self, s: _Optional[_Iterable[bytes]] = ..., i: _Optional[_Iterable[int]] = ..., type: _Optional[_Iterable[int]] = ..., shape: _Optional[_Iterable[_Union[TensorShapeProto, _Mapping]]] = ...) -> None: ...
+        func: _containers.RepeatedCompositeFieldContainer[AttrValue.NameAttrList]
+        def __init__(self, s: _Optional[_Iterable[bytes]] = ..., i: _Optional[_Iterable[int]] = ..., type: _Optional[_Iterable[int]] = ..., shape: _Optional[_Iterable[_Union[TensorShapeProto, _Mapping]]] = ..., func: _Optional[_Iterable[_Union[AttrValue.NameAttrList, _Mapping]]] = ...) -> None: ...
     class NameAttrList(_message.Message):
         __slots__ = ("name",)
         NAME_FIELD_NUMBER: _ClassVar[int]

@@ -8,7 +8,7 @@ Models of other formats name their own inputs and outputs, so their engines reso
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from google.protobuf.message import DecodeError
@@ -23,7 +23,7 @@ from elastic_inference.models.signature import (
     SignatureRequest,
 )
 from elastic_inference.models.tensor_graph import TensorGraph
-from elastic_inference.models.tensor_types import output_dtypes
+from elastic_inference.models.operations import output_dtypes
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
 
@@ -66,6 +66,24 @@ class ResolvedGraph:
         reach = self.graph.reach((spec.name for spec in self.outputs.values()), fed)
         nodes = self.graph.placeholders(reach.nodes)
         return tuple(self.graph.tensor(f"{node.name}:0") for node in reversed(nodes))
+
+    def used(self, given: Iterable[str]) -> frozenset[str]:
+        """Those of the aliases `given` whose values the outputs depend on."""
+        fed = {self.inputs[alias].name: alias for alias in given}
+        reach = self.graph.reach((spec.name for spec in self.outputs.values()), fed)
+        return frozenset(fed[name] for name in reach.fed)
+
+    def handed_on(self, given: Iterable[str] | None = None) -> dict[str, str]:
+        """Output alias -> input alias (of `given`, or of all), for outputs that are a fed tensor as it is."""
+        alias_of = {self.inputs[alias].name: alias for alias in (self.inputs if given is None else given)}
+        origins = {alias: self.graph.origin(spec.name, alias_of) for alias, spec in self.outputs.items()}
+        return {alias: alias_of[origin] for alias, origin in origins.items() if origin is not None}
+
+    def skeleton(self) -> ResolvedGraph:
+        """The same without the graph's constants; it answers `missing`, `used` and `handed_on`."""
+        everything = self.graph.reach((spec.name for spec in self.outputs.values()), ())
+        names = [node.name for node in self.graph.graph_def.node if node.name in everything.nodes]
+        return replace(self, graph=self.graph.skeleton(names), meta_graph=None)
 
 
 def resolve_graph(package: ModelPackage, request: SignatureRequest) -> ResolvedGraph:

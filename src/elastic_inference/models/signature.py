@@ -16,6 +16,7 @@ from elastic_inference.tensors import TensorSpec
 
 DEFAULT_SIGNATURE_KEY = "serving_default"
 DEFAULT_TAGS = "serve"
+_CPP_DTYPE_NAMES = {"float16": "half", "float32": "float", "float64": "double"}  # as TensorFlow's kernels print
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,13 @@ class Signature:
             required_inputs=frozenset(value["required_inputs"]),
             unfed_placeholders=tuple(TensorSpec.from_json(spec) for spec in value["unfed_placeholders"]),
         )
+
+
+def unfed_text(placeholder: TensorSpec) -> str:
+    """What TensorFlow says of a placeholder that got no value."""
+    dtype = _CPP_DTYPE_NAMES.get(placeholder.base_dtype, placeholder.base_dtype)
+    shape = "<unknown>"
+    if placeholder.shape is not None:
+        shape = "[" + ",".join("?" if size is None else str(size) for size in placeholder.shape) + "]"
+    name = placeholder.name.removesuffix(":0")
+    return f"You must feed a value for placeholder tensor '{name}' with dtype {dtype} and shape {shape}"

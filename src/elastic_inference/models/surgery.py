@@ -13,10 +13,8 @@ from elastic_inference.models.graph_pb2 import GraphDef, MetaGraphDef, NodeDef, 
 from elastic_inference.models.resolve import ResolvedGraph
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, DEFAULT_TAGS
 from elastic_inference.models.tensor_graph import Reach, TensorGraph, shape_attribute
-from elastic_inference.models.tensor_types import DTYPE_NUMBERS
+from elastic_inference.models.operations import DTYPE_NUMBERS
 from elastic_inference.tensors import TensorSpec
-
-_HANDS_ON = ("Identity", "StopGradient", "PreventGradient", "Snapshot", "PlaceholderWithDefault")
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class Cut:
         feeds: alias -> name of the placeholder's tensor, for the aliases that the engine needs.
         fetches: alias -> name of the tensor to fetch; two aliases of one tensor share the name.
         handed_on: Output alias -> input alias whose value it is.
+        zero: A further placeholder, int32[], to be fed with 0 in every call; None where there is none. Fetches that
+            depend on no input are made to depend on it, since OpenVINO drops outputs that are constant.
     """
 
     graph_def: GraphDef
@@ -38,39 +38,27 @@ class Cut:
     feeds: Mapping[str, str]
     fetches: Mapping[str, str]
     handed_on: Mapping[str, str]
+    zero: str | None
 
 
 def cut(resolved: ResolvedGraph, given: Collection[str]) -> Cut:
     """Cut the graph for a call that feeds the aliases `given`; none of its placeholders may be missing then."""
     graph = resolved.graph
     alias_of = {spec.name: alias for alias, spec in resolved.inputs.items() if alias in given}
-    handed_on, computed = {}, {}
-    for alias, spec in resolved.outputs.items():
-        source = _origin(graph, spec.name, alias_of)
-        if source is None:
-            computed[alias] = spec
-        else:
-            handed_on[alias] = alias_of[source]
+    handed_on = resolved.handed_on(given)
+    computed = {alias: spec for alias, spec in resolved.outputs.items() if alias not in handed_on}
     reach = graph.reach((spec.name for spec in computed.values()), alias_of)
     fed = {name: resolved.inputs[alias_of[name]] for name in sorted(reach.fed)}
     graph_def = _copy(resolved, reach)
     feed_names = _replace_fed(graph_def, graph, fed)
-    fetch_names = _add_fetches(graph_def, graph, computed, feed_names)
+    constants = {spec.name for spec in computed.values() if not graph.reach([spec.name], alias_of).fed}
+    zero = _add_zero(graph_def, graph) if constants else None
+    fetch_names = _add_fetches(graph_def, graph, computed, feed_names, {name: zero for name in constants if zero})
     feeds = {alias_of[name]: feed_names[name] for name in fed}
     saved_model = None
     if resolved.meta_graph is not None:
-        saved_model = _saved_model(resolved, graph_def, feeds, fetch_names)
-    return Cut(graph_def, saved_model, feeds, fetch_names, handed_on)
-
-
-def _origin(graph: TensorGraph, name: str, fed: Collection[str]) -> str | None:
-    """The fed tensor whose value the tensor `name` has, following operations that only hand it on."""
-    while name not in fed:
-        node = graph.nodes[name.rpartition(":")[0]]
-        if node.op not in _HANDS_ON or not node.input:
-            return None
-        name = node.input[0] if ":" in node.input[0] else f"{node.input[0]}:0"
-    return name
+        saved_model = _saved_model(resolved, graph_def, feeds, fetch_names, zero)
+    return Cut(graph_def, saved_model, feeds, fetch_names, handed_on, zero)
 
 
 def _copy(resolved: ResolvedGraph, reach: Reach) -> GraphDef:
@@ -92,9 +80,7 @@ def _replace_fed(graph_def: GraphDef, graph: TensorGraph, fed: Mapping[str, Tens
         if graph.nodes[name.rpartition(":")[0]].op == "Placeholder":
             names[name] = name
             continue
-        node = NodeDef(name=_free_name(graph, f"ei_feed_{index}"), op="Placeholder")
-        node.attr["dtype"].type = DTYPE_NUMBERS[spec.base_dtype]
-        node.attr["shape"].CopyFrom(shape_attribute(spec.shape))
+        node = _placeholder(_free_name(graph, f"ei_feed_{index}"), spec)
         names[name] = f"{node.name}:0"
         graph_def.node.append(node)
     replaced = {old: new for old, new in names.items() if old != new}
@@ -108,21 +94,53 @@ def _replace_fed(graph_def: GraphDef, graph: TensorGraph, fed: Mapping[str, Tens
     return names
 
 
+def _add_zero(graph_def: GraphDef, graph: TensorGraph) -> str:
+    spec = TensorSpec("zero", "int32", ())
+    node = _placeholder(_free_name(graph, "ei_zero"), spec)
+    graph_def.node.append(node)
+    return f"{node.name}:0"
+
+
+def _placeholder(name: str, spec: TensorSpec) -> NodeDef:
+    node = NodeDef(name=name, op="Placeholder")
+    node.attr["dtype"].type = DTYPE_NUMBERS[spec.base_dtype]
+    node.attr["shape"].CopyFrom(shape_attribute(spec.shape))
+    return node
+
+
 def _add_fetches(
-    graph_def: GraphDef, graph: TensorGraph, fetches: Mapping[str, TensorSpec], feed_names: Mapping[str, str]
+    graph_def: GraphDef,
+    graph: TensorGraph,
+    fetches: Mapping[str, TensorSpec],
+    feed_names: Mapping[str, str],
+    zero_of: Mapping[str, str],
 ) -> dict[str, str]:
     """Add an Identity for each fetched tensor; returns alias -> its tensor."""
     added: dict[str, str] = {}
     names: dict[str, str] = {}
     for alias, spec in fetches.items():
         if spec.name not in added:
-            node = NodeDef(name=_free_name(graph, f"ei_fetch_{len(added)}"), op="Identity")
-            node.input.append(feed_names.get(spec.name, spec.name))
+            source = feed_names.get(spec.name, spec.name)
+            name = _free_name(graph, f"ei_fetch_{len(added)}")
+            if spec.name in zero_of:
+                source = _add_gather(graph_def, name, source, zero_of[spec.name], spec)
+            node = graph_def.node.add(name=name, op="Identity", input=[source])
             node.attr["T"].type = DTYPE_NUMBERS[spec.base_dtype]
-            graph_def.node.append(node)
-            added[spec.name] = f"{node.name}:0"
+            added[spec.name] = f"{name}:0"
         names[alias] = added[spec.name]
     return names
+
+
+def _add_gather(graph_def: GraphDef, name: str, source: str, zero: str, spec: TensorSpec) -> str:
+    """Make `source` depend on the tensor `zero` without changing its value: pack it alone, take element 0."""
+    pack = graph_def.node.add(name=f"{name}/pack", op="Pack", input=[source])
+    pack.attr["T"].type = DTYPE_NUMBERS[spec.base_dtype]
+    pack.attr["N"].i = 1
+    pack.attr["axis"].i = 0
+    gather = graph_def.node.add(name=f"{name}/gather", op="Gather", input=[pack.name, zero])
+    gather.attr["Tparams"].type = DTYPE_NUMBERS[spec.base_dtype]
+    gather.attr["Tindices"].type = DTYPE_NUMBERS["int32"]
+    return gather.name
 
 
 def _free_name(graph: TensorGraph, wanted: str) -> str:
@@ -132,7 +150,11 @@ def _free_name(graph: TensorGraph, wanted: str) -> str:
 
 
 def _saved_model(
-    resolved: ResolvedGraph, graph_def: GraphDef, feeds: Mapping[str, str], fetches: Mapping[str, str]
+    resolved: ResolvedGraph,
+    graph_def: GraphDef,
+    feeds: Mapping[str, str],
+    fetches: Mapping[str, str],
+    zero: str | None,
 ) -> SavedModel:
     assert resolved.meta_graph is not None
     meta_graph = MetaGraphDef.FromString(resolved.meta_graph.SerializeToString())
@@ -142,6 +164,9 @@ def _saved_model(
     meta_graph.signature_def.clear()
     definition = meta_graph.signature_def[DEFAULT_SIGNATURE_KEY]
     definition.method_name = "tensorflow/serving/predict"
+    if zero is not None:
+        definition.inputs[zero].name = zero
+        definition.inputs[zero].dtype = DTYPE_NUMBERS["int32"]
     for tensors, names, specs in (
         (definition.inputs, feeds, resolved.inputs),
         (definition.outputs, fetches, resolved.outputs),

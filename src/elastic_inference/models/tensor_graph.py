@@ -5,15 +5,16 @@ Knows messages and names, no files, no signatures and no engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from elastic_inference.errors import InvalidInput, TensorNotFound, UnsupportedModel
 from elastic_inference.models.graph_pb2 import AttrValue, GraphDef, NodeDef, TensorShapeProto
-from elastic_inference.models.tensor_types import output_dtypes
+from elastic_inference.models.operations import output_dtypes
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+_HANDS_ON = ("Identity", "StopGradient", "PreventGradient", "Snapshot", "PlaceholderWithDefault")
 _FIRST_PRODUCER_WITH_SCALAR_PLACEHOLDERS = 24  # before it, shape () of a placeholder meant "unknown"
 
 
@@ -125,6 +126,26 @@ class TensorGraph:
             nodes.add(name)
             pending += map(_normal, node.input)
         return Reach(frozenset(nodes), frozenset(used))
+
+    def origin(self, name: str, fed: Collection[str]) -> str | None:
+        """The tensor of `fed` whose value the tensor `name` has, past operations that only hand it on."""
+        while name not in fed:
+            node = self.nodes.get(name.rpartition(":")[0])
+            if node is None or node.op not in _HANDS_ON or not node.input:
+                return None
+            name = _normal(node.input[0])
+        return name
+
+    def skeleton(self, names: Iterable[str]) -> TensorGraph:
+        """A graph of the nodes called `names` that answers `reach`, `origin`, `placeholders` and their `tensor` only: a large
+        graph's constants need not stay in memory for that.
+        """
+        kept = GraphDef(versions=self.graph_def.versions)
+        for name in names:
+            node = self.nodes[name]
+            attributes = node.attr if node.op in _PLACEHOLDERS else {}
+            kept.node.add(name=node.name, op=node.op, input=node.input, attr=attributes)
+        return TensorGraph(kept)
 
     def placeholders(self, names: Iterable[str] | None = None) -> list[NodeDef]:
         """The placeholders among the nodes called `names` (None: all), in the graph's order."""

@@ -1,11 +1,12 @@
-"""Write op_outputs.txt, the outputs of every TensorFlow operation, from the installed TensorFlow's registry.
+"""Write operations.txt, what TensorFlow's registry says of every operation, from the installed TensorFlow.
 
-Run `python -m elastic_inference.models.generate_op_outputs` with TensorFlow installed; the file is committed, so
-nothing else needs TensorFlow to know the dtype of a tensor.
+Run `python -m elastic_inference.models.generate_operations`; the file is committed, so that nothing else needs
+TensorFlow to know the dtype of a tensor or whether an operation has state.
 
-One operation a line: its name, then one word for each output: `&` marks a reference, `N*` a repetition by an
-attribute, `@Tout` a list of dtypes in an attribute, a lower case word a fixed dtype, another word the attribute
-that holds the dtype, with `=dtype` where the attribute has a default (SavedModels may leave defaults out).
+One operation a line: its name, with `!` before it when it is stateful, then one word for each output: `&` marks a
+reference, `N*` a repetition by an attribute, `@Tout` a list of dtypes in an attribute, a lower case word a fixed
+dtype, another word the attribute that holds the dtype, with `=dtype` where the attribute has a default
+(SavedModels may leave defaults out).
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-OP_OUTPUTS_PATH = Path(__file__).with_name("op_outputs.txt")
+OPERATIONS_PATH = Path(__file__).with_name("operations.txt")
 
 
-def op_outputs_text() -> str:
-    """The content that `op_outputs.txt` should have for the installed TensorFlow."""
+def operations_text() -> str:
+    """The content that `operations.txt` should have for the installed TensorFlow."""
     from tensorflow.core.framework import op_def_pb2
     from tensorflow.python.client import pywrap_tf_session
 
@@ -33,7 +34,7 @@ def _line(op: Any) -> str:
         for attr in op.attr
         if attr.type == "type" and attr.HasField("default_value")
     }
-    words = [op.name]
+    words = [("!" if op.is_stateful else "") + op.name]
     for arg in op.output_arg:
         if arg.type_list_attr:
             word = f"@{arg.type_list_attr}"
@@ -47,4 +48,4 @@ def _line(op: Any) -> str:
 
 
 if __name__ == "__main__":
-    OP_OUTPUTS_PATH.write_text(op_outputs_text())
+    OPERATIONS_PATH.write_text(operations_text())

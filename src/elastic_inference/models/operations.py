@@ -1,6 +1,6 @@
-"""The dtypes of a TensorFlow operation's outputs, from its node alone and without TensorFlow.
+"""What TensorFlow's operations are, by name and without TensorFlow: whether known, whether stateful, their outputs.
 
-`op_outputs.txt` holds the registry's answer for every operation; `generate_op_outputs` describes and writes it.
+`operations.txt` holds the registry's answer for every operation; `generate_operations` describes and writes it.
 """
 
 from __future__ import annotations
@@ -27,23 +27,38 @@ def dtype_name(number: int) -> str:
     return DTYPE_NAMES.get(number, f"dtype {number}")
 
 
-def is_known_op(op: str) -> bool:
-    """Whether TensorFlow has an operation of this name; functions of the graph's own library are none."""
-    return op in _op_outputs()
+def is_known(op: str) -> bool:
+    """Whether TensorFlow has an operation of this name; functions of a graph's own library are none."""
+    return op in _outputs()
+
+
+def is_stateful(op: str) -> bool:
+    """Whether TensorFlow calls the operation stateful."""
+    return op in _stateful()
 
 
 def output_dtypes(node: NodeDef) -> list[str] | None:
     """The dtype of each output, variables' own tensors with `_ref`; None where the operation is unknown."""
-    words = _op_outputs().get(node.op)
+    words = _outputs().get(node.op)
     if words is None:
         return None
     return [dtype for word in words for dtype in _expand(word, node)]
 
 
 @cache
-def _op_outputs() -> dict[str, list[str]]:
-    text = resources.files(__package__).joinpath("op_outputs.txt").read_text()
-    return {name: outputs for name, *outputs in map(str.split, text.splitlines())}
+def _lines() -> list[list[str]]:
+    text = resources.files(__package__).joinpath("operations.txt").read_text()
+    return [line.split() for line in text.splitlines()]
+
+
+@cache
+def _outputs() -> dict[str, list[str]]:
+    return {name.removeprefix("!"): outputs for name, *outputs in _lines()}
+
+
+@cache
+def _stateful() -> frozenset[str]:
+    return frozenset(name[1:] for name, *_ in _lines() if name.startswith("!"))
 
 
 def _expand(word: str, node: NodeDef) -> list[str]:

@@ -1,0 +1,125 @@
+"""Keras files (`.keras`, `.h5`) as SavedModels, which the engines load; the conversion needs TensorFlow.
+
+Aliases are the names of the model's input layers and of the layers that give its outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from elastic_inference.engines.base import EngineOptions
+from elastic_inference.engines.quiet import quiet_stderr
+from elastic_inference.engines.tensorflow import import_tensorflow
+from elastic_inference.errors import InvalidModel, UnsafeModel, UnsupportedModel
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY
+
+# Layers that run code or read files which their configuration names.
+_UNSAFE_CLASSES = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+
+
+@contextmanager
+def exported(package: ModelPackage, options: EngineOptions) -> Iterator[ModelPackage]:
+    """The model as a SavedModel in a folder that is gone afterwards.
+
+    Raises:
+        UnsafeModel: The file names code to run, and `options` do not allow that.
+        InvalidModel: It is no Keras model.
+        UnsupportedModel: This Keras cannot build it.
+    """
+    tf = import_tensorflow()
+    if not options.allow_unsafe_operations:
+        _refuse_unsafe(package.main_path)
+    with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
+        with quiet_stderr():
+            try:
+                model = tf.keras.models.load_model(
+                    package.main_path, compile=False, safe_mode=not options.allow_unsafe_operations
+                )
+                _export(tf, model, folder)
+            except Exception as error:  # Keras raises nearly every class for a model that it cannot build
+                raise UnsupportedModel(
+                    f"Keras {tf.keras.__version__} cannot load {package.main_path}: {_first_line(error)}"
+                ) from error
+        yield ModelPackage.read(folder)
+
+
+def _refuse_unsafe(path: Path) -> None:
+    found = sorted(_unsafe_names(_config(path)))
+    if found:
+        raise UnsafeModel(
+            f"{path} names code to run: {', '.join(found)}. Allow unsafe operations if you trust the model."
+        )
+
+
+def _config(path: Path) -> Any:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read("config.json"))
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            return json.loads(file.attrs["model_config"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InvalidModel(f"{path} is not a Keras model, or is cut short: {error}") from error
+
+
+def _unsafe_names(config: Any) -> set[str]:
+    """Classes and modules outside Keras that a configuration would have imported or run."""
+    if isinstance(config, list):
+        return {name for item in config for name in _unsafe_names(item)}
+    if not isinstance(config, dict):
+        return set()
+    found = {name for value in config.values() for name in _unsafe_names(value)}
+    class_name, module = config.get("class_name"), config.get("module")
+    if class_name in _UNSAFE_CLASSES:
+        found.add(str(class_name))
+    if isinstance(module, str) and module != "builtins" and module.partition(".")[0] != "keras":
+        found.add(f"{module}.{class_name}")
+    if module == "builtins" and class_name not in ("slice", "range", "tuple", "list", "dict", "float", "int", "str"):
+        found.add(f"{module}.{class_name}")
+    return found
+
+
+def _export(tf: Any, model: Any, folder: str) -> None:
+    inputs = model.inputs if isinstance(model.inputs, list) else tf.nest.flatten(model.inputs)
+    names = _unique([tensor._keras_history.operation.name for tensor in inputs])
+    output_names = _unique([t._keras_history.operation.name for t in tf.nest.flatten(model.outputs)])
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        results = model(tf.nest.pack_sequence_as(model._inputs_struct, list(tensors)), training=False)
+        return dict(zip(output_names, tf.nest.flatten(results), strict=True))
+
+    specs = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name=name) for name, tensor in zip(names, inputs, strict=True)
+    ]
+    module = tf.Module()
+    module.model = model
+    module.serve = tf.function(serve, input_signature=specs)
+    tf.saved_model.save(module, folder, signatures={DEFAULT_SIGNATURE_KEY: module.serve})
+
+
+def _unique(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, -1) + 1
+        unique.append(f"{name}_{seen[name]}" if seen[name] else name)
+    return unique
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def config_of(path: str | os.PathLike[str]) -> Any:
+    """The model's configuration as Keras wrote it."""
+    return _config(Path(path))

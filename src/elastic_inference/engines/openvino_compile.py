@@ -1,0 +1,154 @@
+"""From a model that OpenVINO can read to a compiled one: properties, the cache of compiled models, the report."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
+from elastic_inference.engines.openvino_runner import NO_MEMORY_TEXTS, last_line
+from elastic_inference.errors import (
+    ElasticInferenceError,
+    EngineNotAvailable,
+    InvalidInput,
+    MemoryQuotaExceeded,
+    UnsupportedModel,
+)
+
+_PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\w, >]+)")
+
+
+@cache
+def core() -> ov.Core:
+    """The process's one OpenVINO core; it may be used from several threads."""
+    return ov.Core()
+
+
+def check_options(options: EngineOptions) -> None:
+    """Refuse what OpenVINO cannot do for any model.
+
+    Raises:
+        EngineNotAvailable: A device that OpenVINO has no plugin for.
+        InvalidInput: A precision that it cannot honestly give.
+    """
+    if not options.device.startswith("cpu"):
+        raise EngineNotAvailable(
+            f"engine openvino does not run on {options.device}; engines tensorflow and onnxruntime may"
+        )
+    if options.precision == "int8":
+        raise InvalidInput(
+            "precision 'int8' needs a model that was quantized with calibration data, which OpenVINO cannot make of "
+            "this model on its own. Quantize it (for instance with NNCF) and load the result with precision 'auto'."
+        )
+
+
+def compiled_model(read: Callable[[], ov.Model], cache_key: str, options: EngineOptions) -> ov.CompiledModel:
+    """Compile the model that `read` gives, or take it from `options.cache_dir`.
+
+    Args:
+        read: Called when the cache does not have the model; reading is the longer part of loading.
+        cache_key: Equal exactly for equal models; options and versions are added to it here.
+    """
+    properties = _properties(options)
+    text = f"{cache_key} {sorted(properties.items())} {ov.__version__}"
+    path = None
+    if options.cache_dir is not None:
+        path = Path(options.cache_dir, f"{hashlib.sha256(text.encode()).hexdigest()}.openvino")
+        cached = _from_cache(path, properties)
+        if cached is not None:
+            return cached
+    try:
+        compiled = core().compile_model(read(), "CPU", properties)
+    except (RuntimeError, MemoryError) as error:
+        raise load_error(error) from error
+    if path is not None:
+        _to_cache(path, compiled)
+    return compiled
+
+
+def load_error(error: Exception) -> ElasticInferenceError:
+    """Our error for one that OpenVINO raised while it read or compiled a model."""
+    if isinstance(error, ElasticInferenceError):
+        return error
+    if isinstance(error, MemoryError) or NO_MEMORY_TEXTS.search(str(error)):
+        return MemoryQuotaExceeded(f"OpenVINO could not get the memory to load the model: {last_line(error)}")
+    unknown = _UNKNOWN_OPERATIONS.search(str(error))
+    if unknown:
+        return UnsupportedModel(f"OpenVINO {version()} does not know operations: {unknown[1].strip()}")
+    return UnsupportedModel(f"OpenVINO {version()} cannot load this model: {last_line(error)}")
+
+
+def version() -> str:
+    """OpenVINO's release, such as `2026.4.1`."""
+    return str(ov.__version__).partition("-")[0]
+
+
+def report(
+    compiled: ov.CompiledModel | None, options: EngineOptions, started: float, notes: tuple[str, ...]
+) -> EngineReport:
+    """What is in force, read back from the compiled model; None where every output is an input handed on.
+
+    Args:
+        started: `time.perf_counter()` at the start of loading.
+    """
+    precision, num_threads = "fp32", options.num_threads or available_cores()
+    if compiled is not None:
+        name = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        precision = _PRECISION_NAMES.get(name, name)
+        num_threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+    if options.precision == "bf16" and precision != "bf16":
+        notes += (f"bf16 was asked for, but OpenVINO computes in {precision} on this CPU.",)
+    return EngineReport(
+        engine="openvino",
+        engine_version=version(),
+        device=options.device,
+        precision=precision,
+        num_threads=num_threads,
+        load_seconds=time.perf_counter() - started,
+        notes=notes,
+    )
+
+
+def _properties(options: EngineOptions) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        # Processes that pin their threads all pin them to the same first core.
+        "ENABLE_CPU_PINNING": False,
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": options.num_threads or available_cores(),
+    }
+    if options.precision != "auto":
+        properties["INFERENCE_PRECISION_HINT"] = "f32" if options.precision == "fp32" else "bf16"
+    return properties
+
+
+def _from_cache(path: Path, properties: dict[str, Any]) -> ov.CompiledModel | None:
+    try:
+        with open(path, "rb") as file:
+            return core().import_model(io.BytesIO(file.read()), "CPU", properties)
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError):  # cut short or of another version: compile again and replace it
+        return None
+
+
+def _to_cache(path: Path, compiled: ov.CompiledModel) -> None:
+    """Keep the compiled model. A full or read-only folder only costs the next load its time."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = io.BytesIO()
+        compiled.export_model(stream)
+        partial.write_bytes(stream.getbuffer())
+        os.replace(partial, path)
+    except (OSError, RuntimeError):
+        partial.unlink(missing_ok=True)

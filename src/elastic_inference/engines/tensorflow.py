@@ -1,0 +1,217 @@
+"""The reference engine: TensorFlow itself, which every TensorFlow model runs on as it stands.
+
+It computes in float32, on the CPU or on a CUDA device; the CUDA part has not been run on a GPU yet. TensorFlow is
+imported when the first model is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elastic_inference.engines.base import Arrays, EngineOptions, EngineReport, LoadedModel, available_cores
+from elastic_inference.engines.quiet import quiet_stderr
+from elastic_inference.engines.unsafe_operations import refuse_unsafe
+from elastic_inference.errors import (
+    ElasticInferenceError,
+    EngineNotAvailable,
+    InvalidArgumentError,
+    InvalidInput,
+    InvalidModel,
+    MemoryQuotaExceeded,
+    ModelError,
+    UnsupportedModel,
+)
+from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
+from elastic_inference.models.signature import Signature, SignatureRequest, unfed_text
+from elastic_inference.tensors import TensorSpec
+
+_WHERE_LINES = ("Graph execution error:", "Detected at node", "Node:", "File ")
+FORMATS = (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
+
+
+def load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
+    """Load a model on TensorFlow.
+
+    Raises:
+        EngineNotAvailable: TensorFlow is not installed, or sees no such device.
+        UnsafeModel: The model would run operations that `options` do not allow.
+        UnsupportedModel: This TensorFlow does not know an operation of it.
+        InvalidInput: A precision that TensorFlow does not compute a float32 graph in.
+    """
+    if options.precision not in ("fp32", "auto"):
+        raise InvalidInput(
+            f"precision {options.precision!r} is not to be had from engine tensorflow, which computes a model in its "
+            "own dtypes; engine openvino has it"
+        )
+    started = time.perf_counter()
+    tf = import_tensorflow()
+    _check_device(tf, options.device)
+    if package.format is ModelFormat.KERAS:
+        from elastic_inference.engines.keras_models import exported
+
+        with exported(package, options) as saved_model:
+            return TensorFlowGraph(tf, resolve_graph(saved_model, request), options, started)
+    return TensorFlowGraph(tf, resolve_graph(package, request), options, started)
+
+
+class TensorFlowGraph(LoadedModel):
+    """A TensorFlow 1 session on a frozen graph or a meta graph."""
+
+    def __init__(
+        self, tf: ModuleType, resolved: ResolvedGraph, options: EngineOptions, started: float
+    ) -> None:
+        if not options.allow_unsafe_operations:
+            refuse_unsafe(resolved)
+        self._tf = tf
+        num_threads = options.num_threads or available_cores()
+        self._session = _open_session(tf, resolved, options.device, num_threads)
+        self.signature = _with_shapes(resolved.signature, self._session.graph)
+        self._fetches = {alias: spec.name for alias, spec in resolved.outputs.items()}
+        self._feeds = {alias: spec.name for alias, spec in resolved.inputs.items()}
+        self._needs = resolved.skeleton()
+        self._missing: dict[frozenset[str], tuple[TensorSpec, ...]] = {}
+        self.report = EngineReport(
+            engine="tensorflow",
+            engine_version=tf.__version__,
+            device=options.device,
+            precision="fp32",
+            num_threads=num_threads,
+            load_seconds=time.perf_counter() - started,
+        )
+
+    def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        given = frozenset(inputs)
+        missing = self._missing.get(given)
+        if missing is None:
+            missing = self._missing[given] = self._needs.missing(given)
+        if missing:
+            raise InvalidArgumentError(unfed_text(missing[0]))
+        feed = {self._feeds[alias]: value for alias, value in inputs.items()}
+        try:
+            results = self._session.run(self._fetches, feed)
+        except (self._tf.errors.OpError, MemoryError, ValueError, TypeError, RuntimeError) as error:
+            raise _translated(self._tf, error) from error
+        return {
+            alias: _own(value, is_fed=self._fetches[alias] in feed, dtype=self.signature.outputs[alias].numpy_dtype)
+            for alias, value in results.items()
+        }
+
+    def close(self) -> None:
+        self._session.close()
+
+
+@cache
+def import_tensorflow() -> ModuleType:
+    """TensorFlow, imported without its greetings.
+
+    Raises:
+        EngineNotAvailable: It is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with quiet_stderr():
+            import tensorflow as tf
+    except ImportError as error:
+        raise EngineNotAvailable(
+            f"engine tensorflow is not installed here ({error}); install elastic-inference[tensorflow]"
+        ) from error
+    tf.get_logger().setLevel("ERROR")
+    return tf
+
+
+def _check_device(tf: ModuleType, device: str) -> None:
+    if device.startswith("cpu"):
+        return
+    gpus = tf.config.list_physical_devices("GPU")
+    index = int(device.partition(":")[2] or 0)
+    if not device.startswith("cuda") or index >= len(gpus):
+        raise EngineNotAvailable(f"engine tensorflow sees no device {device}; it sees {len(gpus)} GPUs")
+
+
+def _open_session(tf: ModuleType, resolved: ResolvedGraph, device: str, num_threads: int) -> Any:
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=num_threads,
+        inter_op_parallelism_threads=num_threads,
+        use_per_session_threads=True,  # else the first session of the process decides for all
+        device_count={"GPU": 0} if device.startswith("cpu") else {},
+    )
+    if not device.startswith("cpu"):
+        config.gpu_options.visible_device_list = device.partition(":")[2] or "0"
+        config.gpu_options.allow_growth = True
+    graph = tf.Graph()
+    with graph.as_default(), quiet_stderr():
+        session = tf.compat.v1.Session(graph=graph, config=config)
+        try:
+            _fill(tf, resolved, session)
+        except (tf.errors.OpError, ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+            session.close()
+            raise _load_error(tf, resolved, error) from error
+    return session
+
+
+def _fill(tf: ModuleType, resolved: ResolvedGraph, session: Any) -> None:
+    if resolved.meta_graph is None:
+        # From the message that was checked, not from the file, which may have changed since.
+        graph_def = tf.compat.v1.GraphDef.FromString(resolved.graph.graph_def.SerializeToString())
+        tf.import_graph_def(graph_def, name="")
+    else:
+        tags = list(resolved.meta_graph.meta_info_def.tags)
+        tf.compat.v1.saved_model.load(session, tags, str(resolved.package.root))
+
+
+def _load_error(tf: ModuleType, resolved: ResolvedGraph, error: Exception) -> ElasticInferenceError:
+    path, text = resolved.package.main_path, _first_line(error)
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return MemoryQuotaExceeded(f"TensorFlow could not get the memory to load {path}: {text}")
+    if isinstance(error, tf.errors.DataLossError | OSError) or (
+        isinstance(error, tf.errors.NotFoundError) and "Op type not registered" not in text
+    ):
+        return InvalidModel(f"{path} is damaged or incomplete: {text}")
+    return UnsupportedModel(f"TensorFlow {tf.__version__} cannot load {path}: {text}")
+
+
+def _with_shapes(signature: Signature, graph: Any) -> Signature:
+    def refined(specs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+        shapes = {alias: graph.get_tensor_by_name(spec.name).shape for alias, spec in specs.items()}
+        return {
+            alias: replace(spec, shape=None if shapes[alias].rank is None else tuple(shapes[alias].as_list()))
+            for alias, spec in specs.items()
+        }
+
+    return replace(signature, inputs=refined(signature.inputs), outputs=refined(signature.outputs))
+
+
+def _own(value: Any, *, is_fed: bool, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """An array that belongs to the caller: TensorFlow gives scalars for rank 0 and hands a fed tensor back itself."""
+    if dtype == object and not isinstance(value, np.ndarray):
+        array = np.empty((), dtype=object)
+        array[()] = value
+        return array
+    return np.array(value, dtype=dtype) if is_fed else np.asarray(value)
+
+
+def _translated(tf: ModuleType, error: Exception) -> ElasticInferenceError:
+    text = _first_line(error)
+    if isinstance(error, tf.errors.InvalidArgumentError | ValueError | TypeError):
+        return InvalidArgumentError(text)
+    if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
+        return MemoryQuotaExceeded(f"TensorFlow could not get the memory for this request: {text}")
+    return ModelError(f"TensorFlow failed: {text}")
+
+
+def _first_line(error: Exception) -> str:
+    """The statement itself, without the lines on where in a program the node was made."""
+    text = str(getattr(error, "message", None) or error)
+    lines = [line.strip() for line in text.splitlines()]
+    told = [line for line in lines if line and not line.startswith(_WHERE_LINES)]
+    return told[0] if told else type(error).__name__
