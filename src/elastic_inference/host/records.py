@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import select
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from enum import Enum
@@ -78,6 +79,15 @@ def open_pidfd(identity: ProcessIdentity) -> int | None:
         return fd
     os.close(fd)
     return None
+
+
+def wait_readable(fds: Iterable[int], seconds: float | None) -> frozenset[int]:
+    """Those of `fds` that are readable, as soon as one is or after `seconds` (None: without limit)."""
+    poller = select.poll()  # select cannot watch descriptors beyond 1023
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    milliseconds = None if seconds is None else max(0, round(seconds * 1000))
+    return frozenset(fd for fd, _ in poller.poll(milliseconds))
 
 
 @dataclass(frozen=True)

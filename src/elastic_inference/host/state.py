@@ -117,6 +117,11 @@ class StateStore:
                 f"version {SCHEMA_VERSION}"
             )
 
+    @property
+    def dialect(self) -> str:
+        """Which database it is, such as sqlite."""
+        return self._engine.dialect.name
+
     def close(self) -> None:
         """Close all connections; twice is fine."""
         self._engine.dispose()

@@ -19,7 +19,7 @@ class UsageRow:
         accelerator_types: Those it had in that time, in order.
         attached_seconds: How long it was attached.
         cost_usd: Attached time x price, exact; None where a type had no price.
-        device_seconds: Core seconds that its process used, over all threads.
+        device_seconds: CPU seconds that its processes used, divided by the cores of the device.
         throttled_seconds: For how long it wanted to run and was held back.
         usd_per_100k: What 100,000 inferences really cost, idle time paid included; None without price or
             inferences.

@@ -1,0 +1,322 @@
+"""What a host does for its callers: attach, detach, resize, tokens, usage. HTTP is another module's.
+
+One lock orders what changes capacity; starting and ending processes happens outside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from elastic_inference.clock import Clock, MonotonicClock
+from elastic_inference.errors import (
+    AcceleratorNotFound,
+    CapacityExceeded,
+    InvalidInput,
+    MemoryQuotaExceeded,
+)
+from elastic_inference.host.capacity import Allocation, Capacity
+from elastic_inference.host.fleet import Fleet
+from elastic_inference.host.leases import LeaseBook, check_lease
+from elastic_inference.host.meter import Meter, Reading
+from elastic_inference.host.records import AcceleratorRecord, State
+from elastic_inference.host.supervisor import Keeper, Workshop
+from elastic_inference.host.tokens import hash_token, make_token
+from elastic_inference.host.types import AcceleratorType
+from elastic_inference.host.usage import UsageRow, summarize
+from elastic_inference.limits.base import fit_threads
+from elastic_inference.units import format_bytes
+
+logger = logging.getLogger(__name__)
+
+MAX_NAME_LENGTH = 100
+MAX_DRAIN_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A type of the catalogue and how many of it still fit."""
+
+    kind: AcceleratorType
+    num_available: int
+
+
+class HostService:
+    """A host's accelerators.
+
+    Args:
+        catalogue: Types by name.
+        capacity: Devices, with nothing held.
+        clock: For leases.
+        wall_clock: Seconds since 1970, for usage.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        catalogue: Mapping[str, AcceleratorType],
+        capacity: Capacity,
+        clock: Clock | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.workshop = workshop
+        self.catalogue = dict(catalogue)
+        self.leases = LeaseBook(clock or MonotonicClock())
+        self.meter = Meter(workshop, wall_clock)
+        self.started_at = wall_clock()
+        self.is_draining = False
+        self._store = workshop.store
+        self._fleet = Fleet(workshop)
+        self._wall_clock = wall_clock
+        self._lock = threading.Lock()
+        self._capacity = capacity
+        self._busy: dict[str, threading.Lock] = {}
+
+    def open(self) -> None:
+        """Find the accelerators of an earlier run, and begin to keep them."""
+        for record in self._fleet.recover():
+            allocation = Allocation(record.device, record.share, record.kind.memory_bytes)
+            self._capacity = self._capacity.with_held(record.accelerator_id, allocation)
+            # Heartbeats that came while the host was away were lost, so each lease begins anew.
+            self.leases.grant(record.accelerator_id, record.lease_seconds)
+        # An interval whose accelerator is gone was left open by a crash between two writes.
+        known = {record.accelerator_id for record in self._store.list_all()}
+        for row in self._store.list_intervals(since=self.started_at):
+            if row["ended_at"] is None and row["accelerator_id"] not in known:
+                self._store.end_interval(row["accelerator_id"], self.started_at)
+
+    def close(self, keep_running: bool = False) -> None:
+        """End all accelerators in order, to be started again by the next run; or leave them running."""
+        self.is_draining = True
+        for record in self._store.list_all():
+            self.meter.read(record)
+        self._fleet.close(keep_running)
+
+    # What there is
+
+    @property
+    def capacity(self) -> Capacity:
+        """Devices and what is held of them, now."""
+        return self._capacity
+
+    def offers(self) -> tuple[Offer, ...]:
+        """All types, and how many of each still fit."""
+        capacity = self._capacity
+        return tuple(Offer(kind, capacity.num_available(kind)) for kind in self.catalogue.values())
+
+    def list_all(self) -> tuple[AcceleratorRecord, ...]:
+        """All accelerators, oldest first."""
+        return self._store.list_all()
+
+    def get(self, accelerator_id: str) -> AcceleratorRecord:
+        """One accelerator; raises AcceleratorNotFound."""
+        record = self._store.get(accelerator_id)
+        if record is None:
+            raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
+        return record
+
+    def limits_of(self, record: AcceleratorRecord) -> dict[str, str]:
+        """What is in force for an accelerator and by what means; {} while its process starts."""
+        with contextlib.suppress(AcceleratorNotFound):
+            applied = self._fleet.keeper(record.accelerator_id).applied
+            if applied is not None:
+                return applied.describe()
+        return {}
+
+    # Attach, detach
+
+    def attach(
+        self, type_name: str, name: str | None = None, lease_seconds: float | None = None
+    ) -> tuple[AcceleratorRecord, str]:
+        """Give an accelerator away; it serves when this returns.
+
+        Returns:
+            Its record, and its bearer token, which nobody can read again.
+
+        Raises:
+            InvalidInput: No such type, or a value beyond its limit.
+            CapacityExceeded: It does not fit; with what is left. Or the host drains.
+            ElasticInferenceError: Its process did not start; nothing is left of it.
+        """
+        kind = self._type(type_name)
+        check_lease(lease_seconds)
+        accelerator_id, token = f"eia-{secrets.token_hex(16)}", make_token()
+        name = _check_name(name) or accelerator_id[:12]
+        with self._lock:
+            if self.is_draining:
+                raise CapacityExceeded(
+                    "this host drains and takes nothing new", requested=type_name, available="none"
+                )
+            allocation = self._capacity.place(kind)
+            self._capacity = self._capacity.with_held(accelerator_id, allocation)
+        record = AcceleratorRecord(
+            accelerator_id=accelerator_id,
+            name=name,
+            kind=kind,
+            device=allocation.device,
+            share=allocation.share,
+            token_sha256=hash_token(token),
+            created_at=self._wall_clock(),
+            lease_seconds=lease_seconds,
+        )
+        try:
+            self._store.add(record)
+            self._fleet.launch(record, self.workshop.settings.start_timeout_seconds + 10)
+        except BaseException:
+            self._fleet.forget(record)
+            self._free(accelerator_id)
+            raise
+        self._store.begin_interval(record, self._wall_clock())
+        self.leases.grant(accelerator_id, lease_seconds)
+        self.workshop.launcher.refill()
+        logger.info("attached", extra={"accelerator_id": accelerator_id, "type": kind.name})
+        return self.get(accelerator_id), token
+
+    def detach(self, accelerator_id: str, drain_seconds: float | None = None) -> None:
+        """Take an accelerator back, after it has finished what is in flight.
+
+        Raises:
+            AcceleratorNotFound: It is not attached (any more).
+        """
+        if drain_seconds is not None and not 0 <= drain_seconds <= MAX_DRAIN_SECONDS:
+            raise InvalidInput(f"drain_seconds {drain_seconds} is not between 0 and {MAX_DRAIN_SECONDS:g}")
+        with self._alone(accelerator_id) as record:
+            self._store.change(accelerator_id, state=State.DRAINING)
+            self.meter.read(record)
+            self._fleet.end(record, drain_seconds)
+            self._store.end_interval(accelerator_id, self._wall_clock())
+            self.leases.release(accelerator_id)
+            self.meter.forget(accelerator_id)
+            self._free(accelerator_id)
+        logger.info("detached", extra={"accelerator_id": accelerator_id})
+
+    def resize(self, accelerator_id: str, type_name: str) -> tuple[AcceleratorRecord, bool]:
+        """Give an attached accelerator another type; it keeps its id, token, endpoints and models.
+
+        Returns:
+            Its record, and whether its process was started again: the kernel's limits change under a running
+            process, the number of its threads does not.
+
+        Raises:
+            CapacityExceeded: The new type does not fit beside the others.
+            MemoryQuotaExceeded: It uses more memory now than the new type has.
+        """
+        kind = self._type(type_name)
+        with self._alone(accelerator_id) as record:
+            before = self._hold(record, kind)
+            try:
+                share = self._capacity.held[accelerator_id].share
+                changed = replace(record, kind=kind, share=share)
+                self._check_memory(changed)
+                is_live = self._change_live(changed, self._fleet.keeper(accelerator_id))
+            except BaseException:
+                with self._lock:
+                    self._capacity = self._capacity.with_held(accelerator_id, before)
+                raise
+            self.meter.read(record)
+            self._store.change(accelerator_id, kind=kind, share=share)
+            self._store.begin_interval(changed, self._wall_clock())
+            if not is_live:
+                keeper = self._fleet.keeper(accelerator_id)
+                keeper.restart()
+                keeper.wait_ready(self.workshop.settings.start_timeout_seconds)
+        return self.get(accelerator_id), not is_live
+
+    def _hold(self, record: AcceleratorRecord, kind: AcceleratorType) -> Allocation:
+        """Hold what the new type needs, on the same device; gives back what was held."""
+        with self._lock:
+            before = self._capacity.held[record.accelerator_id]
+            others = self._capacity.without(record.accelerator_id)
+            here = tuple(d for d in others.devices if d.name == record.device)
+            allocation = replace(others, devices=here).place(kind)
+            self._capacity = others.with_held(record.accelerator_id, allocation)
+            return before
+
+    def _check_memory(self, changed: AcceleratorRecord) -> None:
+        used_bytes = self.workshop.limits.usage(changed.accelerator_id).memory_bytes
+        limit_bytes = changed.kind.memory_bytes
+        if used_bytes > limit_bytes:
+            raise MemoryQuotaExceeded(
+                f"the accelerator uses {format_bytes(used_bytes)}, and type {changed.kind.name!r} has "
+                f"{format_bytes(limit_bytes)}; unload models first",
+                requested_bytes=used_bytes,
+                limit_bytes=limit_bytes,
+            )
+
+    def _change_live(self, changed: AcceleratorRecord, keeper: Keeper) -> bool:
+        """Change the limits under the running process; False where it must be started again for that."""
+        request = self.workshop.limit_request(changed)
+        if keeper.applied is None or keeper.applied.num_threads != fit_threads(request):
+            return False
+        if keeper.applied.duty_cycle_share is not None:
+            return False
+        return keeper.change_limits(request)
+
+    # Leases, tokens
+
+    def heartbeat(self, accelerator_id: str) -> float | None:
+        """Note that the client is there; seconds that its lease lasts from now, None where it has none."""
+        self.get(accelerator_id)
+        return self.leases.renew(accelerator_id)
+
+    def expire(self) -> None:
+        """Detach accelerators whose clients have vanished."""
+        for accelerator_id in self.leases.expired():
+            logger.warning("lease expired", extra={"accelerator_id": accelerator_id})
+            try:
+                self.detach(accelerator_id)
+            except AcceleratorNotFound:
+                self.leases.release(accelerator_id)
+
+    def rotate_token(self, accelerator_id: str) -> str:
+        """Give an accelerator a new bearer token; the old one is refused from now on."""
+        token = make_token()
+        with self._alone(accelerator_id) as record:
+            self.workshop.control(record, "PUT", "/v2/accelerator/token", {"token_sha256": hash_token(token)})
+            self._store.change(accelerator_id, token_sha256=hash_token(token))
+        return token
+
+    # Usage
+
+    def read_meters(self) -> dict[str, Reading]:
+        """Read what all accelerators use now."""
+        return {record.accelerator_id: self.meter.read(record) for record in self._store.list_all()}
+
+    def usage(self, since: float = 0.0) -> tuple[UsageRow, ...]:
+        """Attached time, cost and counters of all accelerators since a moment, detached ones included."""
+        self.read_meters()
+        intervals = self._store.list_intervals(since)
+        return summarize(intervals, self._store.list_usage(since), since, self._wall_clock())
+
+    # Shared
+
+    def _type(self, name: str) -> AcceleratorType:
+        kind = self.catalogue.get(name)
+        if kind is None:
+            raise InvalidInput(f"type {name!r:.80} is not one of {', '.join(sorted(self.catalogue))}")
+        return kind
+
+    def _free(self, accelerator_id: str) -> None:
+        with self._lock:
+            self._capacity = self._capacity.without(accelerator_id)
+            self._busy.pop(accelerator_id, None)
+
+    @contextlib.contextmanager
+    def _alone(self, accelerator_id: str) -> Iterator[AcceleratorRecord]:
+        """Change one accelerator at a time; raises AcceleratorNotFound also when it went while we waited."""
+        self.get(accelerator_id)
+        with self._lock:
+            lock = self._busy.setdefault(accelerator_id, threading.Lock())
+        with lock:
+            yield self.get(accelerator_id)
+
+
+def _check_name(name: str | None) -> str | None:
+    if name is not None and not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
+        raise InvalidInput(f"name {name!r:.120} is not 1 to {MAX_NAME_LENGTH} printable characters")
+    return name
