@@ -1,1 +1,1 @@
-"""Object detection on video: read, detect, draw, write; uses only public names of the package."""
+"""Detection on video: read, detect, draw and write at the same time, and report what it took."""
