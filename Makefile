@@ -1,1 +1,59 @@
+# The same few commands for people and for CI. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
 .DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench notebook clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo ## Detect objects on a real clip without and with an accelerator; writes demo-output/
+	$(BIN)/ei demo --output demo-output
+
+test: $(VENV)/.dev .venv-aws/.done browser ## Install everything and run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Mend style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure the data path beside raw sockets and other servers (about 10 minutes; root for one row)
+	$(BIN)/python -m benchmarks.dataplane.setup_peers
+	$(BIN)/python -m benchmarks.dataplane --json benchmark-dataplane.json
+
+clean: ## Remove environments and outputs
+	rm -rf .venv .venv-* demo-output *.egg-info src/*.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	@echo "installing elastic-inference with its engines (about 1 GB, once)"
+	$(PIP) install --editable '.[all,tensorflow]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing elastic-inference with what its tests need (once)"
+	$(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# Amazon's own clients of the retired service need versions of their own.
+.venv-aws/.done:
+	$(PYTHON) -m venv .venv-aws
+	.venv-aws/bin/python -m pip --disable-pip-version-check --quiet install boto3==1.36.26 awscli==1.37.26
+	@touch $@
+
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
+		|| echo "no chromium: the tests of the report in a browser are skipped (install Debian's package chromium)"
