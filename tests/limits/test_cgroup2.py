@@ -63,6 +63,21 @@ def test_bursting_is_weight_without_a_quota(limits: CgroupV2, tmp_path: Path) ->
     assert "no quota" in applied.describe()["compute"]
 
 
+def test_the_whole_device_has_no_quota_but_most_of_it_has(limits: CgroupV2, tmp_path: Path) -> None:
+    applied = limits.apply(LimitRequest(ID, 1.0, 3.8, 512 * MEBIBYTE))
+    assert (group(tmp_path) / "cpu.max").read_text() == "max 10000\n"
+    assert "the whole device" in applied.describe()["compute"]
+    limits.update(LimitRequest(ID, 0.9, 3.8, 512 * MEBIBYTE))
+    assert (group(tmp_path) / "cpu.max").read_text() == "34200 10000\n"
+    limits.update(LimitRequest(ID, 1.0, 2.0, 512 * MEBIBYTE))
+    assert (group(tmp_path) / "cpu.max").read_text() == "20000 10000\n"
+
+
+def test_all_accelerators_together_outweigh_other_work(limits: CgroupV2, tmp_path: Path) -> None:
+    limits.apply(request())
+    assert (tmp_path / "elastic-inference" / "cpu.weight").read_text() == "4000\n"
+
+
 def test_a_share_below_a_millisecond_in_ten_gets_a_longer_period(limits: CgroupV2, tmp_path: Path) -> None:
     limits.apply(request(share=0.01))
     assert (group(tmp_path) / "cpu.max").read_text() == "1000 25000\n"

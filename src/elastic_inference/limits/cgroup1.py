@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from elastic_inference.limits.base import LimitError, LimitRequest, LimitUsage
-from elastic_inference.limits.cgroup import PARENT_NAME, CgroupLimits, CpuQuota
+from elastic_inference.limits.cgroup import PARENT_NAME, WEIGHT_AGAINST_OTHERS, CgroupLimits, CpuQuota
 from elastic_inference.limits.files import CgroupFiles
 from elastic_inference.limits.mounts import GroupMounts
 
 _CONTROLLERS = ("cpu", "cpuacct", "memory")
 _SHARES_OF_ONE_CORE = 1024
 _MIN_SHARES = 2
+_MAX_SHARES = 262_144
 
 
 class CgroupV1(CgroupLimits):
@@ -65,8 +65,8 @@ class CgroupV1(CgroupLimits):
         for parent in self._parents:
             self._files.make(parent)
         cpu, memory = (self._parents[self._index[name]] for name in ("cpu", "memory"))
-        # Against everything else on the machine, all accelerators together weigh as their cores do.
-        self._files.write(cpu / "cpu.shares", _SHARES_OF_ONE_CORE * math.ceil(num_cores))
+        shares = round(_SHARES_OF_ONE_CORE * WEIGHT_AGAINST_OTHERS * num_cores)
+        self._files.write(cpu / "cpu.shares", min(_MAX_SHARES, shares))
         hierarchy = memory / "memory.use_hierarchy"
         if self._files.exists(hierarchy) and self._files.read(hierarchy).strip() == "0":
             self._files.write(hierarchy, 1)
@@ -80,7 +80,7 @@ class CgroupV1(CgroupLimits):
         if quota.quota_us is not None:
             self._files.write(cpu / "cpu.cfs_quota_us", quota.quota_us)
         shares = round(_SHARES_OF_ONE_CORE * request.num_cores * self._weight_share(request))
-        self._files.write(cpu / "cpu.shares", max(_MIN_SHARES, shares))
+        self._files.write(cpu / "cpu.shares", min(_MAX_SHARES, max(_MIN_SHARES, shares)))
 
     def _write_memory(self, group: Path, limit_bytes: int) -> None:
         """Limit memory, and memory with swap to the same: an accelerator that swaps would hold no latency."""

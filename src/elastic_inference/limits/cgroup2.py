@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from elastic_inference.limits.base import LimitError, LimitRequest, LimitUsage
-from elastic_inference.limits.cgroup import PARENT_NAME, CgroupLimits, CpuQuota
+from elastic_inference.limits.cgroup import PARENT_NAME, WEIGHT_AGAINST_OTHERS, CgroupLimits, CpuQuota
 from elastic_inference.limits.files import CgroupFiles
 from elastic_inference.limits.mounts import GroupMount, GroupMounts
 
@@ -86,8 +86,8 @@ class CgroupV2(CgroupLimits):
             self._move_to_leaf()
             self._files.write(self._base / "cgroup.subtree_control", wanted)
         self._files.write(self._parent / "cgroup.subtree_control", wanted)
-        # Against everything else on the machine, all accelerators together weigh as their cores do.
-        self._files.write(self._parent / "cpu.weight", _weight(_WEIGHT_OF_ONE_CORE * num_cores))
+        weight = _weight(_WEIGHT_OF_ONE_CORE * WEIGHT_AGAINST_OTHERS * num_cores)
+        self._files.write(self._parent / "cpu.weight", weight)
 
     def _move_to_leaf(self) -> None:
         """Make room in the own group: only this process is moved, others are not ours to move."""

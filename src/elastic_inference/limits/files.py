@@ -131,7 +131,8 @@ def set_data_limit(pids: Iterable[int], limit_bytes: int) -> None:
         except ProcessLookupError:
             continue
         except PermissionError:
-            # Another user's process, and no CAP_SYS_RESOURCE here: the accelerator sets its own, as it was told.
+            # Another user's process, and no CAP_SYS_RESOURCE here: the accelerator sets its own, as it was
+            # told.
             continue
         except (OSError, ValueError) as error:
             raise LimitError(f"RLIMIT_DATA of process {pid} cannot be set to {limit_bytes} bytes") from error
