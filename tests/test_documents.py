@@ -15,10 +15,8 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
-def _blocks() -> list[tuple[str, str]]:
-    return [
-        (path.name, block) for path in [_ROOT / "README.md"] for block in _BLOCK.findall(path.read_text())
-    ]
+def _blocks() -> list[str]:
+    return _BLOCK.findall((_ROOT / "README.md").read_text())
 
 
 @pytest.mark.parametrize("code", _blocks(), ids=lambda _: "block")
