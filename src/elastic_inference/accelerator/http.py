@@ -88,6 +88,8 @@ class _Callbacks:
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.is_complete = False
+        self.keep_alive = True
+        self.parser: Any = None
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -97,6 +99,8 @@ class _Callbacks:
 
     def on_headers_complete(self) -> None:
         self.is_complete = True
+        # Asked here, because llhttp forgets it at the end of a message, which a head without body is.
+        self.keep_alive = self.parser.should_keep_alive()
 
 
 def parse_head(head: bytes) -> Request:
@@ -106,7 +110,7 @@ def parse_head(head: bytes) -> Request:
         HttpError: It is not HTTP, or asks for what is not offered (chunked bodies, upgrades).
     """
     callbacks = _Callbacks()
-    parser = httptools.HttpRequestParser(callbacks)
+    parser = callbacks.parser = httptools.HttpRequestParser(callbacks)
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade as error:
@@ -127,7 +131,7 @@ def parse_head(head: bytes) -> Request:
         segments=tuple(unquote(segment) for segment in path.split("/")[1:]),
         headers=headers,
         content_length=_content_length(headers),
-        keep_alive=parser.should_keep_alive(),
+        keep_alive=callbacks.keep_alive,
     )
 
 

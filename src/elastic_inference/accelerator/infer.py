@@ -86,7 +86,7 @@ class InferHandler:
         length = body.remaining
         header = request.headers.get(b"inference-header-content-length")
         if header is not None:
-            if not header.isdigit() or int(header) > length:
+            if not header.isdigit() or len(header) > 18 or int(header) > length:
                 raise HttpError(
                     400,
                     f"Inference-Header-Content-Length {header[:40]!r} is not within the body's {length} bytes",

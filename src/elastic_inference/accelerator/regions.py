@@ -71,4 +71,6 @@ class RegionTable:
                 f"shared memory region {where.region!r}: offset {where.offset} + byte_size {where.size_bytes} "
                 f"exceeds its {status.byte_size} bytes"
             )
+        if not region.is_whole():
+            raise InvalidInput(f"shared memory region {where.region!r} has become smaller than its {status.byte_size} bytes")
         return region.view[where.offset : where.offset + where.size_bytes]

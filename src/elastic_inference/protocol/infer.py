@@ -19,6 +19,7 @@ from elastic_inference.tensors import DTYPE_OF_WIRE_NAME, NUMPY_DTYPES, WIRE_NAM
 ALIGNMENT = 64  # heads are padded to it, so that the first tensor is aligned wherever the head is
 MAX_RANK = 32
 MAX_TENSOR_BYTES = 1 << 40
+MAX_TIMEOUT_MICROSECONDS = 10**15  # 30 years; what Python's locks can wait ends not far above
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def parse_request_head(text: bytes | memoryview) -> RequestHead:
     if request_id is not None and not isinstance(request_id, str):
         raise InvalidInput(f"request id must be a string, not {request_id!r}")
     timeout = parameters.get("timeout")  # microseconds, as Triton has it
-    if timeout is not None and (not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0):
-        raise InvalidInput(f"parameter timeout must be microseconds, 0 or more, not {timeout!r}")
+    if timeout is not None:
+        timeout = _integer(timeout, "parameter timeout (microseconds)", MAX_TIMEOUT_MICROSECONDS)
     return RequestHead(
         id=request_id,
         inputs=inputs,
@@ -202,10 +203,11 @@ def _parse_tensor(entry: dict[str, Any], offset: int) -> TensorPart:
     name = entry.get("name")
     if not isinstance(name, str):
         raise InvalidInput(f"a tensor's name must be a string, not {name!r:.80}")
-    dtype = DTYPE_OF_WIRE_NAME.get(entry.get("datatype", ""))
+    datatype = entry.get("datatype")
+    dtype = DTYPE_OF_WIRE_NAME.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
         raise InvalidInput(
-            f"datatype {entry.get('datatype')!r:.80} of {name!r} is not one of {', '.join(DTYPE_OF_WIRE_NAME)}"
+            f"datatype {datatype!r:.80} of {name!r} is not one of {', '.join(DTYPE_OF_WIRE_NAME)}"
         )
     shape = _parse_shape(entry.get("shape"), name)
     parameters = _parameters(entry, f"tensor {name!r}")

@@ -84,6 +84,10 @@ class Region:
         region.size_bytes = size_bytes
         return region
 
+    def is_whole(self) -> bool:
+        """Whether the file still is as long as the mapping; touching pages behind its end would be a SIGBUS."""
+        return self._mapping.size() >= len(self._mapping)
+
     def unlink(self) -> None:
         """Take the name away; mappings stay. Fine when it is gone already."""
         with contextlib.suppress(FileNotFoundError):
