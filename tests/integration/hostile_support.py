@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +179,14 @@ def doubled(answer: Answer | None) -> list[int]:
     assert answer is not None
     assert answer.status == 200, answer
     return list(answer.json()["outputs"][0]["data"])
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
+    """Wait for a condition as long as for a reply; fails with the text."""
+    deadline = time.monotonic() + REPLY_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.01)
 
 
 @contextmanager
