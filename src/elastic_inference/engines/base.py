@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.errors import InvalidInput, UnsupportedModel
+from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.signature import Signature
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -95,6 +96,19 @@ class LoadedModel(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free what the engine holds; closing twice is fine."""
+
+
+def check_format(engine: str, package: ModelPackage, formats: Collection[ModelFormat]) -> None:
+    """Refuse a model of a format that the engine does not read.
+
+    Raises:
+        UnsupportedModel: Names the formats that it reads.
+    """
+    if package.format not in formats:
+        readable = ", ".join(model_format.value for model_format in formats)
+        raise UnsupportedModel(
+            f"engine {engine} reads {readable}, but {package.main_path} is {package.format.value}"
+        )
 
 
 def available_cores() -> int:

@@ -22,7 +22,9 @@ from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY
 
 # Layers that run code or read files which their configuration names.
-_UNSAFE_CLASSES = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+_UNSAFE_CLASSES = frozenset(
+    {"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+)
 
 
 @contextmanager
@@ -84,7 +86,16 @@ def _unsafe_names(config: Any) -> set[str]:
         found.add(str(class_name))
     if isinstance(module, str) and module != "builtins" and module.partition(".")[0] != "keras":
         found.add(f"{module}.{class_name}")
-    if module == "builtins" and class_name not in ("slice", "range", "tuple", "list", "dict", "float", "int", "str"):
+    if module == "builtins" and class_name not in (
+        "slice",
+        "range",
+        "tuple",
+        "list",
+        "dict",
+        "float",
+        "int",
+        "str",
+    ):
         found.add(f"{module}.{class_name}")
     return found
 
@@ -99,7 +110,8 @@ def _export(tf: Any, model: Any, folder: str) -> None:
         return dict(zip(output_names, tf.nest.flatten(results), strict=True))
 
     specs = [
-        tf.TensorSpec(tensor.shape, tensor.dtype, name=name) for name, tensor in zip(names, inputs, strict=True)
+        tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+        for name, tensor in zip(names, inputs, strict=True)
     ]
     module = tf.Module()
     module.model = model

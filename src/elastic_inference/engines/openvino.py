@@ -19,9 +19,9 @@ import numpy.typing as npt
 import openvino as ov
 
 from elastic_inference.engines import openvino_compile
-from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
+from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel, check_format
 from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_inexact, refuse_out_of_range
-from elastic_inference.engines.openvino_runner import Runner
+from elastic_inference.engines.openvino_runner import Runner, shape_of_port
 from elastic_inference.errors import InvalidArgumentError
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
@@ -29,13 +29,6 @@ from elastic_inference.models.signature import Signature, SignatureRequest, unfe
 from elastic_inference.models.surgery import Cut, cut
 from elastic_inference.tensors import TensorSpec
 
-FORMATS = (
-    ModelFormat.SAVED_MODEL,
-    ModelFormat.FROZEN_GRAPH,
-    ModelFormat.ONNX,
-    ModelFormat.TFLITE,
-    ModelFormat.KERAS,
-)
 _MAX_PLANS = 8  # each holds a compiled copy of the model
 _ZERO = np.zeros((), np.int32)
 
@@ -48,6 +41,7 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         EngineNotAvailable: OpenVINO does not run on the device.
     """
     started = time.perf_counter()
+    check_format("openvino", package, tuple(f for f in ModelFormat if f is not ModelFormat.TESTING))
     openvino_compile.check_options(options)
     if package.format in (ModelFormat.ONNX, ModelFormat.TFLITE):
         from elastic_inference.engines.openvino_files import OpenVinoFile
@@ -123,7 +117,9 @@ class OpenVinoGraph(LoadedModel):
             )
             if plan is None:
                 if self._source is None:
-                    raise InvalidArgumentError(f"this model takes all of its inputs: {sorted(self.signature.inputs)}")
+                    raise InvalidArgumentError(
+                        f"this model takes all of its inputs: {sorted(self.signature.inputs)}"
+                    )
                 package, request = self._source
                 plan = _Plan(resolve_graph(package, request), given, self._options, request)
             while len(self._plans) >= _MAX_PLANS:
@@ -136,7 +132,11 @@ class _Plan:
     """The graph cut for one set of fed aliases, compiled."""
 
     def __init__(
-        self, resolved: ResolvedGraph, given: frozenset[str], options: EngineOptions, request: SignatureRequest
+        self,
+        resolved: ResolvedGraph,
+        given: frozenset[str],
+        options: EngineOptions,
+        request: SignatureRequest,
     ) -> None:
         made = cut(resolved, given)
         self.handed_on = made.handed_on
@@ -155,12 +155,15 @@ class _Plan:
         aliases: dict[str, str | None] = {name: alias for alias, name in made.feeds.items()}
         if made.zero is not None:
             aliases[made.zero] = None
-        feeds = [next(name for name in port.get_names() if name in aliases) for port in self.runner.compiled.inputs]
+        feeds = [
+            next(name for name in port.get_names() if name in aliases) for port in self.runner.compiled.inputs
+        ]
         self.feeds = tuple(aliases[name] for name in feeds)
         ports = self.runner.compiled.outputs
         positions = {name: position for position, port in enumerate(ports) for name in port.get_names()}
         self._fetches = tuple(
-            (alias, positions[name], resolved.outputs[alias].numpy_dtype) for alias, name in made.fetches.items()
+            (alias, positions[name], resolved.outputs[alias].numpy_dtype)
+            for alias, name in made.fetches.items()
         )
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -181,19 +184,13 @@ class _Plan:
         return None
 
 
-def shape_of_port(port: Any) -> tuple[int | None, ...] | None:
-    """A port's partial shape as `TensorSpec` writes shapes."""
-    shape = port.get_partial_shape()
-    if shape.rank.is_dynamic:
-        return None
-    return tuple(size.get_length() if size.is_static else None for size in shape)
-
-
 def _with_shapes(signature: Signature, plan: _Plan) -> Signature:
     def refined(alias: str, spec: TensorSpec) -> TensorSpec:
         return replace(spec, shape=plan.output_shape(alias)) if spec.shape is None else spec
 
-    return replace(signature, outputs={alias: refined(alias, spec) for alias, spec in signature.outputs.items()})
+    return replace(
+        signature, outputs={alias: refined(alias, spec) for alias, spec in signature.outputs.items()}
+    )
 
 
 def _read(made: Cut, resolved: ResolvedGraph) -> ov.Model:
@@ -208,5 +205,5 @@ def _read(made: Cut, resolved: ResolvedGraph) -> ov.Model:
                 os.symlink((resolved.package.root / "variables").resolve(), path / "variables")
         try:
             return openvino_compile.core().read_model(path)
-        except (RuntimeError, MemoryError) as error:
+        except openvino_compile.LOAD_ERRORS as error:
             raise openvino_compile.load_error(error) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import openvino as ov
+from openvino import frontend
 
 from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
 from elastic_inference.engines.openvino_runner import NO_MEMORY_TEXTS, last_line
@@ -24,6 +25,16 @@ from elastic_inference.errors import (
     UnsupportedModel,
 )
 
+# What reading and compiling raise; the front ends' classes are no RuntimeErrors.
+LOAD_ERRORS = (
+    RuntimeError,
+    MemoryError,
+    frontend.GeneralFailure,
+    frontend.InitializationFailure,
+    frontend.NotImplementedFailure,
+    frontend.OpConversionFailure,
+    frontend.OpValidationFailure,
+)
 _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 _UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\w, >]+)")
 
@@ -69,7 +80,7 @@ def compiled_model(read: Callable[[], ov.Model], cache_key: str, options: Engine
             return cached
     try:
         compiled = core().compile_model(read(), "CPU", properties)
-    except (RuntimeError, MemoryError) as error:
+    except LOAD_ERRORS as error:
         raise load_error(error) from error
     if path is not None:
         _to_cache(path, compiled)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import openvino as ov
 from openvino.frontend import FrontEndManager
 
 from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
-from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_out_of_range
-from elastic_inference.engines.openvino_runner import Runner
+from elastic_inference.engines.openvino_limits import INEXACT, narrow_dtype_notes, refuse_out_of_range
+from elastic_inference.engines.openvino_runner import Runner, last_line, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, InvalidModel, UnsupportedModel
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import named_signature
@@ -25,3 +23,71 @@ _DTYPES = {
     "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 }  # fmt: skip
 _FRONT_ENDS = {ModelFormat.ONNX: "onnx", ModelFormat.TFLITE: "tflite"}
+
+
+def _open(package: ModelPackage) -> tuple[Any, Any]:
+    """The front end for the format and the file as it reads it, not yet converted."""
+    front_end = FrontEndManager().load_by_framework(_FRONT_ENDS[package.format])
+    try:
+        loaded = front_end.load(package.main_path)
+    except openvino_compile.LOAD_ERRORS as error:
+        raise InvalidModel(
+            f"{package.main_path} is no {package.format.value} model: {last_line(error)}"
+        ) from error
+    if not loaded.get_outputs():  # what OpenVINO makes of files that are something else
+        raise InvalidModel(f"{package.main_path} is no {package.format.value} model: it has no outputs")
+    return front_end, loaded
+
+
+def _spec(port: Any, name: str) -> TensorSpec:
+    """The spec of a compiled model's port; `name` is the one that the file declares."""
+    element = port.get_element_type().get_type_name()
+    dtype = _DTYPES.get(element)
+    if dtype is None or dtype in INEXACT:
+        raise UnsupportedModel(
+            f"OpenVINO cannot compute tensor {name!r} of dtype {dtype or element} as it stands"
+        )
+    return TensorSpec(name, dtype, shape_of_port(port))
+
+
+class OpenVinoFile(LoadedModel):
+    """An ONNX or TFLite model on OpenVINO; every one of its inputs is needed in every call."""
+
+    def __init__(
+        self, package: ModelPackage, request: SignatureRequest, options: EngineOptions, started: float
+    ) -> None:
+        front_end, loaded = _open(package)
+        names = [
+            [place.get_names()[0] for place in places]
+            for places in (loaded.get_inputs(), loaded.get_outputs())
+        ]
+        compiled = openvino_compile.compiled_model(
+            lambda: front_end.convert(loaded), package.content_hash, options
+        )
+        inputs, outputs = (
+            [_spec(port, name) for port, name in zip(ports, declared, strict=True)]
+            for ports, declared in zip((compiled.inputs, compiled.outputs), names, strict=True)
+        )
+        self.signature = named_signature(request, inputs, outputs)
+        if self.signature.unfed_placeholders:
+            raise InvalidArgumentError(unfed_text(self.signature.unfed_placeholders[0]))
+        alias_of = {spec.name: alias for alias, spec in self.signature.inputs.items()}
+        self._feeds = [alias_of[spec.name] for spec in inputs]
+        positions = {spec.name: position for position, spec in enumerate(outputs)}
+        self._fetches = {alias: positions[spec.name] for alias, spec in self.signature.outputs.items()}
+        self._checked = [alias for alias, spec in self.signature.inputs.items() if spec.dtype == "int64"]
+        self._runner = Runner(compiled)
+        notes = narrow_dtype_notes(self.signature)
+        self.report = openvino_compile.report(compiled, options, started, notes)
+
+    def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        for alias in self._feeds:
+            if alias not in inputs:
+                raise InvalidArgumentError(unfed_text(self.signature.inputs[alias]))
+        for alias in self._checked:
+            refuse_out_of_range(alias, inputs[alias])
+        results = self._runner.run([inputs[alias] for alias in self._feeds])
+        return {alias: results[position] for alias, position in self._fetches.items()}
+
+    def close(self) -> None:
+        self._runner.close()

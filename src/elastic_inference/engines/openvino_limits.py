@@ -16,8 +16,10 @@ from elastic_inference.models.operations import dtype_name
 from elastic_inference.models.resolve import ResolvedGraph
 from elastic_inference.models.signature import Signature
 
-_INEXACT = {"float64": "float32", "uint64": "int32"}
-_WRAPPING = frozenset({"Add", "AddV2", "AddN", "Sub", "Mul", "Neg", "Sum", "Prod", "Square", "MatMul", "Cumsum"})
+INEXACT = {"float64": "float32", "uint64": "int32"}
+_WRAPPING = frozenset(
+    {"Add", "AddV2", "AddN", "Sub", "Mul", "Neg", "Sum", "Prod", "Square", "MatMul", "Cumsum"}
+)
 _INT32 = np.iinfo(np.int32)
 
 
@@ -33,9 +35,9 @@ def refuse_inexact(resolved: ResolvedGraph) -> None:
     reach = resolved.graph.reach(outputs, (spec.name for spec in resolved.inputs.values()))
     inputs = {spec.name: spec for spec in resolved.inputs.values() if spec.name in reach.fed}
     for spec in (*inputs.values(), *outputs.values()):
-        if spec.base_dtype in _INEXACT:
+        if spec.base_dtype in INEXACT:
             raise UnsupportedModel(
-                f"OpenVINO would compute tensor {spec.name!r} of dtype {spec.base_dtype} in {_INEXACT[spec.base_dtype]}"
+                f"OpenVINO would compute tensor {spec.name!r} of dtype {spec.base_dtype} in {INEXACT[spec.base_dtype]}"
             )
     for name in sorted(reach.nodes):
         node = resolved.graph.nodes[name]
@@ -49,7 +51,9 @@ def refuse_inexact(resolved: ResolvedGraph) -> None:
 def narrow_dtype_notes(signature: Signature) -> tuple[str, ...]:
     """A note where a signature has int64 tensors."""
     names = [
-        spec.name for spec in (*signature.inputs.values(), *signature.outputs.values()) if spec.base_dtype == "int64"
+        spec.name
+        for spec in (*signature.inputs.values(), *signature.outputs.values())
+        if spec.base_dtype == "int64"
     ]
     if not names:
         return ()

@@ -90,6 +90,14 @@ def translated(error: Exception) -> ElasticInferenceError:
     return ModelError(f"OpenVINO failed: {text}")
 
 
+def shape_of_port(port: Any) -> tuple[int | None, ...] | None:
+    """A port's partial shape as `TensorSpec` writes shapes."""
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return None
+    return tuple(size.get_length() if size.is_static else None for size in shape)
+
+
 def last_line(error: Exception) -> str:
     """The innermost statement of OpenVINO's nested texts, without its source locations."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

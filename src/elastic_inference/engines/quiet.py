@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_GREETINGS = re.compile(rb"[IW]0000 .*|WARNING: All log messages before absl::InitializeLog.*|To enable the following.*")
+_GREETINGS = re.compile(
+    rb"[IW]0000 .*|WARNING: All log messages before absl::InitializeLog.*|To enable the following.*"
+)
 
 
 @contextmanager

@@ -11,13 +11,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from elastic_inference.engines.base import Arrays, EngineOptions, EngineReport, LoadedModel, available_cores
+from elastic_inference.engines.base import (
+    Arrays,
+    EngineOptions,
+    EngineReport,
+    LoadedModel,
+    available_cores,
+    check_format,
+)
 from elastic_inference.engines.quiet import quiet_stderr
 from elastic_inference.engines.unsafe_operations import refuse_unsafe
 from elastic_inference.errors import (
@@ -36,7 +44,6 @@ from elastic_inference.models.signature import Signature, SignatureRequest, unfe
 from elastic_inference.tensors import TensorSpec
 
 _WHERE_LINES = ("Graph execution error:", "Detected at node", "Node:", "File ")
-FORMATS = (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
 
 
 def load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
@@ -48,6 +55,9 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         UnsupportedModel: This TensorFlow does not know an operation of it.
         InvalidInput: A precision that TensorFlow does not compute a float32 graph in.
     """
+    check_format(
+        "tensorflow", package, (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
+    )
     if options.precision not in ("fp32", "auto"):
         raise InvalidInput(
             f"precision {options.precision!r} is not to be had from engine tensorflow, which computes a model in its "
@@ -102,7 +112,9 @@ class TensorFlowGraph(LoadedModel):
         except (self._tf.errors.OpError, MemoryError, ValueError, TypeError, RuntimeError) as error:
             raise _translated(self._tf, error) from error
         return {
-            alias: _own(value, is_fed=self._fetches[alias] in feed, dtype=self.signature.outputs[alias].numpy_dtype)
+            alias: _own(
+                value, is_fed=self._fetches[alias] in feed, dtype=self.signature.outputs[alias].numpy_dtype
+            )
             for alias, value in results.items()
         }
 
@@ -120,7 +132,7 @@ def import_tensorflow() -> ModuleType:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with quiet_stderr():
-            import tensorflow as tf
+            tf = import_module("tensorflow")
     except ImportError as error:
         raise EngineNotAvailable(
             f"engine tensorflow is not installed here ({error}); install elastic-inference[tensorflow]"
@@ -193,7 +205,7 @@ def _with_shapes(signature: Signature, graph: Any) -> Signature:
 
 def _own(value: Any, *, is_fed: bool, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """An array that belongs to the caller: TensorFlow gives scalars for rank 0 and hands a fed tensor back itself."""
-    if dtype == object and not isinstance(value, np.ndarray):
+    if dtype.hasobject and not isinstance(value, np.ndarray):
         array = np.empty((), dtype=object)
         array[()] = value
         return array

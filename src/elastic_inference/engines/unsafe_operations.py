@@ -58,7 +58,9 @@ def refuse_unsafe(resolved: ResolvedGraph) -> None:
     Raises:
         UnsafeModel: Names the operations.
     """
-    library = {function.signature.name: function.node_def for function in _functions(resolved.graph.graph_def)}
+    library = {
+        function.signature.name: function.node_def for function in _functions(resolved.graph.graph_def)
+    }
     graph = resolved.graph
     outputs = [spec.name for spec in resolved.outputs.values()]
     running = graph.reach([*outputs, *_initializers(resolved)], ()).nodes

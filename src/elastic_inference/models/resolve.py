@@ -1,7 +1,7 @@
 """From a model's files to the signature that a caller asked for, for the TensorFlow formats and without TensorFlow.
 
 Frozen graphs carry no signature: where no names are given, every placeholder is an input and every terminal node (one
-with outputs that no other node takes) gives one output for each of its tensors; aliases are the names of the operations.
+with outputs that no other node takes) gives one output for each of its tensors; aliases are the operations' names.
 Models of other formats name their own inputs and outputs, so their engines resolve them with `named_signature`.
 """
 
@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from elastic_inference.errors import InvalidModel, SignatureNotFound, TagsNotFound, TensorNotFound
 from elastic_inference.models.graph_pb2 import GraphDef, MetaGraphDef, SavedModel, SignatureDef
+from elastic_inference.models.operations import output_dtypes
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.signature import (
     DEFAULT_SIGNATURE_KEY,
@@ -23,7 +24,6 @@ from elastic_inference.models.signature import (
     SignatureRequest,
 )
 from elastic_inference.models.tensor_graph import TensorGraph
-from elastic_inference.models.operations import output_dtypes
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
 

@@ -16,7 +16,11 @@ from elastic_inference.tensors import TensorSpec
 
 DEFAULT_SIGNATURE_KEY = "serving_default"
 DEFAULT_TAGS = "serve"
-_CPP_DTYPE_NAMES = {"float16": "half", "float32": "float", "float64": "double"}  # as TensorFlow's kernels print
+_CPP_DTYPE_NAMES = {
+    "float16": "half",
+    "float32": "float",
+    "float64": "double",
+}  # as TensorFlow's kernels print
 
 
 @dataclass(frozen=True)

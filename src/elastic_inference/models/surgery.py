@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from elastic_inference.models.graph_pb2 import GraphDef, MetaGraphDef, NodeDef, SavedModel
+from elastic_inference.models.operations import DTYPE_NUMBERS
 from elastic_inference.models.resolve import ResolvedGraph
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, DEFAULT_TAGS
 from elastic_inference.models.tensor_graph import Reach, TensorGraph, shape_attribute
-from elastic_inference.models.operations import DTYPE_NUMBERS
 from elastic_inference.tensors import TensorSpec
 
 
@@ -53,7 +53,9 @@ def cut(resolved: ResolvedGraph, given: Collection[str]) -> Cut:
     feed_names = _replace_fed(graph_def, graph, fed)
     constants = {spec.name for spec in computed.values() if not graph.reach([spec.name], alias_of).fed}
     zero = _add_zero(graph_def, graph) if constants else None
-    fetch_names = _add_fetches(graph_def, graph, computed, feed_names, {name: zero for name in constants if zero})
+    fetch_names = _add_fetches(
+        graph_def, graph, computed, feed_names, {name: zero for name in constants if zero}
+    )
     feeds = {alias_of[name]: feed_names[name] for name in fed}
     saved_model = None
     if resolved.meta_graph is not None:

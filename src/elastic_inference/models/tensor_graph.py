@@ -137,8 +137,9 @@ class TensorGraph:
         return name
 
     def skeleton(self, names: Iterable[str]) -> TensorGraph:
-        """A graph of the nodes called `names` that answers `reach`, `origin`, `placeholders` and their `tensor` only: a large
-        graph's constants need not stay in memory for that.
+        """A graph of the nodes called `names` without most attributes, so that constants need not stay in memory.
+
+        It answers `reach`, `origin`, `placeholders` and `tensor` of placeholders.
         """
         kept = GraphDef(versions=self.graph_def.versions)
         for name in names:

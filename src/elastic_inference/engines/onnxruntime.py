@@ -1,0 +1,162 @@
+"""ONNX models on ONNX Runtime, on the CPU or on a CUDA device; the CUDA part has not been run on a GPU yet."""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy.typing as npt
+
+from elastic_inference.engines.base import (
+    Arrays,
+    EngineOptions,
+    EngineReport,
+    LoadedModel,
+    available_cores,
+    check_format,
+)
+from elastic_inference.errors import (
+    ElasticInferenceError,
+    EngineNotAvailable,
+    InvalidArgumentError,
+    InvalidInput,
+    InvalidModel,
+    MemoryQuotaExceeded,
+    ModelError,
+    UnsupportedModel,
+)
+from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.models.resolve import named_signature
+from elastic_inference.models.signature import SignatureRequest, unfed_text
+from elastic_inference.tensors import TensorSpec
+
+_DTYPES = {"float": "float32", "double": "float64"}
+
+
+def load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
+    """Load an ONNX model on ONNX Runtime.
+
+    Raises:
+        EngineNotAvailable: ONNX Runtime is not installed, or sees no such device.
+        InvalidModel: The file is no ONNX model.
+        UnsupportedModel: ONNX Runtime does not know an operation or dtype of it.
+        InvalidInput: A precision that ONNX Runtime does not compute a float32 model in.
+    """
+    check_format("onnxruntime", package, (ModelFormat.ONNX,))
+    if options.precision not in ("fp32", "auto"):
+        raise InvalidInput(
+            f"precision {options.precision!r} is not to be had from engine onnxruntime, which computes a model in its "
+            "own dtypes; engine openvino has it"
+        )
+    return OnnxModel(_import(), package, request, options)
+
+
+class OnnxModel(LoadedModel):
+    """An ONNX Runtime session."""
+
+    def __init__(
+        self, ort: ModuleType, package: ModelPackage, request: SignatureRequest, options: EngineOptions
+    ) -> None:
+        started = time.perf_counter()
+        num_threads = options.num_threads or available_cores()
+        self._session = _open_session(ort, package, options.device, num_threads)
+        self.signature = named_signature(
+            request,
+            [_spec(port) for port in self._session.get_inputs()],
+            [_spec(port) for port in self._session.get_outputs()],
+        )
+        if self.signature.unfed_placeholders:
+            raise InvalidArgumentError(unfed_text(self.signature.unfed_placeholders[0]))
+        self._feeds = {alias: spec.name for alias, spec in self.signature.inputs.items()}
+        self._fetches = {alias: spec.name for alias, spec in self.signature.outputs.items()}
+        self._names = list(dict.fromkeys(self._fetches.values()))
+        self.report = EngineReport(
+            engine="onnxruntime",
+            engine_version=ort.__version__,
+            device=options.device,
+            precision="fp32",
+            num_threads=num_threads,
+            load_seconds=time.perf_counter() - started,
+        )
+
+    def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        for alias in self._feeds:
+            if alias not in inputs:
+                raise InvalidArgumentError(unfed_text(self.signature.inputs[alias]))
+        feed = {name: inputs[alias] for alias, name in self._feeds.items()}
+        try:
+            results = dict(zip(self._names, self._session.run(self._names, feed), strict=True))
+        except Exception as error:  # its classes share no base but Exception
+            raise _translated(error) from error
+        return {alias: results[name] for alias, name in self._fetches.items()}
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _import() -> ModuleType:
+    try:
+        onnxruntime = import_module("onnxruntime")
+    except ImportError as error:
+        raise EngineNotAvailable(
+            f"engine onnxruntime is not installed here ({error}); install elastic-inference[onnx]"
+        ) from error
+    onnxruntime.set_default_logger_severity(3)
+    return onnxruntime
+
+
+def _open_session(ort: ModuleType, package: ModelPackage, device: str, num_threads: int) -> Any:
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = num_threads
+    settings.log_severity_level = 3
+    provider: Any = "CPUExecutionProvider"
+    if not device.startswith("cpu"):
+        provider = ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)})
+        if not device.startswith("cuda") or provider[0] not in ort.get_available_providers():
+            raise EngineNotAvailable(
+                f"engine onnxruntime has no {device}; it has {', '.join(ort.get_available_providers())}"
+            )
+    try:
+        session = ort.InferenceSession(str(package.main_path), settings, providers=[provider])
+    except Exception as error:  # its classes share no base but Exception
+        raise _load_error(package, error) from error
+    if not isinstance(provider, str) and provider[0] not in session.get_providers():
+        raise EngineNotAvailable(f"engine onnxruntime could not use {device}")  # it would go on with the CPU
+    return session
+
+
+def _spec(port: Any) -> TensorSpec:
+    element = port.type.removeprefix("tensor(").removesuffix(")")
+    if element == port.type or element == "bfloat16":
+        raise UnsupportedModel(f"tensor {port.name!r} is a {port.type}, which no request can carry")
+    shape = tuple(size if isinstance(size, int) else None for size in port.shape)
+    return TensorSpec(port.name, _DTYPES.get(element, element), shape)
+
+
+def _load_error(package: ModelPackage, error: Exception) -> ElasticInferenceError:
+    kind, text = type(error).__name__, _first_line(error)
+    if (
+        kind in ("InvalidProtobuf", "InvalidGraph", "NoSuchFile", "Fail")
+        and "is not a registered" not in text
+    ):
+        return InvalidModel(f"{package.main_path} is not an ONNX model: {text}")
+    if isinstance(error, MemoryError):
+        return MemoryQuotaExceeded(
+            f"ONNX Runtime could not get the memory to load {package.main_path}: {text}"
+        )
+    return UnsupportedModel(f"ONNX Runtime cannot load {package.main_path}: {text}")
+
+
+def _translated(error: Exception) -> ElasticInferenceError:
+    text = _first_line(error)
+    if isinstance(error, MemoryError) or "Failed to allocate" in str(error) or "bad_alloc" in str(error):
+        return MemoryQuotaExceeded(f"ONNX Runtime could not get the memory for this request: {text}")
+    if type(error).__name__ in ("InvalidArgument", "RuntimeException"):
+        return InvalidArgumentError(f"The graph refused the values: {text}")
+    return ModelError(f"ONNX Runtime failed: {text}")
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
