@@ -1,0 +1,68 @@
+"""What this machine offers: cores, memory, and compute as a real benchmark measures it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from elastic_inference.host import devices_benchmark
+from elastic_inference.host.devices import cache_key, cpu_model, list_devices, read_gpus
+from elastic_inference.limits.machine import usable_cores
+
+
+def test_the_cpu_is_measured_for_real_and_the_figure_kept(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "devices.json"
+    cpu = list_devices(path)[0]
+    assert cpu.name == "cpu:0"
+    assert 0 < cpu.num_cores <= len(os.sched_getaffinity(0))
+    assert cpu.memory_bytes > 2**28
+    assert 0.001 < cpu.tflops["fp32"] < 1000
+    assert "OpenVINO" in cpu.tflops_source
+    # A machine that is busy with other work gives a figure that must not be kept.
+    assert path.exists() == ("too low" not in cpu.tflops_source)
+
+
+def write_cache(path: Path, key: str) -> Path:
+    path.write_text(json.dumps({key: {"tflops": {"fp32": 123.0}, "source": "written by a test"}}))
+    return path
+
+
+def test_a_kept_figure_is_not_measured_again(tmp_path: Path) -> None:
+    cpu = list_devices(write_cache(tmp_path / "devices.json", cache_key(usable_cores())))[0]
+    assert (cpu.tflops, cpu.tflops_source) == ({"fp32": 123.0}, "written by a test")
+
+
+def test_what_was_measured_for_another_machine_or_version_is_not_believed(tmp_path: Path) -> None:
+    path = write_cache(tmp_path / "devices.json", "Some Other CPU | 64 cores | OpenVINO 1 | 1")
+    assert list_devices(path, measure=False)[0].tflops == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}', '{"x": {"tflops": {"fp32": -1}, "source": ""}}'])
+def test_a_broken_cache_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "devices.json"
+    path.write_text(text)
+    assert list_devices(path, measure=False)[0].tflops == {}
+
+
+def test_without_openvino_numpy_gives_the_figure() -> None:
+    assert 0.0001 < devices_benchmark.measure_numpy(2)["fp32"].tflops < 1000
+
+
+def test_the_model_name_of_the_cpu(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9R14\n")
+    assert cpu_model(file) == "AMD EPYC 9R14"
+    assert cpu_model(tmp_path / "absent") == "unknown CPU"
+
+
+def test_gpus_as_nvidia_smi_lists_them() -> None:
+    text = "0, Tesla T4, 15360\n1, NVIDIA A100-SXM4-40GB, 40960\n2, Broken, [N/A]\n"
+    gpus = read_gpus(text, num_cores=8.0)
+    assert [(g.name, g.model, g.memory_bytes) for g in gpus] == [
+        ("cuda:0", "Tesla T4", 15360 * 2**20),
+        ("cuda:1", "NVIDIA A100-SXM4-40GB", 40960 * 2**20),
+    ]
+    assert gpus[0].tflops == {}
