@@ -193,7 +193,6 @@ class Pipeline(Generic[Outputs]):
             stage()
         except BaseException as error:  # raised again by run(), in the caller's thread
             self._errors.append(error)
-            self._stop()
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -243,6 +242,7 @@ class Pipeline(Generic[Outputs]):
         try:
             self._write_all()
         finally:
+            self._stop()  # after a failure nobody empties the queue of what is done
             self._sink.close()  # here, because an interrupt only reaches the main thread and cannot cut it short
 
     def _write_all(self) -> None:

@@ -61,6 +61,7 @@ class VideoSource:
         """Open; `num_frames` is how many pictures are wanted, None for all."""
         self._path = Path(path)
         self._container = _open(self._path)
+        self._declared_seconds = float(self._container.duration or 0) / av.time_base
         self.num_damaged = 0
         self._last_time, self._next_time = -1, 0
         self._first_time: int | None = None
@@ -112,14 +113,15 @@ class VideoSource:
 
     def shortfall(self) -> str | None:
         """After the last picture: a sentence where the file seems to lack some of what it declares."""
-        declared_seconds = float(self._container.duration or 0) / av.time_base
         read_seconds = float(self._next_time * self.info.time_base)
         # Sound and pictures seldom end together; a second or 5% is no sign of a loss.
         if self.num_damaged:
             return f"{self.num_damaged} damaged pictures of {self._path} were left out"
-        if not self.info.has_audio and declared_seconds - read_seconds > max(1.0, 0.05 * declared_seconds):
+        if not self.info.has_audio and self._declared_seconds - read_seconds > max(
+            1.0, 0.05 * self._declared_seconds
+        ):
             return (
-                f"{self._path} declares {declared_seconds:.1f} s, its pictures end at {read_seconds:.1f} s: "
+                f"{self._path} declares {self._declared_seconds:.1f} s, its pictures end at {read_seconds:.1f} s: "
                 "it seems to be cut off"
             )
         return None
