@@ -179,6 +179,12 @@ def write_json(path: str | Path, rows: Sequence[Row], machine: Mapping[str, Any]
     Path(path).write_text(json.dumps(value, indent=1, default=str) + "\n")
 
 
+def shared_asset(relative: str) -> Path | None:
+    """A large asset that the repository does not hold (EI_SHARED, or `shared` beside the checkout); None: absent."""
+    path = Path(os.environ.get("EI_SHARED", ROOT.parent / "shared")) / relative
+    return path if path.exists() else None
+
+
 def _cpu_name() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -92,17 +92,17 @@ class Contestant:
         process, self._process = self._process, None
         if process is None:
             return
-        os.killpg(process.pid, signal.SIGCONT)
         assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
         process.stdin.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            _kill_group(process.pid)
-            process.wait()
-            self._log.close()
+        _kill_group(process.pid)
+        process.wait()
+        process.stdout.close()
+        self._log.close()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._freeze and self._process is not None and self._process.poll() is None:

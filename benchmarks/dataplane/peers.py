@@ -57,10 +57,10 @@ class Peer:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("mosec", ("mosec==0.9.8", "numpy", "httpx"), "raw bytes body"),
-        Peer("grpcio", ("grpcio", "protobuf", "numpy"), "protobuf BytesValue, unary call on a kept channel"),
-        Peer("litserve", ("litserve", "numpy", "requests"), "raw bytes body"),
-        Peer("mlserver", ("mlserver", "numpy", "requests"), "binary tensor extension"),
+        Peer("mosec", ("mosec==0.9.8", "numpy"), "raw body by http.client"),
+        Peer("grpcio", ("grpcio==1.85.1", "protobuf==7.36.2", "numpy"), "protobuf BytesValue"),
+        Peer("litserve", ("litserve==0.2.19", "numpy"), "raw body by http.client"),
+        Peer("mlserver", ("mlserver==1.7.1", "numpy"), "one BYTES tensor over gRPC"),
     )
 }
 

@@ -1,0 +1,105 @@
+"""The rows on the predictor's own Python: what a call costs beyond the sockets, and that it copies no frame."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import Row, Summary, percentile
+from benchmarks.dataplane.loopback import Effort
+from benchmarks.dataplane.payloads import PAYLOADS, SHAPES
+from elastic_inference import EIPredictor
+from elastic_inference.protocol.stream import Stream
+from elastic_inference.testing import start_accelerator, write_model
+
+_COUNTS = {"small": 4_000, "frame": 600}
+
+
+class _SocketTime:
+    """Adds up the time in the calls that send and receive, while it is installed."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+        self._originals = {name: getattr(Stream, name) for name in ("send", "_receive")}
+
+    def __enter__(self) -> _SocketTime:
+        for name, original in self._originals.items():
+            setattr(Stream, name, self._timed(original))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, original in self._originals.items():
+            setattr(Stream, name, original)
+
+    def _timed(self, original: Any) -> Any:
+        def call(stream: Stream, *arguments: Any) -> Any:
+            start = time.perf_counter_ns()
+            try:
+                return original(stream, *arguments)
+            finally:
+                self.ns += time.perf_counter_ns() - start
+
+        return call
+
+
+def overhead_rows(effort: Effort) -> list[Row]:
+    """Microseconds of Python per call, and the largest allocation of a call with a frame."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, start_accelerator(use_shared_memory=False) as accelerator:
+        for case in ("small", "frame"):
+            inputs_spec = {"image": ("uint8", tuple(None for _ in SHAPES[case]))}
+            model = write_model(Path(folder) / f"{case}.testing", inputs_spec, {"answer": ("float32", (1,))})
+            inputs = {"image": np.frombuffer(PAYLOADS[case], np.uint8).reshape(SHAPES[case])}
+            with EIPredictor(
+                str(model), address=accelerator.address, token=accelerator.token, warm_up=False
+            ) as predictor:
+                rows.append(_time_row(case, predictor, inputs, effort.count(_COUNTS[case])))
+                if case == "frame":
+                    rows.append(_copy_row(predictor, inputs))
+    return rows
+
+
+def _time_row(case: str, predictor: EIPredictor, inputs: dict[str, Any], count: int) -> Row:
+    beyond, whole = [], []
+    with _SocketTime() as sockets:
+        for index in range(count + 50):
+            sockets.ns = 0
+            start = time.perf_counter_ns()
+            predictor(inputs)
+            elapsed = time.perf_counter_ns() - start
+            if index >= 50:
+                beyond.append((elapsed - sockets.ns) / 1e3)
+                whole.append(elapsed / 1e3)
+    summary = Summary.of(beyond)
+    return Row(
+        f"Python of a call beyond its sockets, {'1 KB' if case == 'small' else 'frame'}, in microseconds",
+        f"{summary.median:.1f} us ({summary.p10:.1f}-{summary.p90:.1f})",
+        f"whole call {percentile(whole, 50):.0f} us",
+        summary.median,
+        30.0,
+        detail={"beyond_us": summary},
+    )
+
+
+def _copy_row(predictor: EIPredictor, inputs: dict[str, Any]) -> Row:
+    predictor(inputs)
+    tracemalloc.start()
+    predictor(inputs)  # what tracing itself needs at first
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    predictor(inputs)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    size = inputs["image"].nbytes
+    return Row(
+        "memory that a call with a frame allocates at its peak : the frame (no copy)",
+        f"{peak:,} bytes",
+        f"{size:,} bytes",
+        peak / size,
+        0.01,
+    )
