@@ -12,10 +12,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.capacity import Capacity, DeviceCapacity
+from elastic_inference.host.devices import Device
 from elastic_inference.host.folders import HostFolder, TlsFiles
 from elastic_inference.host.launch import Launcher, find_isolation
 from elastic_inference.host.service import HostService
@@ -37,21 +38,6 @@ _METER_SECONDS = 5.0
 _OPERATOR_KEY = "operator_token_sha256"
 
 
-class DeviceLike(Protocol):
-    """What a host must know of a device."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def num_cores(self) -> float: ...
-    @property
-    def memory_bytes(self) -> int: ...
-    @property
-    def tflops(self) -> dict[str, float]: ...
-
-
 @dataclass(frozen=True)
 class HostSettings:
     """How a host is to run.
@@ -70,7 +56,7 @@ class HostSettings:
     """
 
     state_dir: Path
-    devices: Sequence[DeviceLike]
+    devices: Sequence[Device]
     user_types: tuple[AcceleratorType, ...] = ()
     database_url: str | None = None
     data_host: str | None = "127.0.0.1"
@@ -84,7 +70,7 @@ class HostSettings:
     allow_unsafe_operations: bool = False
 
 
-def offered_memory_bytes(device: DeviceLike) -> int:
+def offered_memory_bytes(device: Device) -> int:
     """What a device offers to accelerators; a CPU's memory is also the host's own and the system's."""
     if device.kind != "cpu":
         return device.memory_bytes

@@ -1,0 +1,103 @@
+"""Serves a host's control API until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from elastic_inference.accelerator.process import JsonFormatter
+from elastic_inference.errors import InvalidInput
+from elastic_inference.host.api import make_app
+from elastic_inference.host.assembly import Host
+from elastic_inference.host.folders import TlsFiles
+from elastic_inference.host.middleware import RequestIdFilter
+from elastic_inference.protocol.endpoint import Endpoint
+
+logger = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 5
+
+
+def set_up_logging(level: str) -> None:
+    """Write one JSON object a line to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(RequestIdFilter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def serve(
+    host: Host, listen: Endpoint, *, on_ready: Callable[[str], None], keep_running: bool = False
+) -> None:
+    """Serve an opened host until SIGTERM or SIGINT, then close it.
+
+    Args:
+        on_ready: Called with the host's URL as soon as it answers.
+        keep_running: Whether the accelerators go on when the host ends.
+
+    Raises:
+        ConnectError: The address is taken or may not be used.
+    """
+    with listen.listen() as sock:
+        # uvicorn raises the signal that ended it once more; without a handler it would end us before we close.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ignore)
+        if listen.kind == "unix":
+            os.chmod(listen.path, 0o666)  # the bearer token says who may
+        try:
+            _Server(_config(host), lambda: on_ready(_url(listen, sock, host.settings.tls))).run([sock])
+        finally:
+            host.close(keep_running)
+            if listen.kind == "unix":
+                os.unlink(listen.path)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+def _config(host: Host) -> uvicorn.Config:
+    tls = host.settings.tls
+    config = uvicorn.Config(
+        make_app(host),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        lifespan="off",
+        ssl_certfile=None if tls is None else str(tls.cert),
+        ssl_keyfile=None if tls is None else str(tls.key),
+        ssl_ca_certs=None if tls is None or tls.client_ca is None else str(tls.client_ca),
+        ssl_cert_reqs=ssl.CERT_NONE if tls is None or tls.client_ca is None else ssl.CERT_REQUIRED,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(f"TLS files cannot be used: {error}") from error
+    return config
+
+
+def _url(listen: Endpoint, sock: socket.socket, tls: TlsFiles | None) -> str:
+    if listen.kind == "unix":
+        return f"unix:{listen.path}"
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{'http' if tls is None else 'https'}://{host}:{sock.getsockname()[1]}"
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Take note of nothing: the server has ended already."""
