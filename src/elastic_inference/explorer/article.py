@@ -11,6 +11,7 @@ import csv
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from importlib.resources import files
+from pathlib import Path
 
 from elastic_inference.explorer import cost
 from elastic_inference.explorer.prices import PriceTable, shipped_prices
@@ -66,9 +67,14 @@ class Claim:
         return f"{self.published}{_suffix(self.unit)}"
 
 
+def article_path() -> Path:
+    """The article's measurements as a file that `analysis.read_measurements` reads."""
+    return Path(str(files("elastic_inference.explorer") / "data" / "article_measurements.csv"))
+
+
 def article_rows() -> list[ArticleRow]:
     """The 16 combinations that the article measured."""
-    path = files("elastic_inference.explorer") / "data" / "article_measurements.csv"
+    path = article_path()
     return [
         ArticleRow(
             record["client"],

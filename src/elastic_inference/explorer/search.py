@@ -9,6 +9,8 @@ the best measured one, need not be measured.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from statistics import fmean
 
@@ -41,6 +43,15 @@ def search(space: Space, measure: Measure, options: SearchOptions | None = None)
             return state.result()
         for cell in contenders:  # interleaved, so that a drift of the machine reaches all alike
             state.add(cell, measure(cell))
+
+
+def rank(space: Space, runs: Mapping[Cell, Sequence[Observation]], options: SearchOptions) -> SearchResult:
+    """Judge what is measured already, without measuring: the same verdict, intervals and reasons as `search`."""
+    state = _Search(space, replace(options, repeats=max((len(found) for found in runs.values()), default=1)))
+    for cell, observations in runs.items():
+        for observation in observations if cell in space.usd_per_hour else ():
+            state.add(cell, observation)
+    return state.result()
 
 
 class _Search:
@@ -225,7 +236,7 @@ class _Search:
     def _cell_result(self, cell: Cell, undecided: set[Cell]) -> CellResult:
         i = self.index.get(cell)
         if i is None:
-            return CellResult(cell, CellState.NO_PRICE, "no price is known, so it cannot be ranked")
+            return CellResult(cell, CellState.NO_PRICE, self.space.missing.get(cell, "no price is known"))
         price = self.space.usd_per_hour[cell]
         if i in self.problems:
             return CellResult(cell, CellState.FAILED, self.problems[i], price)

@@ -7,10 +7,11 @@ and the search then draws no conclusion from one about the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 
+from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.prices import PriceRow, PriceTable
 
 DEFAULT_PRECISION = "fp32"
@@ -46,6 +47,7 @@ class Space:
         usd_per_hour: Price of each; a cell without price is never measured and never wins.
         is_at_least: Whether the first cell is at least as capable as the second; reflexive and transitive.
         features: Numbers, 0 or more, whose weighted sum should be near the latency of a cell.
+        missing: Why a cell has no price, for those that have none.
         prior: A first guess at what each feature contributes at most, as a multiple of a typical latency.
     """
 
@@ -54,24 +56,17 @@ class Space:
     is_at_least: Callable[[Cell, Cell], bool]
     features: Callable[[Cell], Sequence[float]]
     prior: tuple[float, ...] | None = None
+    missing: Mapping[Cell, str] = field(default_factory=dict)
 
 
-def space_of(cells: Sequence[Cell], prices: PriceTable, missing: dict[Cell, str] | None = None) -> Space:
-    """Lay out cells over a price table.
-
-    Args:
-        missing: Filled with the reason for each cell that has no price; without it such a cell raises.
-
-    Raises:
-        InvalidInput: A machine has no price or is of the wrong kind, where `missing` is None.
-    """
+def space_of(cells: Sequence[Cell], prices: PriceTable) -> Space:
+    """Lay out cells over a price table; a cell without price is kept, with the reason, and never ranked."""
+    missing: dict[Cell, str] = {}
     usd: dict[Cell, Decimal] = {}
     for cell in cells:
         try:
             usd[cell] = prices.usd_per_hour(cell.client, cell.accelerator)
-        except ValueError as error:
-            if missing is None:
-                raise
+        except InvalidInput as error:
             missing[cell] = str(error)
 
     def is_at_least(strong: Cell, weak: Cell) -> bool:
@@ -89,7 +84,7 @@ def space_of(cells: Sequence[Cell], prices: PriceTable, missing: dict[Cell, str]
         return _features(client, attached, [cell.precision == one for one in precisions])
 
     prior = (*_PRIOR_SHARED, *(_PRIOR_BY_PRECISION * len(precisions)))
-    return Space(tuple(cells), usd, is_at_least, features, prior)
+    return Space(tuple(cells), usd, is_at_least, features, prior, missing)
 
 
 def machine_is_at_least(strong: PriceRow, weak: PriceRow) -> bool:

@@ -1,0 +1,221 @@
+"""Plots of an exploration as SVG text, to stand inside a page whose style sheet gives the colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from elastic_inference.explorer.exploration import Exploration, Row, pareto, rows
+from elastic_inference.explorer.outcome import CellResult, CellState
+
+# matplotlib wants colours; these stand for the page's own, so that light, dark and print follow the style sheet.
+_COLOURS = {
+    "#0a0b01": "var(--text)",
+    "#0a0b02": "var(--muted)",
+    "#0a0b03": "var(--line)",
+    "#0a0b04": "var(--accent)",
+    "#0a0b05": "var(--good)",
+    "#0a0b06": "var(--bad)",
+    "#0a0b07": "var(--series-2)",
+    "#0a0b08": "var(--series-3)",
+    "#0a0b09": "var(--series-4)",
+}
+TEXT, MUTED, LINE, ACCENT, GOOD, BAD, *SERIES = _COLOURS
+_WIDTH_INCHES = 6.2
+_SETTINGS: Any = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": TEXT,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "text.color": TEXT,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.labelcolor": TEXT,
+}
+
+
+def scatter(exploration: Exploration) -> str:
+    """Latency against cost of what is measured, with the Pareto line and the target; "" where nothing is."""
+    measured = _measured(exploration)
+    if not measured:
+        return ""
+
+    def paint(axes: Any) -> None:
+        for row in measured:
+            colour, marker, size = _mark(row)
+            latency, cost = _latency_ms(row), float(row.sequential_usd or 0)
+            axes.scatter([latency], [cost], s=size, c=colour, marker=marker, zorder=3, linewidths=0)
+        front = pareto(exploration)
+        points = [((r.target_latency_seconds or 0) * 1000, float(r.usd_per_100k or 0)) for r in front]
+        axes.plot(
+            *zip(*points, strict=True), color=ACCENT, linewidth=1.2, zorder=2, label="cheapest at its speed"
+        )
+        if exploration.target_seconds is not None:
+            axes.axvline(
+                exploration.target_seconds * 1000,
+                color=BAD,
+                linewidth=1.2,
+                linestyle=(0, (5, 3)),
+                label="target",
+            )
+        axes.set_xscale("log")
+        _plain_log_ticks(axes, [_latency_ms(row) for row in measured])
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0.12)
+        _label_front(axes, front)
+        axes.set_xlabel(f"{exploration.target_name}, ms (logarithmic)")
+        axes.set_ylabel("USD per 100,000 inferences")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9.5, borderpad=0.1)
+
+    return _draw("scatter", "Latency against cost of each measured combination", 4.2, paint)
+
+
+def bars(exploration: Exploration) -> str:
+    """Cost of each measured combination, cheapest on top, with its interval; "" where nothing is measured."""
+    measured = _measured(exploration)
+    if not measured:
+        return ""
+
+    def paint(axes: Any) -> None:
+        for place, row in enumerate(measured):
+            cost = float(row.sequential_usd or 0)
+            alpha = 0.5 if "too slow" in row.badges else 1.0
+            axes.barh(place, cost, height=0.66, color=_mark(row)[0], alpha=alpha, linewidth=0)
+            high = cost
+            if row.interval_usd is not None:
+                low, high = (float(bound) for bound in row.interval_usd)
+                axes.plot([max(low, 0), high], [place, place], color=TEXT, linewidth=1.4)
+            axes.annotate(
+                f"{cost:.2f}",
+                (max(cost, high), place),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9.5,
+            )
+        axes.set_yticks(range(len(measured)), [row.result.cell.name for row in measured], fontsize=9.5)
+        axes.tick_params(axis="y", length=0, labelcolor=TEXT)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.margins(x=0.12, y=0.02)
+        axes.set_xlabel("USD per 100,000 inferences, one after another")
+
+    return _draw("bars", "Cost of each measured combination", 0.9 + 0.3 * len(measured), paint)
+
+
+def curves(exploration: Exploration) -> str:
+    """Throughput against tail latency of the combinations of which that was measured; "" where none was."""
+    shown = [row for row in _measured(exploration) if len(row.detail.curve) > 1][:4]
+    if not shown:
+        return ""
+
+    def paint(axes: Any) -> None:
+        for row, colour in zip(shown, (ACCENT, *SERIES), strict=False):
+            points = sorted((p.throughput_per_second, p.latency_seconds * 1000) for p in row.detail.curve)
+            axes.plot(
+                *zip(*points, strict=True), color=colour, marker="o", markersize=4, label=row.result.cell.name
+            )
+        if exploration.target_seconds is not None:
+            axes.axhline(
+                exploration.target_seconds * 1000,
+                color=BAD,
+                linestyle=(0, (5, 3)),
+                linewidth=1.2,
+                label="target",
+            )
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("inferences a second")
+        axes.set_ylabel(f"{exploration.target_name}, ms")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9.5, borderpad=0.1)
+
+    return _draw("curves", "Tail latency at each rate of the finalists", 3.6, paint)
+
+
+def _measured(exploration: Exploration) -> list[Row]:
+    return [row for row in rows(exploration) if row.result.state is CellState.MEASURED]
+
+
+def _mark(row: Row) -> tuple[str, str, float]:
+    """Colour, marker and size that tell the badges."""
+    if "winner" in row.badges:
+        return GOOD, "*", 190
+    if "tie" in row.badges:
+        return GOOD, "o", 46
+    if "too slow" in row.badges:
+        return MUTED, "o", 30
+    return ACCENT, "o", 36
+
+
+def _latency_ms(row: Row) -> float:
+    return (row.result.target_latency_seconds or 0) * 1000
+
+
+def _label_front(axes: Any, front: Sequence[CellResult]) -> None:
+    # Only the Pareto line is named: all names would lie over each other. The line falls to the right, so there is
+    # room above its start, and below the rest, where neighbours alternate between two heights.
+    for place, result in enumerate(front):
+        is_start = place == 0 and len(front) > 1
+        axes.annotate(
+            result.cell.name,
+            ((result.target_latency_seconds or 0) * 1000, float(result.usd_per_100k or 0)),
+            xytext=(0, 8) if is_start else (-4, -15 - 12 * ((len(front) - place) % 2)),
+            textcoords="offset points",
+            fontsize=9,
+            ha="left" if is_start else "center",
+            color=TEXT,
+        )
+
+
+def _plain_log_ticks(axes: Any, values: Sequence[float]) -> None:
+    """Ticks at 1, 2 and 5 of each decade, written plainly; a narrow range would else show none or clutter."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = min(values) * 0.7, max(values) * 1.5
+    ticks = [m * 10**e for e in range(-6, 9) for m in (1, 2, 5) if low <= m * 10**e <= high]
+    if len(ticks) < 3:
+        ticks = [m * 10**e for e in range(-6, 9) for m in range(1, 10) if low <= m * 10**e <= high]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _draw(name: str, title: str, height_inches: float, paint: Callable[[Any], None]) -> str:
+    """Paint on new axes under our settings and give the SVG element, without a fixed size."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_SETTINGS | {"svg.hashsalt": name}):
+        figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
+        paint(figure.add_subplot())
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    return _for_page(buffer.getvalue(), name, title)
+
+
+def _for_page(text: str, name: str, title: str) -> str:
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for placeholder, colour in _COLOURS.items():
+        text = text.replace(placeholder, colour)
+    # Several plots share one page, so each gets ids of its own.
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text)
+    text = re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', r"<svg \1\2", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1).strip()
