@@ -6,8 +6,8 @@ Aliases are the names of the model's input layers and of the layers that give it
 from __future__ import annotations
 
 import json
-import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,8 @@ def exported(package: ModelPackage, options: EngineOptions) -> Iterator[ModelPac
     if not options.allow_unsafe_operations:
         _refuse_unsafe(package.main_path)
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
-        with quiet_stderr():
+        with quiet_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras uses what numpy deprecates
             try:
                 model = tf.keras.models.load_model(
                     package.main_path, compile=False, safe_mode=not options.allow_unsafe_operations
@@ -115,6 +116,8 @@ def _export(tf: Any, model: Any, folder: str) -> None:
     ]
     module = tf.Module()
     module.model = model
+    # Keras' own wrappers are saved under names that a TensorFlow 1 session does not restore.
+    module.restored = [variable.value for variable in model.variables]
     module.serve = tf.function(serve, input_signature=specs)
     tf.saved_model.save(module, folder, signatures={DEFAULT_SIGNATURE_KEY: module.serve})
 
@@ -130,8 +133,3 @@ def _unique(names: list[str]) -> list[str]:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def config_of(path: str | os.PathLike[str]) -> Any:
-    """The model's configuration as Keras wrote it."""
-    return _config(Path(path))

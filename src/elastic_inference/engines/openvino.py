@@ -21,7 +21,7 @@ import openvino as ov
 from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel, check_format
 from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_inexact, refuse_out_of_range
-from elastic_inference.engines.openvino_runner import Runner, shape_of_port
+from elastic_inference.engines.openvino_runner import Runner, shape_conflict, shape_of_port
 from elastic_inference.errors import InvalidArgumentError
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
@@ -30,6 +30,7 @@ from elastic_inference.models.surgery import Cut, cut
 from elastic_inference.tensors import TensorSpec
 
 _MAX_PLANS = 8  # each holds a compiled copy of the model
+_MAX_EXPLANATION_SECONDS = 1.0  # the model is read again for it, which takes less than loading took
 _ZERO = np.zeros((), np.int32)
 
 
@@ -101,10 +102,23 @@ class OpenVinoGraph(LoadedModel):
         for alias in self._checked:
             if alias in plan.feeds:
                 refuse_out_of_range(alias, inputs[alias])
-        return plan.predict(inputs)
+        try:
+            return plan.predict(inputs)
+        except InvalidArgumentError as error:
+            raise self._explained(error, inputs) from error
 
     def close(self) -> None:
         self._plans.clear()
+
+    def _explained(self, error: InvalidArgumentError, inputs: Arrays) -> InvalidArgumentError:
+        """The same error in TensorFlow's words, where finding them does not take long."""
+        if self._source is None or self.report.load_seconds > _MAX_EXPLANATION_SECONDS:
+            return error
+        resolved = resolve_graph(*self._source)
+        made = cut(resolved, frozenset(inputs))
+        shapes = {name: list(inputs[alias].shape) for alias, name in made.feeds.items()}
+        text = shape_conflict(_read(made, resolved), shapes)
+        return error if text is None else InvalidArgumentError(text)
 
     def _plan_for(self, given: frozenset[str]) -> _Plan:
         missing = self._needs.missing(given)

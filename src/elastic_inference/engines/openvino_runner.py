@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ _SHAPE_TEXTS = re.compile(
     r"shape infer|incompatible|mismatch|must be equal|not compatible|isn't equal|inconsistent|ParameterMismatch"
     r"|out of (bounds|range)|broadcast|can't be reshaped|dimension",
     re.IGNORECASE,
+)
+_INCONSISTENT_SHAPES = re.compile(
+    r"While validating node [^(]*\([^()]*?:\w+\[([\d,]*)\],[^()]*?:\w+\[([\d,]*)\]\)"
 )
 NO_MEMORY_TEXTS = re.compile(r"bad_alloc|out of memory|cannot allocate|failed to allocate", re.IGNORECASE)
 
@@ -96,6 +99,25 @@ def shape_of_port(port: Any) -> tuple[int | None, ...] | None:
     if shape.rank.is_dynamic:
         return None
     return tuple(size.get_length() if size.is_static else None for size in shape)
+
+
+def shape_conflict(model: ov.Model, shapes: Mapping[str, list[int]]) -> str | None:
+    """What TensorFlow says when tensors of these shapes do not fit together within the model.
+
+    Args:
+        model: Is reshaped, so that OpenVINO tells both shapes; when a compiled model runs, it tells neither.
+        shapes: Name of an input's tensor -> its shape.
+
+    Returns:
+        None where the shapes fit, or where OpenVINO complains of something else.
+    """
+    try:
+        model.reshape(dict(shapes))
+    except RuntimeError as error:
+        conflict = _INCONSISTENT_SHAPES.search(str(error))
+        if conflict and "Argument shapes are inconsistent" in str(error):
+            return f"Incompatible shapes: [{conflict[1]}] vs. [{conflict[2]}]"
+    return None
 
 
 def last_line(error: Exception) -> str:
