@@ -81,8 +81,12 @@ class Endpoint:
         try:
             if self.kind == "unix":
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                sock.settimeout(timeout_seconds)
-                sock.connect(self.path)
+                try:
+                    sock.settimeout(timeout_seconds)
+                    sock.connect(self.path)
+                except OSError:
+                    sock.close()
+                    raise
             else:
                 sock = socket.create_connection((self.host, self.port), timeout_seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -113,9 +117,13 @@ class Endpoint:
                 return self._listen_unix(backlog)
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((self.host, self.port))
-            sock.listen(backlog)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((self.host, self.port))
+                sock.listen(backlog)
+            except OSError:
+                sock.close()
+                raise
             return sock
         except OSError as error:
             raise ConnectError(f"cannot listen on {self}: {error}") from error
