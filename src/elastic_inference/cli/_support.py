@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 from elastic_inference.errors import ElasticInferenceError
 
-_PLAIN_EVERY_SECONDS = 5.0
+# Logs of machines are read afterwards: a line now and then is enough.
+_PLAIN_EVERY_SECONDS = float(os.environ.get("EI_PROGRESS_SECONDS", "5"))
 
 
 @contextmanager
