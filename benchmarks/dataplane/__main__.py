@@ -1,6 +1,6 @@
 """`python -m benchmarks.dataplane`: all rows of the data plane as a table, and as JSON.
 
-Peers are measured where their environments stand; `python -m benchmarks.dataplane.peers` makes them.
+Peers are measured where their environments stand; `python -m benchmarks.dataplane.setup_peers` makes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from benchmarks.dataplane.pipeline import pipeline_rows
 def _installed_peers() -> tuple[str, ...]:
     missing = [name for name, peer in PEERS.items() if not peer.is_installed()]
     if missing:
-        print(f"without {', '.join(missing)}: run python -m benchmarks.dataplane.peers", file=sys.stderr)
+        print(
+            f"without {', '.join(missing)}: run python -m benchmarks.dataplane.setup_peers", file=sys.stderr
+        )
     return tuple(name for name in PEERS if name not in missing)
 
 

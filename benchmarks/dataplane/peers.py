@@ -1,15 +1,13 @@
 """The serving systems that we are measured against: their versions and their environments.
 
 Each has its own virtual environment (`.venv-bench-NAME` beside the checkout's `.venv`), because their
-dependencies exclude one another. `python -m benchmarks.dataplane.peers` makes those that are missing.
+dependencies exclude one another; `setup_peers` makes them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
-import sys
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +61,3 @@ PEERS = {
         Peer("mlserver", ("mlserver==1.7.1", "numpy"), "one BYTES tensor over gRPC"),
     )
 }
-
-
-def main() -> None:
-    """Make the environments of all peers, or of those named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; default: all")
-    for name in parser.parse_args().names or PEERS:
-        PEERS[name].install()
-        print(f"{name}: {PEERS[name].home}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()
