@@ -12,6 +12,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+_ENCODER_OPTIONS = {"libx264": {"preset": "ultrafast"}}
+
 Pixels = npt.NDArray[np.uint8]
 
 # Rows of a display matrix in a tkhd box, 16.16 and 2.30 fixed point, for a turn in degrees clockwise.
@@ -59,7 +61,7 @@ def make_clip(
     with av.open(
         str(path), "w", options={"movflags": "+faststart"} if path.suffix == ".mp4" else {}
     ) as container:
-        stream: Any = container.add_stream(codec, rate=rate)
+        stream: Any = container.add_stream(codec, rate=rate, options=_ENCODER_OPTIONS.get(codec, {}))
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         sound: Any = container.add_stream("aac", rate=44100) if audio else None
         if times is not None:
