@@ -73,7 +73,8 @@ def article_report(tmp_path: Path) -> Path:
 
 
 def names_in(page: Any, table: str) -> list[str]:
-    found: list[str] = page.locator(f"table.{table} tbody tr > :first-child").all_inner_texts()
+    column = page.locator(f"table.{table} tbody tr > :first-child")
+    found: list[str] = column.evaluate_all("cells => cells.map(cell => cell.dataset.value)")
     return found
 
 
@@ -100,7 +101,7 @@ def test_columns_sort_both_ways_by_value(browser: Any, article_report: Path) -> 
 def test_empty_cells_stay_last_whichever_way_it_is_sorted(browser: Any, tmp_path: Path) -> None:
     report = write_report(searched(), tmp_path)[0]
     page, trouble = open_page(browser, report)
-    button = page.locator("table.costs th button", has_text="Latency")
+    button = page.locator("table.costs th button", has_text="Rate")
     for _ in range(2):
         button.click()
         latencies = page.locator("table.costs tbody tr td:nth-child(3)").evaluate_all(
@@ -133,6 +134,7 @@ def test_searched_page_shows_skipped_cells_curves_and_timings(browser: Any, tmp_
     page, trouble = open_page(browser, write_report(searched(), tmp_path)[0])
     assert page.locator("svg").count() == 3
     assert page.locator("table.heat td.skipped").count() > 0
+    assert "more capable, takes" in page.locator("table.skipped").inner_text()
     assert "(c) at 20/s" in page.locator("table.costs thead").inner_text()
     assert page.locator("table.timing").count() == 1
     assert trouble == []

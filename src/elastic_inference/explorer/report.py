@@ -18,6 +18,7 @@ from elastic_inference.explorer.article import Claim
 from elastic_inference.explorer.exploration import Exploration, Row, rows, to_json, verdict
 from elastic_inference.explorer.heat_map import heat_maps
 from elastic_inference.explorer.outcome import CellState
+from elastic_inference.explorer.space import Cell
 
 REPORT, MEASUREMENTS, COMBINATIONS = "report.html", "measurements.json", "combinations.csv"
 # The page may load nothing at all; what it needs stands in it.
@@ -79,6 +80,7 @@ def render_html(exploration: Exploration, claims: Sequence[Claim] = ()) -> str:
         _head(exploration),
         _plots(exploration),
         _cost_table(exploration),
+        _skipped_table(exploration),
         heat_maps(exploration),
         _timing_table(exploration),
         _curves(exploration),
@@ -128,31 +130,30 @@ def _interval_words(exploration: Exploration) -> str:
 
 
 def _cost_table(exploration: Exploration) -> str:
-    has_curves = any(row.throughput_usd is not None for row in rows(exploration))
+    measured = [row for row in rows(exploration) if row.result.state is CellState.MEASURED]
+    if not measured:
+        return ""
+    has_curves = any(row.throughput_usd is not None for row in measured)
+    demand = exploration.demand_per_second if has_curves else None
     heads = ["Combination", "USD/hour", "Latency, ms"]
-    if exploration.percentile is not None:
-        heads.append(f"{exploration.target_name}, ms")
-    heads.append("(a) sequential")
-    if has_curves:
-        heads += ["Rate /s", "(b) at that rate"]
-    if has_curves and exploration.demand_per_second is not None:
-        heads.append(f"(c) at {exploration.demand_per_second:g}/s")
-    heads += ["", "Why"]
-    body = [_cost_line(exploration, row, has_curves) for row in rows(exploration)]
+    heads += [] if exploration.percentile is None else [f"{exploration.target_name}, ms"]
+    heads += ["(a) sequential"]
+    heads += ["Rate /s", "(b) at that rate"] if has_curves else []
+    heads += [] if demand is None else [f"(c) at {demand:g}/s"]
+    body = [_cost_line(exploration, row, has_curves, demand is not None) for row in measured]
     notes = "USD per 100,000 inferences. (a) price × latency, one after another, as the article counts."
     if has_curves:
         notes += " (b) price ÷ greatest throughput that meets the target."
-    if has_curves and exploration.demand_per_second is not None:
+    if demand is not None:
         notes += " (c) as many combinations as the demand takes, idle time included."
-    table = _table(heads, body, "costs", texts=(0, len(heads) - 2, len(heads) - 1))
-    return f'<h2>All combinations</h2><p class="note">{notes}</p>{table}'
+    return f'<h2>Measured</h2><p class="note">{notes}</p>{_table(heads, body, "costs", texts=(0,))}'
 
 
-def _cost_line(exploration: Exploration, row: Row, has_curves: bool) -> str:
+def _cost_line(exploration: Exploration, row: Row, has_curves: bool, has_demand: bool) -> str:
     result = row.result
     mean = None if result.interval is None else result.interval.mean
     cells = [
-        f"<th scope=row>{escape(result.cell.name)}</th>",
+        _name_cell(result.cell, row.badges),
         _number(result.usd_per_hour, "{:f}"),
         _number(None if mean is None else mean * 1000, "{:.2f}", _latency_interval(row)),
     ]
@@ -162,14 +163,31 @@ def _cost_line(exploration: Exploration, row: Row, has_curves: bool) -> str:
     cells.append(_number(row.sequential_usd, "{:.4f}", _usd_interval(row)))
     if has_curves:
         cells += [_number(row.throughput_per_second, "{:.3g}"), _number(row.throughput_usd, "{:.4f}")]
-    if has_curves and exploration.demand_per_second is not None:
+    if has_demand:
         count = "" if row.demand_count is None else f"{row.demand_count} needed"
         cells.append(_number(row.demand_usd, "{:.4f}", count))
-    names = row.badges or ((result.state.value,) if result.state is not CellState.MEASURED else ())
-    badges = " ".join(_badge(name) for name in names)
-    cells += [f"<td>{badges}</td>", f'<td class="reason">{escape(result.reason)}</td>']
-    kind = "winner" if "winner" in row.badges else "" if result.state is CellState.MEASURED else "skipped"
-    return f'<tr class="{kind}">{"".join(cells)}</tr>'
+    kind = ' class="winner"' if "winner" in row.badges else ""
+    return f"<tr{kind}>{''.join(cells)}</tr>"
+
+
+def _skipped_table(exploration: Exploration) -> str:
+    skipped = [row.result for row in rows(exploration) if row.result.state is not CellState.MEASURED]
+    if not skipped:
+        return ""
+    body = [
+        f"<tr>{_name_cell(result.cell, (result.state.value,))}{_number(result.usd_per_hour, '{:f}')}"
+        f"{_number(None if result.bound_seconds is None else result.bound_seconds * 1000, '{:.1f}')}"
+        f'<td class="reason">{escape(result.reason)}</td></tr>'
+        for result in skipped
+    ]
+    heads = ["Combination", "USD/hour", "At least, ms", "Why"]
+    return f"<h2>Not measured, and why</h2>{_table(heads, body, 'skipped', texts=(0, 3))}"
+
+
+def _name_cell(cell: Cell, badges: Sequence[str]) -> str:
+    shown = " ".join(_badge(name) for name in badges)
+    name = escape(cell.name)
+    return f'<th scope=row data-value="{name}">{name}<span class="badges">{shown}</span></th>'
 
 
 def _badge(name: str) -> str:
@@ -288,8 +306,7 @@ def _table(heads: Sequence[str], body: Sequence[str], kind: str, texts: Sequence
     cells = []
     for place, head in enumerate(heads):
         name = "" if place in texts else ' class="number"'
-        inner = f"<button type=button>{escape(head)}</button>" if head else "<span hidden>badges</span>"
-        cells.append(f"<th scope=col{name}>{inner}</th>")
+        cells.append(f"<th scope=col{name}><button type=button>{escape(head)}</button></th>")
     return (
         f'<div class="scroll"><table class="{kind}"><thead><tr>{"".join(cells)}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
