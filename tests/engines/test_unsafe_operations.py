@@ -22,7 +22,9 @@ from tests.engines.conftest import Load
 pytest.importorskip("tensorflow")
 # Parameters and inputs by which an operation can be told what to open, call or load.
 _TELLING_NAMES = re.compile(
-    r"file|path|url|memory_region|descriptor_source|target_name|vocab|debug_ops", re.IGNORECASE
+    r"file|path|url|memory_region|source_name|descriptor_source|target_name|vocab|debug_ops|^prefix$|address"
+    r"|output_stream",
+    re.IGNORECASE,
 )
 _TELLING_BUT_HARMLESS = {"ShardedFilename", "ShardedFilespec"}  # only put names together
 

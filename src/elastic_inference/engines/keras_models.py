@@ -49,7 +49,7 @@ def exported(package: ModelPackage, options: EngineOptions) -> Iterator[ModelPac
                 _export(tf, model, folder)
             except Exception as error:  # Keras raises nearly every class for a model that it cannot build
                 raise UnsupportedModel(
-                    f"Keras {tf.keras.__version__} cannot load {package.main_path}: {_first_line(error)}"
+                    f"Keras {tf.keras.__version__} cannot load {package.main_path}: {_last_line(error)}"
                 ) from error
         yield ModelPackage.read(folder)
 
@@ -102,12 +102,14 @@ def _unsafe_names(config: Any) -> set[str]:
 
 
 def _export(tf: Any, model: Any, folder: str) -> None:
-    inputs = model.inputs if isinstance(model.inputs, list) else tf.nest.flatten(model.inputs)
+    functional = getattr(model, "_functional", None) or model  # a Sequential model keeps one inside
+    structure = functional._inputs_struct
+    inputs = tf.nest.flatten(structure)
     names = _unique([tensor._keras_history.operation.name for tensor in inputs])
     output_names = _unique([t._keras_history.operation.name for t in tf.nest.flatten(model.outputs)])
 
     def serve(*tensors: Any) -> dict[str, Any]:
-        results = model(tf.nest.pack_sequence_as(model._inputs_struct, list(tensors)), training=False)
+        results = model(tf.nest.pack_sequence_as(structure, list(tensors)), training=False)
         return dict(zip(output_names, tf.nest.flatten(results), strict=True))
 
     specs = [
@@ -131,5 +133,7 @@ def _unique(names: list[str]) -> list[str]:
     return unique
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _last_line(error: Exception) -> str:
+    """The statement itself: Keras puts its trace before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
