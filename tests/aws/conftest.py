@@ -76,7 +76,7 @@ def serving(app: Any) -> Iterator[str]:
 def aws_environment() -> Path:
     """The virtual environment that holds boto3 1.36.26 and awscli 1.37.26, the last that know this service."""
     if not (_ENVIRONMENT / "bin" / "aws").exists():
-        pytest.skip(f"needs boto3==1.36.26 and awscli==1.37.26 in {_ENVIRONMENT} (make aws-environment)")
+        pytest.skip(f"needs boto3==1.36.26 and awscli==1.37.26 in {_ENVIRONMENT} (make .venv-aws/.done)")
     return _ENVIRONMENT
 
 

@@ -19,6 +19,8 @@ from starlette.requests import Request
 from elastic_inference.errors import AcceleratorNotFound, ElasticInferenceError, PermissionDenied
 from elastic_inference.host import metrics, schemas
 from elastic_inference.host.assembly import Host, offered_memory_bytes
+from elastic_inference.host.aws import make_aws_app
+from elastic_inference.host.aws_directory import CredentialsFile, HostDirectory
 from elastic_inference.host.middleware import BodyLimit, RequestLog
 from elastic_inference.host.records import AcceleratorRecord
 from elastic_inference.host.service import MAX_DRAIN_SECONDS
@@ -74,7 +76,15 @@ def make_app(host: Host) -> FastAPI:
     caller = _authenticator(host)
     _add_accelerators(app, host, caller)
     _add_host(app, host, caller)
+    _mount_amazon(app, host)
     return app
+
+
+def _mount_amazon(app: FastAPI, host: Host) -> None:
+    """Amazon's API for the operator, who finds its access key in the state directory."""
+    credentials = CredentialsFile(host.folder.path / "aws.credentials")
+    credentials.make()
+    app.mount("/aws", make_aws_app(HostDirectory(host), credentials.find_secret))
 
 
 def _authenticator(host: Host) -> Any:
