@@ -2,6 +2,9 @@
 
     ElasticInferenceError
     ├─ InvalidInput (ValueError)            an argument, name, dtype or shape is wrong; nothing was sent or run
+    │  ├─ InvalidType (TypeError)           a value of a type that the input's dtype cannot be made of
+    │  ├─ InvalidRange (OverflowError)      a number too large for any cast
+    │  ├─ InternalError                     a string input holds what is no string; TensorFlow's name for it
     │  ├─ SignatureNotFound                 the model has no signature of that key; lists those it has
     │  └─ PredictorClosed                   the predictor or connection was closed before this call
     ├─ TensorNotFound (KeyError)            no tensor of that name in the graph
@@ -38,6 +41,18 @@ class ElasticInferenceError(Exception):
 
 class InvalidInput(ElasticInferenceError, ValueError):
     """An argument, name, dtype or shape is wrong. Nothing was sent and nothing ran."""
+
+
+class InvalidType(InvalidInput, TypeError):
+    """A value's type does not fit the input's dtype."""
+
+
+class InvalidRange(InvalidInput, OverflowError):
+    """A number is too large to be cast at all."""
+
+
+class InternalError(InvalidInput):
+    """A string input holds something that is neither text nor bytes; named as TensorFlow's error for it."""
 
 
 class SignatureNotFound(InvalidInput):

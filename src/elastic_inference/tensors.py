@@ -1,7 +1,6 @@
-"""Tensors by name, dtype and shape, and how Python values become arrays of that dtype.
+"""Tensors by name, dtype and shape. How Python values become arrays of that dtype is `client.casting`.
 
-Names of dtypes are TensorFlow's (`float32`, `string`); `WIRE_NAMES` gives the Open Inference Protocol's. Casting
-follows TensorFlow 1.15's `session.run`, which is `numpy.asarray(value, dtype)` with numpy's silent C casts.
+Names of dtypes are TensorFlow's (`float32`, `string`); `WIRE_NAMES` gives the Open Inference Protocol's.
 """
 
 from __future__ import annotations
@@ -78,55 +77,3 @@ def shape_text(shape: tuple[int | None, ...] | None) -> str:
         return "<unknown>"
     sizes = ["?" if size is None else str(size) for size in shape]
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
-
-
-def as_array(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
-    """Make `value` an array of the spec's dtype, C-contiguous, without a copy where it already is one.
-
-    Args:
-        value: An array, number, string or nested sequence; anything `numpy.asarray` takes.
-        spec: The tensor to feed.
-
-    Returns:
-        `spec.numpy_dtype[...]`; strings become an object array of `bytes` (text is encoded as UTF-8).
-
-    Raises:
-        InvalidInput: The value cannot be cast, or its shape does not fit; texts are TensorFlow's.
-    """
-    dtype = spec.numpy_dtype
-    if isinstance(value, np.ndarray) and value.dtype == dtype and dtype != object:
-        array = value if value.flags.c_contiguous else np.ascontiguousarray(value).reshape(value.shape)
-    else:
-        array = _cast(value, spec)
-    if not spec.is_compatible(array.shape):
-        raise InvalidInput(
-            f"Cannot feed value of shape {array.shape} for Tensor '{spec.name}', "
-            f"which has shape '{shape_text(spec.shape)}'"
-        )
-    return array
-
-
-def _cast(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
-    dtype = spec.numpy_dtype
-    try:
-        if dtype == object:
-            return _as_bytes(np.asarray(value))
-        source = np.asarray(value)
-        if source.dtype.kind in "iufb" and source.dtype != dtype:
-            with np.errstate(all="ignore"):
-                return np.ascontiguousarray(source.astype(dtype)).reshape(source.shape)
-        return np.ascontiguousarray(np.asarray(value, dtype=dtype)).reshape(source.shape)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidInput(_numpy_text(error)) from error
-
-
-def _numpy_text(error: Exception) -> str:
-    ragged = "setting an array element with a sequence."  # newer numpy goes on after it
-    return ragged if str(error).startswith(ragged) else str(error)
-
-
-def _as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    flat = [item.encode() if isinstance(item, str) else bytes(item) for item in array.ravel().tolist()]
-    result = np.empty(len(flat), dtype=object)
-    result[:] = flat
-    return result.reshape(array.shape)

@@ -9,13 +9,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elastic_inference.client.casting import cast, is_array
 from elastic_inference.errors import InvalidArgumentError, InvalidInput
-from elastic_inference.models.signature import Signature
-from elastic_inference.tensors import TensorSpec, as_array
+from elastic_inference.models.signature import Signature, unfed_text
+from elastic_inference.tensors import TensorSpec, shape_text
 
 log = logging.getLogger(__name__)
-# TensorFlow's C++ side names some dtypes otherwise than its Python side.
-_CPP_NAMES = {"float16": "half", "float32": "float", "float64": "double"}
+Array = npt.NDArray[Any]
+
+
+class _Feed:
+    """One input, with what each call looks at."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
+        self.dtype = spec.numpy_dtype
+        self.is_string = self.dtype == object
+
+    def array(self, value: Any) -> Array:
+        """The value itself where it fits already, else a cast copy; InvalidInput where neither is possible."""
+        if type(value) is np.ndarray and value.dtype == self.dtype and not self.is_string:
+            array = value if value.flags.c_contiguous else np.ascontiguousarray(value)
+        else:
+            array = cast(value, self.dtype)
+        if not self.spec.is_compatible(array.shape):
+            raise InvalidInput(
+                f"Cannot feed value of shape {array.shape} for Tensor '{self.spec.name}', "
+                f"which has shape '{shape_text(self.spec.shape)}'"
+            )
+        return array
 
 
 class Feeds:
@@ -26,63 +48,65 @@ class Feeds:
     """
 
     def __init__(self, signature: Signature, is_strict: bool = False) -> None:
-        self._specs = dict(signature.inputs)
-        self._required = sorted(signature.required_inputs, reverse=True)
+        self._feeds = {alias: _Feed(spec) for alias, spec in signature.inputs.items()}
+        self._required = frozenset(signature.required_inputs)
         self._unfed = signature.unfed_placeholders
         self._is_strict = is_strict
         self._has_logged: set[str] = set()
 
-    def arrays(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Arrays by alias; those that already fit are the caller's own, without a copy.
 
         Raises:
             InvalidInput: An alias is unknown, or a value cannot be cast or has a wrong shape.
             InvalidArgumentError: A value is missing that the outputs need.
         """
-        if not inputs.keys() <= self._specs.keys():
-            unexpected = set(inputs.keys()) - self._specs.keys()
+        feeds = self._feeds
+        if not inputs.keys() <= feeds.keys():
+            unexpected = set(inputs.keys()) - feeds.keys()
             raise InvalidInput(
-                f"Got unexpected keys in input_dict: {unexpected}\nexpected: {set(self._specs.keys())}"
+                f"Got unexpected keys in input_dict: {unexpected}\nexpected: {set(feeds.keys())}"
             )
         arrays = {}
         for alias, value in inputs.items():
             if value is not None:
-                spec = self._specs[alias]
-                array = arrays[alias] = as_array(value, spec)
+                array = arrays[alias] = feeds[alias].array(value)
                 if array is not value:
                     self._check_cast(alias, value, array)
-        for alias in self._required:
-            if alias not in arrays:
-                raise _missing(self._specs[alias])
+        if not self._required <= arrays.keys():
+            missing = (feeds[alias].spec for alias in self._required - arrays.keys())
+            # Of several, TensorFlow names the one that stands last in the graph, which most often has the last name.
+            raise InvalidArgumentError(unfed_text(max(missing, key=lambda spec: spec.name)))
         if self._unfed:
-            raise _missing(self._unfed[0])
+            raise InvalidArgumentError(unfed_text(self._unfed[0]))
         return arrays
 
-    def _check_cast(self, alias: str, value: Any, array: npt.NDArray[Any]) -> None:
+    def _check_cast(self, alias: str, value: Any, array: Array) -> None:
         if array.dtype == object or (alias in self._has_logged and not self._is_strict):
             return
-        source = np.asarray(value)
-        if source.dtype == array.dtype or source.dtype.kind not in "iufb":
+        loss = _loss(value, array)
+        if not loss:
             return
-        # Python's own numbers are float64 or int64 only by numpy's choice: rounding 0.1 to float32 is no loss.
-        if source.dtype == np.float64 and array.dtype.kind == "f" and not isinstance(value, np.ndarray):
-            return
-        with np.errstate(all="ignore"):
-            is_exact = np.array_equal(array.astype(source.dtype), source, equal_nan=source.dtype.kind == "f")
-        if is_exact:
-            return
-        text = f"input {alias!r}: casting {source.dtype} to {array.dtype} changes values"
+        text = f"input {alias!r}: {loss}"
         if self._is_strict:
             raise InvalidInput(f"{text}, and strict=True forbids that")
         self._has_logged.add(alias)
         log.warning("%s (TensorFlow did this silently; strict=True makes it an error)", text)
 
 
-def _missing(spec: TensorSpec) -> InvalidArgumentError:
-    name = spec.name.rpartition(":")[0] or spec.name
-    dtype = _CPP_NAMES.get(spec.base_dtype, spec.base_dtype)
-    sizes = "<unknown>" if spec.shape is None else str([s if s is not None else "?" for s in spec.shape])
-    shape = sizes.replace("'", "").replace(", ", ",")
-    text = f"You must feed a value for placeholder tensor '{name}' with dtype {dtype}"
-    # TensorFlow leaves the shape out where nothing is known of it.
-    return InvalidArgumentError(text if spec.shape is None else f"{text} and shape {shape}")
+def _loss(value: Any, array: Array) -> str:
+    """What a cast changed, "" for nothing that the caller can have meant to keep."""
+    source = np.asarray(value)
+    if source.dtype == array.dtype or source.dtype.kind not in "iufbc":
+        return ""
+    # Python's own floats are float64 only by numpy's choice, so rounding 0.1 to float32 is no loss; inf is one.
+    if source.dtype == np.float64 and array.dtype.kind == "f" and not is_array(value):
+        is_exact = np.array_equal(np.isfinite(array), np.isfinite(source))
+    else:
+        with np.errstate(all="ignore"):
+            back = array.astype(source.dtype)
+            # Between integers of one width the way back undoes the loss, but not in the sign.
+            is_exact = np.array_equal(back, source, equal_nan=source.dtype.kind in "fc") and np.array_equal(
+                array < 0, source.real < 0
+            )
+    return "" if is_exact else f"casting {source.dtype} to {array.dtype} changes values"

@@ -14,6 +14,9 @@ from elastic_inference import errors
 
 STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], int] = {
     errors.InvalidInput: 400,
+    errors.InvalidType: 400,
+    errors.InvalidRange: 400,
+    errors.InternalError: 400,
     errors.SignatureNotFound: 400,
     errors.PredictorClosed: 400,
     errors.TensorNotFound: 400,
@@ -45,6 +48,17 @@ REASONS = {
     500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
     504: "Gateway Timeout", 505: "HTTP Version Not Supported",
 }  # fmt: skip
+# For answers without our `code`, as proxies and servers of another make give them.
+_ERROR_OF_STATUS: dict[int, type[errors.ElasticInferenceError]] = {
+    401: errors.PermissionDenied,
+    403: errors.PermissionDenied,
+    404: errors.ModelNotFound,
+    413: errors.MemoryQuotaExceeded,
+    429: errors.ComputeQuotaExceeded,
+    502: errors.ConnectionLost,
+    503: errors.ModelNotReady,
+    504: errors.DeadlineExceeded,
+}
 _CLASSES = {cls.__name__: cls for cls in STATUS_OF_ERROR}
 
 
@@ -67,21 +81,18 @@ def decode_error(status: int, body: bytes) -> errors.ElasticInferenceError:
     """The error that a response of this status and body stands for; never raises."""
     try:
         value = json.loads(body)
-        text, code, fields = str(value["error"]), value.get("code"), value.get("fields", {})
-    except (ValueError, KeyError, TypeError, AttributeError):
+        text, code, fields = str(value["error"]), value.get("code"), dict(value.get("fields", {}))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         text, code, fields = body[:500].decode(errors="replace") or "no text", None, {}
     cls = _CLASSES.get(code) if isinstance(code, str) else None
     if cls is None:
         return _of_status(status)(f"HTTP status {status}: {text}")
-    known = inspect.signature(cls.__init__).parameters
-    return cls(text, **{k: v for k, v in fields.items() if k in known and k != "self"})
+    known = inspect.signature(cls.__init__).parameters.values()
+    return cls(
+        text, **{p.name: fields[p.name] for p in known if p.kind is p.KEYWORD_ONLY and p.name in fields}
+    )
 
 
 def _of_status(status: int) -> type[errors.ElasticInferenceError]:
-    if status in (401, 403):
-        return errors.PermissionDenied
-    if status == 404:
-        return errors.ModelNotFound
-    if status == 503:
-        return errors.ModelNotReady
-    return errors.ProtocolError if status < 500 else errors.ModelError
+    known = _ERROR_OF_STATUS.get(status)
+    return known or (errors.ProtocolError if status < 500 else errors.ModelError)
