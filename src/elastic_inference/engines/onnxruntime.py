@@ -25,6 +25,7 @@ from elastic_inference.errors import (
     InvalidModel,
     MemoryQuotaExceeded,
     ModelError,
+    PredictorClosed,
     UnsupportedModel,
 )
 from elastic_inference.models.package import ModelFormat, ModelPackage
@@ -82,12 +83,15 @@ class OnnxModel(LoadedModel):
         )
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        session = self._session
+        if session is None:
+            raise PredictorClosed("the model was closed")
         for alias in self._feeds:
             if alias not in inputs:
                 raise InvalidArgumentError(unfed_text(self.signature.inputs[alias]))
         feed = {name: inputs[alias] for alias, name in self._feeds.items()}
         try:
-            results = dict(zip(self._names, self._session.run(self._names, feed), strict=True))
+            results = dict(zip(self._names, session.run(self._names, feed), strict=True))
         except Exception as error:  # its classes share no base but Exception
             raise _translated(error) from error
         return {alias: results[name] for alias, name in self._fetches.items()}

@@ -22,7 +22,7 @@ from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel, check_format
 from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_inexact, refuse_out_of_range
 from elastic_inference.engines.openvino_runner import Runner, shape_conflict, shape_of_port
-from elastic_inference.errors import InvalidArgumentError
+from elastic_inference.errors import InvalidArgumentError, PredictorClosed
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
 from elastic_inference.models.signature import Signature, SignatureRequest, unfed_text
@@ -75,6 +75,7 @@ class OpenVinoGraph(LoadedModel):
     ) -> None:
         self._options = options
         self._source = (package, request) if is_kept else None
+        self._is_closed = False
         self._lock = threading.Lock()
         resolved = resolve_graph(package, request)
         refuse_inexact(resolved)
@@ -108,7 +109,9 @@ class OpenVinoGraph(LoadedModel):
             raise self._explained(error, inputs) from error
 
     def close(self) -> None:
-        self._plans.clear()
+        self._is_closed = True
+        for plan in list(self._plans.values()):
+            plan.close()
 
     def _explained(self, error: InvalidArgumentError, inputs: Arrays) -> InvalidArgumentError:
         """The same error in TensorFlow's words, where finding them does not take long."""
@@ -125,6 +128,8 @@ class OpenVinoGraph(LoadedModel):
         if missing:
             raise InvalidArgumentError(unfed_text(missing[0]))
         with self._lock:
+            if self._is_closed:
+                raise PredictorClosed("the model was closed")
             used = self._needs.used(given)
             plan = self._plans.get(given) or next(
                 (plan for key, plan in self._plans.items() if self._needs.used(key) == used), None
@@ -189,6 +194,10 @@ class _Plan:
         for alias, source in self.handed_on.items():
             outputs[alias] = inputs[source].copy()
         return outputs
+
+    def close(self) -> None:
+        if self.runner is not None:
+            self.runner.close()
 
     def output_shape(self, alias: str) -> tuple[int | None, ...] | None:
         """The shape that the engine knows for a computed output; None where it knows none."""

@@ -16,6 +16,7 @@ from elastic_inference.errors import (
     InvalidArgumentError,
     MemoryQuotaExceeded,
     ModelError,
+    PredictorClosed,
 )
 
 # Texts of OpenVINO 2026.4 for values that do not fit the graph; it has one exception class for everything.
@@ -34,7 +35,7 @@ class Runner:
     """A compiled model and its infer requests: one for each concurrent call, made when first needed and kept."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
-        self.compiled = compiled
+        self.compiled: Any = compiled  # None once closed
         self._idle: deque[Any] = deque()  # append and pop are atomic
         self._num_outputs = len(compiled.outputs)
 
@@ -52,16 +53,20 @@ class Runner:
         except (RuntimeError, MemoryError, ValueError) as error:
             raise translated(error) from error
         finally:
-            self._idle.append(request)
+            if self.compiled is not None:
+                self._idle.append(request)
 
     def close(self) -> None:
         """Free the requests and the compiled model."""
+        self.compiled = None
         self._idle.clear()
-        del self.compiled
 
     def _new_request(self) -> Any:
+        compiled = self.compiled
+        if compiled is None:
+            raise PredictorClosed("the model was closed")
         try:
-            return self.compiled.create_infer_request()
+            return compiled.create_infer_request()
         except (RuntimeError, MemoryError) as error:
             raise translated(error) from error
 

@@ -36,6 +36,7 @@ from elastic_inference.errors import (
     InvalidModel,
     MemoryQuotaExceeded,
     ModelError,
+    PredictorClosed,
     UnsupportedModel,
 )
 from elastic_inference.models.package import ModelFormat, ModelPackage
@@ -185,7 +186,7 @@ def _load_error(tf: ModuleType, resolved: ResolvedGraph, error: Exception) -> El
     path, text = resolved.package.main_path, _first_line(error)
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return MemoryQuotaExceeded(f"TensorFlow could not get the memory to load {path}: {text}")
-    if isinstance(error, tf.errors.DataLossError | OSError) or (
+    if isinstance(error, tf.errors.DataLossError | tf.errors.OutOfRangeError | OSError) or (
         isinstance(error, tf.errors.NotFoundError) and "Op type not registered" not in text
     ):
         return InvalidModel(f"{path} is damaged or incomplete: {text}")
@@ -214,6 +215,8 @@ def _own(value: Any, *, is_fed: bool, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 def _translated(tf: ModuleType, error: Exception) -> ElasticInferenceError:
     text = _first_line(error)
+    if "Attempted to use a closed Session" in text:
+        return PredictorClosed("the model was closed")
     if isinstance(error, tf.errors.InvalidArgumentError | ValueError | TypeError):
         return InvalidArgumentError(text)
     if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):

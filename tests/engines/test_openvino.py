@@ -1,0 +1,317 @@
+"""The OpenVINO engine beyond its answers: threads, precision, cache, memory, and what it refuses."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elastic_inference.engines import openvino_compile
+from elastic_inference.engines.openvino_runner import translated
+from elastic_inference.errors import (
+    EngineNotAvailable,
+    InvalidArgumentError,
+    InvalidInput,
+    InvalidModel,
+    MemoryQuotaExceeded,
+    ModelError,
+    PredictorClosed,
+    UnsupportedModel,
+)
+from elastic_inference.models.signature import SignatureRequest
+from tests.engines.build import images
+from tests.engines.conftest import Load
+from tests.engines.fresh import run_without
+from tests.shared import shared_path
+
+FROZEN = SignatureRequest(input_names={"image": "x:0"}, output_names={"p": "probabilities:0"})
+
+
+@pytest.fixture
+def arithmetic() -> Path:
+    """sum = x * w + y, product = x * (y * w), with w = 1."""
+    return shared_path("predictor_oracle/models/arithmetic")
+
+
+def by_names(inputs: dict[str, str], **outputs: str) -> SignatureRequest:
+    return SignatureRequest(input_names=inputs, output_names=outputs)
+
+
+def vector(*values: float) -> np.ndarray[Any, Any]:
+    return np.array(values, np.float32)
+
+
+def test_tensorflow_is_not_needed(arithmetic: Path, models: Path) -> None:
+    code = """
+import numpy as np
+from elastic_inference.engines.base import EngineOptions
+from elastic_inference.engines.select import load
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import SignatureRequest
+
+frozen = SignatureRequest(input_names={"image": "x:0"}, output_names={"p": "probabilities:0"})
+for path, request in zip(sys.argv[1:], [SignatureRequest()] * 3 + [frozen] + [SignatureRequest()] * 2):
+    model = load(ModelPackage.read(path), request, EngineOptions())
+    specs = model.signature.inputs.items()
+    inputs = {a: np.ones([2 if n is None else n for n in s.shape], s.dtype) for a, s in specs}
+    print(model.report.engine, model.report.notes, sorted(model.predict(inputs)))
+assert not [name for name, module in sys.modules.items() if name.startswith("tensorflow") and module]
+"""
+    paths = [
+        arithmetic,
+        *(models / name for name in ("tf1", "tf2", "frozen.pb", "model.onnx", "model.tflite")),
+    ]
+    lines = run_without(["tensorflow", "keras", "onnxruntime", "onnx"], code, *map(str, paths)).splitlines()
+    assert len(lines) == len(paths)
+    assert all(line.startswith("openvino ") for line in lines)
+    assert lines[0] == "openvino () ['outputs']"
+
+
+def test_sixteen_threads_get_their_own_answers(models: Path, load: Load) -> None:
+    model = load(models / "frozen.pb", FROZEN)
+    batches = [images(1 + n % 5, seed=n) for n in range(16)]
+    expected = [model.predict({"image": batch})["p"] for batch in batches]
+    together = threading.Barrier(16)
+
+    def call(n: int) -> None:
+        together.wait()
+        for _ in range(50):
+            np.testing.assert_allclose(model.predict({"image": batches[n]})["p"], expected[n], atol=1e-6)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(call, range(16)))
+
+
+def test_outputs_stay_as_they_were_when_the_model_runs_again(models: Path, load: Load) -> None:
+    model = load(models / "frozen.pb", FROZEN)
+    first = model.predict({"image": images(2, seed=1)})["p"]
+    kept = first.copy()
+    model.predict({"image": images(2, seed=2)})
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_input_in_read_only_memory(models: Path, load: Load) -> None:
+    model = load(models / "frozen.pb", FROZEN)
+    array = images(2)
+    read_only = np.frombuffer(array.tobytes(), np.float32).reshape(array.shape)
+    assert not read_only.flags.writeable
+    np.testing.assert_array_equal(
+        model.predict({"image": read_only})["p"], model.predict({"image": array})["p"]
+    )
+
+
+def test_handed_on_output_is_a_copy(arithmetic: Path, load: Load) -> None:
+    model = load(arithmetic, by_names({"z": "sum:0"}, z2="sum:0"))
+    given = vector(1, 2)
+    result = model.predict({"z": given})["z2"]
+    given[:] = 0
+    np.testing.assert_array_equal(result, [1, 2])
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_intermediate_tensor_may_be_fed_or_left_out(arithmetic: Path, load: Load, engine: str) -> None:
+    names = {"x": "x:0", "y": "y:0", "z": "mul_1:0"}  # mul_1 = y * w
+    model = load(arithmetic, by_names(names, p="product:0"), engine=engine)
+    assert model.signature.required_inputs == {"x"}
+    x, y, z = vector(2), vector(3), vector(10)
+    assert model.predict({"x": x, "y": y})["p"] == 6
+    assert model.predict({"x": x, "z": z})["p"] == 20
+    assert model.predict({"x": x, "y": y, "z": z})["p"] == 20
+    with pytest.raises(InvalidArgumentError, match="placeholder tensor 'y' with dtype float and shape"):
+        model.predict({"x": x})
+    with pytest.raises(InvalidArgumentError, match="placeholder tensor 'x' with dtype float"):
+        model.predict({"y": y, "z": z})
+    assert model.predict({"x": x, "y": y})["p"] == 6
+
+
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_outputs_that_depend_on_no_input(arithmetic: Path, load: Load, engine: str) -> None:
+    model = load(arithmetic, by_names({"x": "x:0"}, w="w:0", read="w/read:0", x2="x:0"), engine=engine)
+    outputs = model.predict({"x": vector(5)})
+    assert {alias: (value.tolist(), value.shape) for alias, value in outputs.items()} == {
+        "w": (1.0, ()),
+        "read": (1.0, ()),
+        "x2": ([5.0], (1,)),
+    }
+
+
+def test_fed_variable_replaces_its_value(arithmetic: Path, load: Load) -> None:
+    model = load(arithmetic, by_names({"x": "x:0", "y": "y:0", "w": "w/read:0"}, c="sum:0"))
+    inputs = {"x": vector(2), "y": vector(1)}
+    assert model.predict(inputs)["c"] == 3
+    assert model.predict({**inputs, "w": np.array(10, np.float32)})["c"] == 21
+
+
+@pytest.mark.parametrize(("asked", "given"), [("fp32", "fp32"), ("bf16", "bf16")])
+def test_precision_in_force_is_read_back(models: Path, load: Load, asked: str, given: str) -> None:
+    report = load(models / "frozen.pb", FROZEN, precision=asked, num_threads=1).report
+    noted = any("bf16 was asked for" in note for note in report.notes)  # on CPUs without bfloat16 units
+    assert report.precision == given or noted
+    assert report.num_threads == 1
+
+
+def test_threads_are_not_pinned(models: Path, load: Load) -> None:
+    model: Any = load(models / "frozen.pb", FROZEN)
+    (plan,) = model._plans.values()
+    assert plan.runner.compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_int8_is_not_promised(models: Path, load: Load) -> None:
+    with pytest.raises(InvalidInput, match="quantized with calibration data"):
+        load(models / "frozen.pb", FROZEN, precision="int8")
+
+
+def test_gpu_is_not_promised(models: Path, load: Load) -> None:
+    with pytest.raises(EngineNotAvailable, match="cuda:0"):
+        load(models / "frozen.pb", FROZEN, engine="openvino", device="cuda:0")
+
+
+@pytest.mark.parametrize("name", ["frozen.pb", "tf2", "model.onnx", "model.tflite"])
+def test_second_load_takes_the_compiled_model_from_the_cache(
+    models: Path, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def predict() -> Any:
+        model = load(models / name, cache_dir=str(tmp_path))
+        (alias, spec), *_ = model.signature.inputs.items()
+        shape = [1 if size is None else size for size in spec.shape or ()]
+        outputs = model.predict({alias: np.full(shape, 0.5, np.float32)})
+        return model.signature, [outputs[alias] for alias in sorted(outputs)]
+
+    signature, first = predict()
+    (kept,) = tmp_path.iterdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(openvino_compile, "_to_cache", None)  # a compilation would call it
+        again, second = predict()
+    assert again == signature
+    np.testing.assert_array_equal(first[0], second[0])
+    kept.write_bytes(kept.read_bytes()[:100])
+    _, third = predict()
+    np.testing.assert_array_equal(first[0], third[0])
+    assert kept.stat().st_size > 100
+
+
+def test_cache_tells_signatures_and_precisions_apart(arithmetic: Path, load: Load, tmp_path: Path) -> None:
+    inputs = {"x": vector(2), "y": vector(5)}
+    for _ in range(2):
+        for key, expected in (("product", 10), ("difference", -3), ("serving_default", 7)):
+            model = load(arithmetic, SignatureRequest(key), cache_dir=str(tmp_path))
+            assert model.predict(inputs)["outputs"] == expected
+    load(arithmetic, SignatureRequest("product"), cache_dir=str(tmp_path), precision="bf16")
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def write_graph(path: Path, make: Any) -> Path:
+    """A frozen graph `x:0` -> `y:0` with whatever `make(tf)` puts between."""
+    tf = pytest.importorskip("tensorflow")
+    with tf.Graph().as_default() as graph:
+        make(tf)
+    path.write_bytes(graph.as_graph_def().SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [("float64", "in float32"), ("uint64", "in int32"), ("uint8", "saturate"), ("int8", "saturate")],
+)
+def test_dtypes_that_openvino_would_compute_otherwise(
+    tmp_path: Path, load: Load, dtype: str, words: str
+) -> None:
+    def double(tf: Any) -> None:
+        x = tf.compat.v1.placeholder(dtype, [None], name="x")
+        tf.add(x, x, name="y")
+
+    path = write_graph(tmp_path / "double.pb", double)
+    request = by_names({"x": "x:0"}, y="y:0")
+    with pytest.raises(UnsupportedModel, match=words):
+        load(path, request, engine="openvino")
+    model = load(path, request)
+    (note,) = model.report.notes
+    assert model.report.engine == "tensorflow"
+    assert note.startswith("Engine openvino was not taken: OpenVINO would")
+    large = np.array([200 if dtype == "uint8" else 100], dtype)
+    np.testing.assert_array_equal(model.predict({"x": large})["y"], large + large)
+
+
+def test_int64_beyond_int32_is_refused_not_wrapped(tmp_path: Path, load: Load) -> None:
+    def double(tf: Any) -> None:
+        x = tf.compat.v1.placeholder("int64", [None], name="x")
+        tf.add(x, x, name="y")
+
+    model = load(write_graph(tmp_path / "double.pb", double), by_names({"x": "x:0"}, y="y:0"))
+    np.testing.assert_array_equal(model.predict({"x": np.array([1, -7])})["y"], [2, -14])
+    with pytest.raises(InvalidArgumentError, match="1099511627776"):
+        model.predict({"x": np.array([0, 2**40])})
+    assert "int64" in model.report.notes[0]
+
+
+def test_operation_that_openvino_does_not_know_is_named(tmp_path: Path, load: Load) -> None:
+    def length(tf: Any) -> None:
+        tf.strings.length(tf.compat.v1.placeholder("string", [None], name="x"), name="y")
+
+    with pytest.raises(UnsupportedModel, match="StringLength"):
+        load(write_graph(tmp_path / "s.pb", length), by_names({"x": "x:0"}, y="y:0"), engine="openvino")
+
+
+def test_shapes_that_do_not_fit_together(arithmetic: Path, load: Load) -> None:
+    model = load(arithmetic)
+    with pytest.raises(InvalidArgumentError, match=r"^Incompatible shapes: \[2\] vs. \[3\]$"):
+        model.predict({"x": vector(1, 2), "y": vector(1, 2, 3)})
+    assert model.predict({"x": vector(1), "y": vector(1)})["outputs"] == 2
+
+
+def test_shape_that_the_model_does_not_take(models: Path, load: Load) -> None:
+    model = load(models / "frozen.pb", FROZEN)
+    with pytest.raises(InvalidArgumentError):
+        model.predict({"image": np.zeros((1, 9, 8, 3), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("frozen.pb", "openvino"),
+        ("frozen.pb", "tensorflow"),
+        ("model.onnx", "openvino"),
+        ("model.onnx", "onnxruntime"),
+    ],
+)
+def test_use_after_close(models: Path, load: Load, name: str, engine: str) -> None:
+    model = load(models / name, engine=engine)
+    (alias,) = model.signature.inputs
+    assert model.predict({alias: images(1)})
+    model.close()
+    model.close()
+    with pytest.raises(PredictorClosed):
+        model.predict({alias: images(1)})
+
+
+@pytest.mark.parametrize("name", ["frozen.pb", "model.onnx", "model.tflite", "tf2"])
+@pytest.mark.parametrize("damage", ["cut", "random", "text"])
+def test_damaged_files(models: Path, load: Load, tmp_path: Path, name: str, damage: str) -> None:
+    source = models / name / "saved_model.pb" if name == "tf2" else models / name
+    path = tmp_path / source.name
+    good = source.read_bytes()
+    path.write_bytes(
+        {
+            "cut": good[: len(good) // 2],
+            "random": np.random.default_rng(1).bytes(5000),
+            "text": b"no model\n" * 99,
+        }[damage]
+    )
+    with pytest.raises(InvalidModel):
+        load(path)
+
+
+def test_saved_model_without_its_variables(models: Path, load: Load, tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").write_bytes((models / "tf2" / "saved_model.pb").read_bytes())
+    with pytest.raises((UnsupportedModel, InvalidModel)):
+        load(tmp_path)
+
+
+def test_errors_of_the_engine_become_ours() -> None:
+    assert isinstance(translated(RuntimeError("std::bad_alloc")), MemoryQuotaExceeded)
+    assert isinstance(translated(MemoryError()), MemoryQuotaExceeded)
+    assert isinstance(translated(RuntimeError("something else")), ModelError)
