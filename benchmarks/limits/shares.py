@@ -29,7 +29,7 @@ def tenant() -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from elastic_inference.limits.duty_cycle import MeteredDutyCycle
+    from elastic_inference.limits.duty_cycle import CpuDutyCycle
 
     options = json.loads(sys.stdin.readline())
     data = ops.parameter([1, 32, 96, 96], np.float32)
@@ -48,13 +48,15 @@ def tenant() -> None:
     image = np.zeros((1, 32, 96, 96), np.float32)
     request.infer([image])
     share = options["duty_cycle_share"]
-    cycle = MeteredDutyCycle(share, options["num_cores"]) if share else None
+    cycle = CpuDutyCycle(share, options["num_threads"], time.monotonic()) if share else None
     print("up", flush=True)
     sys.stdin.readline()
     while True:
         if cycle is not None:
-            time.sleep(cycle.before_prediction())
+            time.sleep(cycle.delay_seconds(time.monotonic()))
         request.infer([image])
+        if cycle is not None:
+            cycle.used(0.0, time.monotonic())
 
 
 @contextlib.contextmanager
@@ -70,11 +72,7 @@ def started(
         assert process.stdout is not None
         try:
             limits.add_process(accelerator_id, process.pid)
-            options = {
-                "num_threads": applied.num_threads,
-                "duty_cycle_share": applied.duty_cycle_share,
-                "num_cores": num_cores,
-            }
+            options = {"num_threads": applied.num_threads, "duty_cycle_share": applied.duty_cycle_share}
             process.stdin.write(f"go\n{json.dumps(options)}\n")
             process.stdin.flush()
             if process.stdout.readline() != "up\n":
@@ -84,6 +82,13 @@ def started(
             process.kill()
             process.wait()
             limits.release(accelerator_id)
+
+
+def busy_seconds() -> float:
+    """CPU seconds of the whole machine so far: other work beside the tenants spoils a measurement."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq = (int(field) for field in file.readline().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(limits: Limits, shares: list[float], seconds: float, burst: bool) -> dict[str, object]:
@@ -97,10 +102,10 @@ def measure(limits: Limits, shares: list[float], seconds: float, burst: bool) ->
             process.stdin.flush()
         time.sleep(0.5)
         first = [limits.usage(accelerator_id) for accelerator_id, _ in tenants]
-        began = time.monotonic()
+        busy_first, began = busy_seconds(), time.monotonic()
         time.sleep(seconds)
         last = [limits.usage(accelerator_id) for accelerator_id, _ in tenants]
-        elapsed = time.monotonic() - began
+        elapsed, busy = time.monotonic() - began, busy_seconds() - busy_first
     got = [(b.cpu_seconds - a.cpu_seconds) / num_cores for a, b in zip(first, last, strict=True)]
     return {
         "limits": limits.name,
@@ -108,6 +113,7 @@ def measure(limits: Limits, shares: list[float], seconds: float, burst: bool) ->
         "got_percent_of_all_got": [round(100 * g / sum(got), 2) for g in got],
         "off_points": max(round(100 * abs(g / sum(got) - s), 2) for g, s in zip(got, shares, strict=True)),
         "got_percent_of_device": [round(100 * g / elapsed, 2) for g in got],
+        "others_percent_of_device": round(100 * (busy / num_cores - sum(got)) / elapsed, 1),
         "throttled_seconds": [
             round(b.throttled_seconds - a.throttled_seconds, 2) for a, b in zip(first, last, strict=True)
         ],

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.limits.base import MEBIBYTE, LimitRequest, fit_threads, held_command, rlimit_inside
+from elastic_inference.limits.base import (
+    MEBIBYTE,
+    LimitRequest,
+    fit_duty_cycle,
+    fit_threads,
+    held_command,
+    rlimit_inside,
+)
 
 ID = "eia-" + "0" * 32
 
@@ -49,6 +56,16 @@ def test_a_request_that_no_kernel_could_hold_is_refused_by_field(field: str, val
 )  # fmt: skip
 def test_threads_fit_the_share(share: float, cores: float, burst: bool, threads: int) -> None:
     assert fit_threads(request(compute_share=share, num_cores=cores, may_burst=burst)) == threads
+
+
+@pytest.mark.parametrize(
+    ("share", "cores", "of_the_time"),
+    [(0.1, 2, 0.2), (0.5, 2, 1.0), (0.6, 2, 1.0), (0.9, 2, 0.9), (1.0, 2, 1.0), (0.1, 16, 0.8)],
+)
+def test_threads_and_their_duty_cycle_together_are_the_share(
+    share: float, cores: int, of_the_time: float
+) -> None:
+    assert fit_duty_cycle(request(compute_share=share, num_cores=cores)) == pytest.approx(of_the_time)
 
 
 @pytest.mark.parametrize("memory_bytes", [64 * MEBIBYTE, 1024 * MEBIBYTE, 64 * 1024 * MEBIBYTE])

@@ -1,4 +1,4 @@
-"""Holding a share without the kernel: the decision on a manual clock, and the meter on the process's own CPU time."""
+"""Holding a share without the kernel: the decision on a manual clock, and on the process's own CPU time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.limits.duty_cycle import DutyCycle, MeteredDutyCycle
+from elastic_inference.limits.duty_cycle import CpuDutyCycle, DutyCycle
 
 
 def saturate(cycle: DutyCycle, device_seconds: float, until: float, now: float = 0.0) -> float:
@@ -96,36 +96,36 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
         cycle.change_share(share, now=1.0)
 
 
-class ManualClock:
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> float:
-        return self.seconds
-
-
-def test_the_meter_charges_cpu_seconds_by_the_cores_of_the_device() -> None:
-    clock, cpu = ManualClock(), [7.0]  # seven seconds went into the start, which is not charged
-    meter = MeteredDutyCycle(0.5, num_cores=2.0, clock=clock, cpu_seconds=lambda: cpu[0], burst_seconds=0.0)
-    assert meter.before_prediction() == 0.0
-    cpu[0] += 2.0
-    clock.seconds += 1.0  # both cores busy for a second: one device second, of which half was the share
-    meter.after_prediction()
-    assert meter.before_prediction() == pytest.approx(1.0)
-    clock.seconds += 1.0
-    meter.change_share(1.0)
-    clock.seconds += 0.5
-    assert meter.before_prediction() == 0.0
-    statistics = meter.statistics()
-    assert (statistics.share, statistics.device_seconds) == (1.0, 1.0)
-    assert statistics.held_back_seconds == pytest.approx(1.0)
+def test_cpu_time_of_all_threads_is_charged_and_not_the_time_that_it_took() -> None:
+    cpu = [7.0]  # seven seconds went into the start
+    cycle = CpuDutyCycle(0.5, num_threads=2, now=0.0, burst_seconds=0.0, cpu_seconds=lambda: cpu[0])
+    assert cycle.delay_seconds(0.0) == 0.0
+    cpu[0] += 2.0  # both threads busy for a second, although a neighbour made it last for 1.5
+    cycle.used(1.5, now=1.5)
+    assert cycle.delay_seconds(1.5) == pytest.approx(0.5)
 
 
-def test_the_meter_sees_the_real_cpu_time_of_this_process() -> None:
-    meter = MeteredDutyCycle(0.01, num_cores=1.0, burst_seconds=0.0)
+def test_own_work_that_never_asked_is_not_charged() -> None:
+    cpu = [0.0]
+    cycle = CpuDutyCycle(0.1, num_threads=1, now=0.0, burst_seconds=0.0, cpu_seconds=lambda: cpu[0])
+    cpu[0] += 17.0  # a model is loaded and warmed up
+    cycle.used(17.0, now=17.0)
+    assert cycle.delay_seconds(17.0) == 0.0
+    cpu[0] += 0.1
+    cycle.used(0.1, now=17.1)
+    assert cycle.delay_seconds(17.1) == pytest.approx(0.9)
+
+
+def test_the_real_cpu_time_of_this_process_is_seen() -> None:
+    cycle = CpuDutyCycle(0.01, num_threads=1, now=0.0, burst_seconds=0.0)
+    assert cycle.delay_seconds(0.0) == 0.0
     started = time.process_time()
     while time.process_time() - started < 0.02:
         pass
-    meter.after_prediction()
-    assert meter.statistics().device_seconds >= 0.02
-    assert meter.before_prediction() > 0.0
+    cycle.used(0.0, now=0.0)
+    assert cycle.delay_seconds(0.0) >= 2.0
+
+
+def test_no_threads_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="num_threads 0"):
+        CpuDutyCycle(0.5, num_threads=0, now=0.0)

@@ -42,7 +42,7 @@ def test_memory_is_held_from_the_start_and_resized_while_running() -> None:
     limits, accelerator_id = RlimitAndDutyCycle(), new_id()
     applied = limits.apply(LimitRequest(accelerator_id, 0.5, 2.0, 128 * MEBIBYTE))
     assert applied.rlimit_data_bytes == 128 * MEBIBYTE
-    assert applied.duty_cycle_share == 0.5
+    assert applied.duty_cycle_share == 1.0  # one thread: half of two cores
     with start(ALLOCATES) as process:
         limits.add_process(accelerator_id, process.pid)
         assert ask(process, "go") == "up"

@@ -81,8 +81,8 @@ class AppliedLimits:
         num_threads: Threads of the engine that suit the share.
         rlimit_data_bytes: For the process's own RLIMIT_DATA: so far inside the memory limit that a model that
             is too large gets an error, not a kill.
-        duty_cycle_share: The process must hold this share itself (`DutyCycle`); None where the kernel holds
-            it.
+        duty_cycle_share: Part of the time for which its `num_threads` threads may run, 1.0 included; the
+            process must hold this itself (`CpuDutyCycle`). None where the kernel holds the share.
         description: `{"compute": ..., "memory": ...}`, statements with figures and means, for reports.
     """
 
@@ -190,6 +190,11 @@ def fit_threads(request: LimitRequest) -> int:
     """
     cores = request.num_cores if request.may_burst else request.cores
     return max(1, math.ceil(cores - 0.25))
+
+
+def fit_duty_cycle(request: LimitRequest) -> float:
+    """Part of the time for which the threads that `fit_threads` gives may run, so that they use the share."""
+    return min(1.0, request.cores / fit_threads(request))
 
 
 def rlimit_inside(memory_bytes: int) -> int:

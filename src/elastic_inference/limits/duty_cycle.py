@@ -1,19 +1,16 @@
 """A share of the device held by the accelerator itself, where the kernel does not: run, then wait.
 
-One device second is one second of all cores of the device: CPU seconds of the process, all threads, divided
-by the device's cores. A prediction of an engine with 2 threads that keeps 2 of 4 cores busy for 1 s uses 0.5
-device seconds. CPU seconds, not wall time, so time lost to neighbours is not charged, and an engine's threads
-that spin while they wait are.
+One device second, here, is one second of all threads of the engine: CPU seconds of the process divided by the
+engine's threads. The share fits that: an accelerator with a tenth of 2 cores gets one thread, and 0.2 of its
+time; one with nine tenths gets two threads, and 0.9 of their time. An engine's threads that spin while they
+wait use CPU seconds too.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import InvalidInput
 
 DEFAULT_BURST_SECONDS = 0.005
@@ -71,72 +68,44 @@ class DutyCycle:
         self._filled_at = max(now, self._filled_at)
 
 
-@dataclass(frozen=True)
-class DutyCycleStatistics:
-    """What a `MeteredDutyCycle` has seen: device seconds charged, and seconds it told callers to wait."""
+class CpuDutyCycle:
+    """A `DutyCycle` that charges the CPU time of this process in place of the time that a prediction took.
 
-    share: float
-    device_seconds: float
-    held_back_seconds: float
+    So time lost to neighbours is not charged, and work of other threads during a prediction (receiving,
+    decoding) is. CPU time outside of predictions, such as loading a model, is not.
 
-
-class MeteredDutyCycle:
-    """A `DutyCycle` fed from the CPU time of this process; safe to use from several threads.
-
-    Call `before_prediction` for the seconds to wait, and `after_prediction` when one has ended. CPU time
-    between predictions (receiving, decoding) is charged too, for it is taken from the same cores.
+    Args:
+        share: Part of the time for which all of `num_threads` may run; `AppliedLimits.duty_cycle_share`.
+        num_threads: Threads of the engine.
+        cpu_seconds: CPU time of the process so far, all threads.
     """
 
     def __init__(
         self,
         share: float,
-        num_cores: float,
-        clock: Clock | None = None,
-        cpu_seconds: Callable[[], float] = time.process_time,
+        num_threads: int,
+        now: float,
         burst_seconds: float = DEFAULT_BURST_SECONDS,
+        cpu_seconds: Callable[[], float] = time.process_time,
     ) -> None:
-        if num_cores <= 0:
-            raise InvalidInput(f"num_cores {num_cores} is not above 0")
-        self._clock = clock or MonotonicClock()
+        if num_threads < 1:
+            raise InvalidInput(f"num_threads {num_threads} is below 1")
+        self._cycle = DutyCycle(share, now, burst_seconds)
+        self._num_threads = num_threads
         self._cpu_seconds = cpu_seconds
-        self._num_cores = num_cores
-        self._lock = threading.Lock()
-        # What was spent on start and import is not charged.
-        self._charged_cpu_seconds = cpu_seconds()
-        self._device_seconds = 0.0
-        self._held_back_seconds = 0.0
-        self._cycle = DutyCycle(share, self._clock.now(), burst_seconds)
+        self._began_cpu_seconds: float | None = None
 
-    def before_prediction(self) -> float:
-        """Seconds that the caller must wait before it starts a prediction; ask again after the wait."""
-        with self._lock:
-            self._charge()
-            delay_seconds = self._cycle.delay_seconds(self._clock.now())
-            self._held_back_seconds += delay_seconds
-            return delay_seconds
+    def delay_seconds(self, now: float) -> float:
+        """As `DutyCycle.delay_seconds`; from here on CPU time is that of the prediction."""
+        self._began_cpu_seconds = self._cpu_seconds()
+        return self._cycle.delay_seconds(now)
 
-    def after_prediction(self) -> None:
-        """Charge the CPU time since the last call."""
-        with self._lock:
-            self._charge()
-
-    def change_share(self, share: float) -> None:
-        """Hold another share from now on."""
-        with self._lock:
-            self._charge()
-            self._cycle.change_share(share, self._clock.now())
-
-    def statistics(self) -> DutyCycleStatistics:
-        """What was charged and held back so far."""
-        with self._lock:
-            return DutyCycleStatistics(self._cycle.share, self._device_seconds, self._held_back_seconds)
-
-    def _charge(self) -> None:
-        cpu_seconds = self._cpu_seconds()
-        device_seconds = (cpu_seconds - self._charged_cpu_seconds) / self._num_cores
-        self._charged_cpu_seconds = cpu_seconds
-        self._device_seconds += device_seconds
-        self._cycle.used(device_seconds, self._clock.now())
+    def used(self, device_seconds: float, now: float) -> None:  # noqa: ARG002  # the same call as DutyCycle's
+        """Charge the CPU time since `delay_seconds`; nothing where it was not asked, for the process's own work."""
+        if self._began_cpu_seconds is not None:
+            cpu_seconds = self._cpu_seconds() - self._began_cpu_seconds
+            self._began_cpu_seconds = None
+            self._cycle.used(cpu_seconds / self._num_threads, now)
 
 
 def _checked(share: float) -> float:

@@ -19,6 +19,7 @@ from elastic_inference.limits.base import (
     LimitRequest,
     Limits,
     LimitUsage,
+    fit_duty_cycle,
     fit_threads,
 )
 from elastic_inference.limits.files import set_data_limit
@@ -97,7 +98,7 @@ class RlimitAndDutyCycle(Limits):
         return list(found.values())
 
     def _applied(self, request: LimitRequest) -> AppliedLimits:
-        share = None if request.may_burst else request.compute_share
+        share = None if request.may_burst else fit_duty_cycle(request)
         compute = f"{request.compute_share:.2f} of {request.num_cores:g} cores"
         return AppliedLimits(
             accelerator_id=request.accelerator_id,
@@ -107,7 +108,7 @@ class RlimitAndDutyCycle(Limits):
             description={
                 "compute": f"{compute}: not held, for it may burst and only control groups can hold it then"
                 if share is None
-                else f"{compute}: duty cycle of the accelerator",
+                else f"{compute}: duty cycle of the accelerator, {share:.0%} of the time",
                 "memory": f"{format_bytes(request.memory_bytes)} by RLIMIT_DATA of each process",
             },
         )
