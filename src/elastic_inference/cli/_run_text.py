@@ -49,6 +49,10 @@ def _cells(run: RunReport) -> list[tuple[str, str]]:
     threads = "" if run.num_threads is None else f", {run.num_threads} threads"
     rows = [
         ("model load time", format_seconds(run.model_load_seconds)),
+        *(
+            (f"  {part.replace('_', '-')}", format_seconds(value))
+            for part, value in run.load_parts_seconds.items()
+        ),
         ("number of frames", str(run.num_frames)),
         ("average inference time", format_seconds(run.average_inference_seconds)),
         ("total inference time", format_seconds(run.total_inference_seconds)),

@@ -77,6 +77,7 @@ def demo(
             recorder = Recorder(_SCORE)
             runs.append((_run(clip, model, output, use_ei, frames, precision, recorder, as_json), recorder))
             if runs[-1][0].is_interrupted:
+                print(f"stopped by the user; written so far: {output / 'annotated.mp4'}", file=sys.stderr)
                 raise typer.Exit(EXIT_INTERRUPTED)
     (without, seen_without), (with_ei, seen_with) = runs
     comparison = Comparison(
