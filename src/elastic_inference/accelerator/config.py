@@ -34,6 +34,7 @@ class AcceleratorConfig:
         limits: What is in force and by what means, for reports, such as {"compute": "50% of 2 cores by cgroup v1"}.
         watch_pid: The process with which this one ends; None for a supervised one.
         cache_dir: For compiled models; None keeps none.
+        store_limit_bytes: What uploaded models may hold on disk; None: no limit.
         queue_limit: Requests that may wait; the next is refused.
         allow_unsafe_operations: See EngineOptions.
         use_shared_memory: Whether clients may register shared memory.
@@ -55,6 +56,7 @@ class AcceleratorConfig:
     limits: dict[str, str] | None = None
     watch_pid: int | None = None
     cache_dir: str | None = None
+    store_limit_bytes: int | None = None
     queue_limit: int = 256
     allow_unsafe_operations: bool = False
     use_shared_memory: bool = True
@@ -67,7 +69,12 @@ class AcceleratorConfig:
     @classmethod
     def from_json(cls, text: str) -> AcceleratorConfig:
         """Read what `to_json` wrote; raises InvalidInput that names an unknown or missing field."""
-        value: dict[str, Any] = json.loads(text)
+        try:
+            value: Any = json.loads(text)
+        except ValueError as error:
+            raise InvalidInput(f"accelerator configuration is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise InvalidInput("accelerator configuration must be a JSON object")
         unknown = set(value) - {f.name for f in fields(cls)}
         missing = {"accelerator_id", "listen", "store_dir"} - set(value)
         if unknown or missing:

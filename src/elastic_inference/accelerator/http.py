@@ -17,6 +17,7 @@ from elastic_inference.protocol.status import REASONS, encode_error
 from elastic_inference.protocol.stream import Stream
 
 KEPT_BUFFER_BYTES = 64 << 20  # a connection keeps at most this much between requests
+DISCARD_STEP_BYTES = 1 << 16
 _PAGE = mmap.PAGESIZE
 _HUGE_PAGE = 2 << 20
 
@@ -74,12 +75,12 @@ class Response:
 
     def encode(self, keep_alive: bool, with_body: bool = True) -> list[bytes | memoryview]:
         """The views to send, head first; `with_body` is False for HEAD."""
-        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Status')}"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        lines.append(f"Content-Length: {sum(len(view) for view in self.body)}")
-        if not keep_alive:
-            lines.append("Connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        closing = "" if keep_alive else "Connection: close\r\n"
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        head = (
+            f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Status')}\r\n{lines}"
+            f"Content-Length: {sum(map(len, self.body))}\r\n{closing}\r\n"
+        ).encode("latin-1")
         return [head, *self.body] if with_body else [head]
 
 
@@ -160,9 +161,9 @@ class KeptBuffer:
                 raise MemoryError(f"no memory for a body of {size_bytes} bytes") from error
         return memoryview(self._mapping)
 
-    def trim(self) -> None:
-        """Give memory back that is more than a connection may keep."""
-        if self._mapping is not None and len(self._mapping) > KEPT_BUFFER_BYTES:
+    def trim(self, limit_bytes: int = KEPT_BUFFER_BYTES) -> None:
+        """Give the memory back where it is more than may be kept."""
+        if self._mapping is not None and len(self._mapping) > limit_bytes:
             self._mapping = None
 
 
@@ -194,8 +195,8 @@ class Body:
         if self._wants_continue:
             self._wants_continue = False
             self._stream.send([b"HTTP/1.1 100 Continue\r\n\r\n"])
-        self.remaining -= len(view)
         self._stream.read_into(view)
+        self.remaining -= len(view)  # only now: after a read that failed, what comes next is no request
 
     def read(self, limit_bytes: int) -> bytes:
         """The whole rest; HttpError 413 where it is larger than the limit."""
@@ -218,10 +219,13 @@ class Body:
             raise HttpError(400, "the body must be a JSON object")
         return value
 
-    def discard(self, limit_bytes: int, scratch: KeptBuffer) -> bool:
+    def discard(self, limit_bytes: int) -> bool:
         """Skip what no one read, so that the next request can follow; False where that is not worth it."""
-        if self.remaining > limit_bytes or (self.remaining and self._wants_continue):
+        if not self.remaining:
+            return True
+        if self.remaining > limit_bytes or self._wants_continue:
             return False
+        scratch = memoryview(bytearray(DISCARD_STEP_BYTES))
         while self.remaining:
-            self.read_into(scratch.take(1 << 16)[: min(self.remaining, 1 << 16)])
+            self.read_into(scratch[: min(self.remaining, DISCARD_STEP_BYTES)])
         return True

@@ -13,7 +13,7 @@ from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Requ
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.table import ModelEntry, ModelTable
-from elastic_inference.engines.base import Arrays
+from elastic_inference.engines.base import Arrays, LoadedModel
 from elastic_inference.errors import ElasticInferenceError, InvalidInput, MemoryQuotaExceeded, ModelNotFound
 from elastic_inference.models.signature import Signature
 from elastic_inference.protocol import arrays as wire
@@ -47,6 +47,14 @@ class Shared:
     body_limit_bytes: int
 
 
+@dataclass
+class Timing:
+    """Where the time of one request went."""
+
+    queue_seconds: float = 0.0
+    service_seconds: float = 0.0
+
+
 class InferHandler:
     """Runs the inference requests of one connection, one after the other, in kept memory."""
 
@@ -57,29 +65,39 @@ class InferHandler:
 
     def handle(self, request: Request, body: Body, model_name: str) -> Response:
         """Answer `POST .../infer`; raises one of our errors, or HttpError where the lengths are wrong."""
-        if body.remaining > self._shared.body_limit_bytes:
-            raise HttpError(
-                413,
-                f"the body of {body.remaining} bytes exceeds the limit of {self._shared.body_limit_bytes}",
+        limit = self._shared.body_limit_bytes
+        if body.remaining > limit:
+            raise MemoryQuotaExceeded(
+                f"the body of {body.remaining} bytes exceeds the limit of {limit}",
+                requested_bytes=body.remaining,
+                limit_bytes=limit,
             )
         head, data = self._receive(request, body)
-        entry = self._shared.models.ready(model_name, head.timeout_seconds)
-        signature = _signature_of(entry)
-        queue_seconds = service_seconds = 0.0
         arrived = time.monotonic()
+        entry = self._shared.models.ready(model_name, head.timeout_seconds)
+        timing = Timing()
         try:
-            inputs = self._inputs(head, data, signature)
-            _check_wanted(head.outputs, signature)
-            with self._shared.queue.turn(head.timeout_seconds):
-                started = time.monotonic()
-                queue_seconds = started - arrived
-                outputs = _predict(entry, inputs)
-                service_seconds = time.monotonic() - started
-        except ElasticInferenceError as error:
-            entry.count(type(error).__name__, queue_seconds, service_seconds)
+            response = self._run(entry, head, data, arrived, timing)
+        except Exception as error:
+            entry.count(type(error).__name__, timing.queue_seconds, timing.service_seconds)
             raise
-        entry.count("success", queue_seconds, service_seconds)
-        return self._respond(entry, head, outputs, queue_seconds, service_seconds)
+        entry.count("success", timing.queue_seconds, timing.service_seconds)
+        return response
+
+    def _run(
+        self, entry: ModelEntry, head: RequestHead, data: memoryview, arrived: float, timing: Timing
+    ) -> Response:
+        signature = _loaded(entry).signature
+        inputs = self._inputs(head, data, signature)
+        _check_wanted(head.outputs, signature)
+        entered = time.monotonic()
+        left = None if head.timeout_seconds is None else arrived + head.timeout_seconds - entered
+        with self._shared.queue.turn(left):
+            started = time.monotonic()
+            timing.queue_seconds = started - entered
+            outputs = _predict(entry, inputs)
+            timing.service_seconds = time.monotonic() - started
+        return self._respond(entry.name, signature, head, outputs, timing)
 
     def _receive(self, request: Request, body: Body) -> tuple[RequestHead, memoryview]:
         """Read the JSON head, then the tensors into kept memory, so that the first one is aligned."""
@@ -156,37 +174,26 @@ class InferHandler:
         return wire.view_of(view, part.dtype, part.shape, part.name)
 
     def _respond(
-        self,
-        entry: ModelEntry,
-        head: RequestHead,
-        outputs: Arrays,
-        queue_seconds: float,
-        service_seconds: float,
+        self, model_name: str, signature: Signature, head: RequestHead, outputs: Arrays, timing: Timing
     ) -> Response:
         if head.outputs is None:
             wanted: Sequence[WantedOutput] = [WantedOutput(n, head.is_binary_default) for n in outputs]
         else:
             wanted = head.outputs
-        value: dict[str, Any] = {"model_name": entry.name, "model_version": "1"}
+        value: dict[str, Any] = {"model_name": model_name, "model_version": "1"}
         if head.id is not None:
             value["id"] = head.id
-        tensors: list[dict[str, Any]] = []
         views: list[bytes | memoryview] = []
-        signature = _signature_of(entry)
-        for want in wanted:
-            tensors.append(
-                self._output(want, signature.outputs[want.name].base_dtype, outputs[want.name], views)
-            )
-        value["outputs"] = tensors
-        headers = {
-            "Server-Timing": f"queue;dur={queue_seconds * 1e3:.6f}, service;dur={service_seconds * 1e3:.6f}"
-        }
+        value["outputs"] = [
+            self._output(want, signature.outputs[want.name].base_dtype, outputs[want.name], views)
+            for want in wanted
+        ]
+        queue_ms, service_ms = timing.queue_seconds * 1e3, timing.service_seconds * 1e3
+        headers = {"Server-Timing": f"queue;dur={queue_ms:.6f}, service;dur={service_ms:.6f}"}
         text = encode_head(value)
         if views:
-            headers |= {
-                "Content-Type": "application/octet-stream",
-                "Inference-Header-Content-Length": str(len(text)),
-            }
+            headers["Content-Type"] = "application/octet-stream"
+            headers["Inference-Header-Content-Length"] = str(len(text))
         else:
             headers["Content-Type"] = "application/json"
         return Response(200, headers, [text, *views])
@@ -217,9 +224,8 @@ class InferHandler:
 
 
 def _predict(entry: ModelEntry, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    model = entry.model
-    if model is None:
-        raise ModelNotFound(f"model {entry.name!r} was unloaded while the request waited")
+    """Run; only with the turn, because that is what keeps the model from being unloaded meanwhile."""
+    model = _loaded(entry)
     try:
         return model.predict(inputs)
     except MemoryError as error:
@@ -230,11 +236,11 @@ def _predict(entry: ModelEntry, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
-def _signature_of(entry: ModelEntry) -> Signature:
+def _loaded(entry: ModelEntry) -> LoadedModel:
     model = entry.model
     if model is None:
-        raise ModelNotFound(f"model {entry.name!r} was unloaded")
-    return model.signature
+        raise ModelNotFound(f"model {entry.name!r} was unloaded while the request waited")
+    return model
 
 
 def _check_wanted(wanted: Sequence[WantedOutput] | None, signature: Signature) -> None:

@@ -5,6 +5,7 @@ It ends by SIGTERM, by SIGINT, or with the process that it watches; a supervised
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,9 +15,9 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
 
 import psutil
 
@@ -35,9 +36,8 @@ from elastic_inference.limits.duty_cycle import DutyCycle
 from elastic_inference.protocol.status import encode_error
 
 log = logging.getLogger(__name__)
-SWITCH_SECONDS = (
-    0.0005  # Python's default of 5 ms is what a short request would wait for a long one's Python part
-)
+# Python's default of 5 ms is what a short request would wait for a long one's Python part.
+SWITCH_SECONDS = 0.0005
 MAX_BODY_BYTES = 4 << 30
 DRAIN_SECONDS = 30.0
 
@@ -45,11 +45,12 @@ DRAIN_SECONDS = 30.0
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; whatever is given as `extra` becomes a field."""
 
+    converter = time.gmtime  # type: ignore[assignment]
     _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
     def format(self, record: logging.LogRecord) -> str:
         value: dict[str, object] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -63,11 +64,12 @@ class JsonFormatter(logging.Formatter):
 def main() -> int:
     """Run one accelerator as its standard input says; the exit status."""
     try:
-        config = AcceleratorConfig.from_json(sys.stdin.readline())
-        return run(config)
+        return run(AcceleratorConfig.from_json(sys.stdin.readline()))
     except ElasticInferenceError as error:
         print(json.dumps(encode_error(error)[1]), flush=True)
-        return 1
+    except OSError as error:  # a folder that cannot be made, a limit that may not be set
+        print(json.dumps({"error": f"cannot start: {error}"}), flush=True)
+    return 1
 
 
 def run(config: AcceleratorConfig) -> int:
@@ -76,27 +78,31 @@ def run(config: AcceleratorConfig) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))
-    stop = threading.Event()
+    # Not an Event: its lock is not one that a signal handler may take.
+    stop: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _setting(stop))
-    store_dir = Path(config.store_dir)
+        signal.signal(number, lambda *_: stop.put(None))
     service = make_service(config)
+    models = service.shared.models
+    models.recall()
     server = Server(config, service)
     endpoints = server.start()
+    threading.Thread(target=models.reload, name="reload", daemon=True).start()
     ready = {"accelerator_id": config.accelerator_id, "pid": os.getpid(), "endpoints": endpoints}
     print(json.dumps(ready), flush=True)
-    threading.Thread(target=service.shared.models.reload, name="reload", daemon=True).start()
+    os.dup2(2, 1)  # that was all that the other end reads: what an engine prints goes to the log
     if config.watch_pid is not None:
         watcher = threading.Thread(target=_watch, args=(config.watch_pid, stop), name="watch", daemon=True)
         watcher.start()
-    stop.wait()
-    if config.watch_pid is None:
-        service.shared.queue.drain(DRAIN_SECONDS)
+    stop.get()
+    is_idle = service.shared.queue.drain(DRAIN_SECONDS if config.watch_pid is None else 0.0)
     server.close()
-    service.shared.regions.unregister_all()
-    service.shared.models.close()
+    if is_idle:
+        models.close()
     if config.watch_pid is not None:
-        shutil.rmtree(store_dir, ignore_errors=True)
+        shutil.rmtree(config.store_dir, ignore_errors=True)
+    if not is_idle:
+        os._exit(0)  # an engine that computes in another thread would not survive the interpreter's end
     return 0
 
 
@@ -107,7 +113,7 @@ def make_service(config: AcceleratorConfig) -> Service:
         throttle = DutyCycle(config.compute_share, MonotonicClock().now())
     queue = RequestQueue(config.queue_limit, throttle)
     store_dir = Path(config.store_dir)
-    store = ModelStore(store_dir)
+    store = ModelStore(store_dir, config.store_limit_bytes)
     options = EngineOptions(
         device=config.device,
         num_threads=config.num_threads,
@@ -129,19 +135,8 @@ def _set_up_logging(config: AcceleratorConfig) -> None:
     root.setLevel(os.environ.get("EI_LOG_LEVEL", "WARNING" if config.watch_pid is not None else "INFO"))
 
 
-def _setting(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # the signature is Python's
-        stop.set()
-
-    return handle
-
-
-def _watch(pid: int, stop: threading.Event) -> None:
+def _watch(pid: int, stop: SimpleQueue[None]) -> None:
     """End with the watched process, however it ends; a pidfd cannot mean another process of the same number."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:
-        stop.set()
-        return
-    select.select([descriptor], [], [])
-    stop.set()
+    with contextlib.suppress(ProcessLookupError):
+        select.select([os.pidfd_open(pid)], [], [])
+    stop.put(None)

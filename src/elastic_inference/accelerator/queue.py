@@ -8,8 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,7 +30,7 @@ class QueueStatistics:
 
     Attributes:
         num_waiting, num_running: Requests now.
-        num_served, num_refused, num_expired: Since the start.
+        num_served, num_refused, num_expired: Since the start; served are those that had their turn.
         device_seconds: In which a request had its turn, since the start.
         throttled_seconds: In which the throttle made a request rest, since the start.
     """
@@ -65,23 +63,19 @@ class RequestQueue:
         self._num_served = self._num_refused = self._num_expired = 0
         self._device_seconds = self._throttled_seconds = 0.0
 
-    @contextmanager
-    def turn(self, timeout_seconds: float | None) -> Iterator[None]:
-        """Wait for the turn, hold it for the block, hand it on.
+    def turn(self, timeout_seconds: float | None, is_own_work: bool = False) -> Turn:
+        """A context manager that waits for the turn, holds it for the block and hands it on.
+
+        Args:
+            timeout_seconds: How long the turn may take to come, rest of the throttle included; None: no bound.
+            is_own_work: Whether the accelerator itself asks: then no limit, drain or throttle stands against it.
 
         Raises:
             ComputeQuotaExceeded: The queue is full; nothing ran.
             DeadlineExceeded: The turn did not come in time; nothing ran.
             ModelNotReady: The accelerator is draining.
         """
-        self._enter(timeout_seconds)
-        start = time.monotonic()
-        try:
-            if self._throttle is not None:
-                start = self._rest(start)
-            yield
-        finally:
-            self._leave(start)
+        return Turn(self, timeout_seconds, is_own_work)
 
     def drain(self, timeout_seconds: float) -> bool:
         """Refuse new requests and wait for those accepted; False where some were still there at the end."""
@@ -102,16 +96,13 @@ class RequestQueue:
                 self._throttled_seconds,
             )
 
-    def _enter(self, timeout_seconds: float | None) -> None:
+    def _enter(self, timeout_seconds: float | None, is_own_work: bool) -> None:
         with self._lock:
-            if self._is_draining:
-                raise ModelNotReady("the accelerator is draining and takes no new requests")
+            if not is_own_work:
+                self._check_accepting()
             if not self._is_busy:
                 self._is_busy = True
                 return
-            if len(self._waiting) >= self._limit:
-                self._num_refused += 1
-                raise ComputeQuotaExceeded(f"the queue is full: {self._limit} requests wait already")
             gate = threading.Lock()
             gate.acquire()
             self._waiting.append(gate)
@@ -124,24 +115,72 @@ class RequestQueue:
             self._num_expired += 1
         raise DeadlineExceeded(f"the turn did not come within {timeout_seconds:.3f} s; nothing ran")
 
-    def _rest(self, start: float) -> float:
-        assert self._throttle is not None
-        delay = self._throttle.delay_seconds(start)
+    def _check_accepting(self) -> None:
+        if self._is_draining:
+            raise ModelNotReady("the accelerator is draining and takes no new requests")
+        if self._is_busy and len(self._waiting) >= self._limit:
+            self._num_refused += 1
+            raise ComputeQuotaExceeded(f"the queue is full: {self._limit} requests wait already")
+
+    def _rest(self, deadline: float | None) -> None:
+        """Give the device the rest that the throttle asks for; DeadlineExceeded where it would be too long."""
+        if self._throttle is None:
+            return
+        now = time.monotonic()
+        delay = self._throttle.delay_seconds(now)
+        if deadline is not None and now + delay > deadline:
+            with self._lock:
+                self._num_expired += 1
+            raise DeadlineExceeded(
+                f"the compute share allows the next run in {delay:.3f} s, after the deadline; nothing ran"
+            )
         if delay > 0:
             time.sleep(delay)
             self._throttled_seconds += delay
-            return time.monotonic()
-        return start
 
-    def _leave(self, start: float) -> None:
-        now = time.monotonic()
-        if self._throttle is not None:
-            self._throttle.used(now - start, now)
+    def _leave(self) -> None:
+        """Hand the turn to whoever waits longest."""
         with self._lock:
-            self._device_seconds += now - start
-            self._num_served += 1
             if self._waiting:
                 self._waiting.popleft().release()
             else:
                 self._is_busy = False
                 self._idle.notify_all()
+
+    def _account(self, device_seconds: float, now: float) -> None:
+        if self._throttle is not None:
+            self._throttle.used(device_seconds, now)
+        self._device_seconds += device_seconds
+        self._num_served += 1
+
+
+class Turn:
+    """One turn; a class, because this is the hot path and a generator would cost three times as much."""
+
+    __slots__ = ("_is_own_work", "_queue", "_started", "_timeout_seconds")
+
+    def __init__(self, queue: RequestQueue, timeout_seconds: float | None, is_own_work: bool) -> None:
+        self._queue = queue
+        self._timeout_seconds = timeout_seconds
+        self._is_own_work = is_own_work
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        queue = self._queue
+        deadline = None if self._timeout_seconds is None else time.monotonic() + self._timeout_seconds
+        queue._enter(self._timeout_seconds, self._is_own_work)
+        try:
+            if not self._is_own_work:
+                queue._rest(deadline)
+        except BaseException:
+            queue._leave()
+            raise
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        now = time.monotonic()
+        try:
+            if not self._is_own_work:
+                self._queue._account(now - self._started, now)
+        finally:
+            self._queue._leave()

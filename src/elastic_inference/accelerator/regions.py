@@ -72,5 +72,7 @@ class RegionTable:
                 f"exceeds its {status.byte_size} bytes"
             )
         if not region.is_whole():
-            raise InvalidInput(f"shared memory region {where.region!r} shrank below its {status.byte_size} bytes")
+            raise InvalidInput(
+                f"shared memory region {where.region!r} shrank below its {status.byte_size} bytes"
+            )
         return region.view[where.offset : where.offset + where.size_bytes]

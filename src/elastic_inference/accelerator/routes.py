@@ -207,19 +207,15 @@ class Service:
             return Response.of_json({"num_bytes": present, "is_whole": is_whole}, 200 if is_whole else 404)
         _needs(request, "PUT")
         length = body.remaining
-        match = _RANGE.fullmatch(request.header(b"content-range") or f"bytes 0-{length - 1}/{length}")
-        if match is None or int(match[2]) - int(match[1]) + 1 != length:
-            raise HttpError(
-                416, "Content-Range must be 'bytes FIRST-LAST/TOTAL' and agree with Content-Length"
-            )
+        first, total = _content_range(request.header(b"content-range"), length)
 
         def chunks(wanted: int) -> memoryview:
             view = session.buffer.take(CHUNK_BYTES)[: min(wanted, CHUNK_BYTES)]
             body.read_into(view)
             return view
 
-        is_whole = self.store.append(sha256, int(match[1]), int(match[3]), chunks, length)
-        return Response.of_json({"is_whole": is_whole}, 201 if is_whole else 200)
+        present, is_whole = self.store.append(sha256, first, total, chunks, length)
+        return Response.of_json({"num_bytes": present, "is_whole": is_whole}, 201 if is_whole else 200)
 
     def _accelerator(self, request: Request, body: Body, rest: tuple[str, ...]) -> Response:
         match rest:
@@ -253,6 +249,16 @@ class Service:
             "queue": asdict(self.shared.queue.statistics()),
             "models": [_summary(entry) for entry in self.shared.models.entries()],
         }
+
+
+def _content_range(header: str | None, length: int) -> tuple[int, int]:
+    """First byte and total of an upload of `length` bytes; without the header they are the whole."""
+    if header is None:
+        return 0, length
+    match = _RANGE.fullmatch(header)
+    if match is None or int(match[2]) - int(match[1]) + 1 != length:
+        raise HttpError(416, "Content-Range must be 'bytes FIRST-LAST/TOTAL' and agree with Content-Length")
+    return int(match[1]), int(match[3])
 
 
 def _needs(request: Request, method: str) -> None:

@@ -20,17 +20,23 @@ from elastic_inference.errors import (
     DeadlineExceeded,
     ElasticInferenceError,
     InvalidInput,
+    MemoryQuotaExceeded,
     ProtocolError,
 )
 from elastic_inference.protocol.endpoint import Endpoint, tune
+from elastic_inference.protocol.status import error_text
 from elastic_inference.protocol.stream import Stream
 
 log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 512
+STACK_BYTES = 2 << 20  # of a connection's thread; the usual 8 MB would each count against a memory limit
+ACCEPT_PAUSE_SECONDS = 0.1  # after a failed accept, as when all file descriptors are taken
+KEEP_SECONDS = 10.0  # without a request, after which a connection gives its buffer back
 IDLE_SECONDS = 3600.0  # clients connect again by themselves
 HEAD_SECONDS = 10.0  # from a head's first byte to its last, and for a TLS handshake
 MESSAGE_SECONDS = 600.0  # a whole body or response: 1 GB at 14 Mbit/s
 DISCARD_BYTES = 16 << 20
+HANG_UP_SECONDS = 2.0  # for a client that still sends to read our last answer
 
 
 class Server:
@@ -47,7 +53,7 @@ class Server:
         self._listeners: list[tuple[Endpoint, socket.socket]] = []
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()
-        self._is_closed = False
+        self._closed = threading.Event()
 
     def start(self) -> list[str]:
         """Open all endpoints; returns them with the ports that were given.
@@ -65,6 +71,7 @@ class Server:
             self.close()
             raise
         addresses = []
+        threading.stack_size(STACK_BYTES)
         for endpoint, listener in self._listeners:
             context = tls if endpoint.kind != "unix" else None
             name = f"accept-{endpoint.kind}"
@@ -73,35 +80,49 @@ class Server:
         return addresses
 
     def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 sock, _ = listener.accept()
             except OSError as error:
-                if self._is_closed:
-                    return
-                log.warning("accept failed", extra={"error": str(error)})
+                if not self._closed.is_set():
+                    log.warning("accept failed", extra={"error": str(error)})
+                    self._closed.wait(ACCEPT_PAUSE_SECONDS)
                 continue
-            with self._lock:
-                has_room = len(self._connections) < MAX_CONNECTIONS and not self._is_closed
-            if not has_room:
+            try:
+                self._start_connection(sock, tls)
+            except (RuntimeError, MemoryError) as error:  # RuntimeError: no thread can be started
                 sock.close()
-                continue
-            connection = Connection(sock, tls, self._service)
-            with self._lock:
-                self._connections.add(connection)
+                log.warning("connection refused", extra={"error": str(error) or type(error).__name__})
+
+    def _start_connection(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+        connection = Connection(sock, tls, self._service)
+        with self._lock:
+            if len(self._connections) >= MAX_CONNECTIONS or self._closed.is_set():
+                raise RuntimeError(f"there are {len(self._connections)} connections already")
+            self._connections.add(connection)
+        try:
             threading.Thread(target=self._serve, args=(connection,), name="connection", daemon=True).start()
+        except BaseException:
+            self._forget(connection)
+            raise
 
     def _serve(self, connection: Connection) -> None:
         try:
             connection.serve()
+        except Exception:  # such as MemoryError outside of a request
+            log.exception("connection broken off")
         finally:
-            with self._lock:
-                self._connections.discard(connection)
+            connection.close()
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
 
     def close(self) -> None:
         """Stop listening and break all connections; closing twice is fine."""
+        self._closed.set()
         with self._lock:
-            self._is_closed = True
             connections = list(self._connections)
         for endpoint, listener in self._listeners:
             with contextlib.suppress(OSError):
@@ -127,7 +148,11 @@ class Connection:
     def abort(self) -> None:
         """Break the connection from another thread."""
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # not SSLSocket's, which another thread uses
+
+    def close(self) -> None:
+        """Close the socket; closing twice is fine."""
+        self._sock.close()
 
     def serve(self) -> None:
         """Answer requests until the client leaves or breaks the protocol."""
@@ -135,17 +160,16 @@ class Connection:
             stream = self._open()
         except OSError as error:  # a failed TLS handshake among them
             log.info("connection refused", extra={"error": str(error)})
-            self._sock.close()
             return
         session = Session(self._service)
         try:
             while self._serve_one(stream, session):
                 pass
+            stream.hang_up(HANG_UP_SECONDS)
         except (ConnectionLost, DeadlineExceeded) as error:
             log.debug("connection ended", extra={"error": str(error)})
         finally:
             session.close()
-            stream.close()
 
     def _open(self) -> Stream:
         if self._tls is not None:
@@ -160,10 +184,8 @@ class Connection:
     def _serve_one(self, stream: Stream, session: Session) -> bool:
         """Answer one request; False ends the connection."""
         try:
-            if not stream.num_buffered:
-                stream.set_timeout(IDLE_SECONDS)
-                if not stream.wait():
-                    return False
+            if not self._wait(stream, session):
+                return False
             stream.set_timeout(HEAD_SECONDS)
             head = stream.read_head()
             if head is None:
@@ -177,10 +199,24 @@ class Connection:
         wants_continue = request.headers.get(b"expect", b"").lower() == b"100-continue"
         body = Body(stream, request.content_length, wants_continue)
         response = self._answer(session, request, body)
-        keep_alive = request.keep_alive and body.discard(DISCARD_BYTES, session.buffer)
+        stream.set_timeout(MESSAGE_SECONDS)  # anew: the model may have taken long
+        keep_alive = request.keep_alive and body.discard(DISCARD_BYTES)
         stream.send(response.encode(keep_alive, with_body=request.method != "HEAD"))
         session.buffer.trim()
         return keep_alive
+
+    @staticmethod
+    def _wait(stream: Stream, session: Session) -> bool:
+        """Wait for a request; False where the client left."""
+        if stream.num_buffered:
+            return True
+        stream.set_timeout(KEEP_SECONDS)
+        try:
+            return stream.wait()
+        except DeadlineExceeded:
+            session.buffer.trim(0)
+        stream.set_timeout(IDLE_SECONDS)
+        return stream.wait()
 
     def _parse(self, head: bytes) -> Request:
         # A predictor's calls have the same head each time.
@@ -195,11 +231,13 @@ class Connection:
         except (ConnectionLost, DeadlineExceeded) as error:
             if body.remaining or isinstance(error, ConnectionLost):
                 raise  # the client stopped sending: there is no one to answer
-            return Response.of_error(error)
+            return _refuse(request, error)
         except ElasticInferenceError as error:
-            return Response.of_error(error)
+            return _refuse(request, error)
+        except MemoryError as error:
+            return _refuse(request, MemoryQuotaExceeded(f"no memory is left for the request: {error}"))
         except Exception as error:  # the process lives on, whatever a handler did wrong
-            log.exception("request failed", extra={"path": request.path, "request_id": _request_id(request)})
+            log.exception("request failed", extra=_what(request))
             return Response.of_json({"error": f"internal error: {type(error).__name__}: {error}"}, 500)
 
     def _end(self, stream: Stream, error: HttpError) -> bool:
@@ -207,8 +245,20 @@ class Connection:
         return False
 
 
-def _request_id(request: Request) -> str | None:
-    return request.header(b"x-request-id")
+def _refuse(request: Request, error: ElasticInferenceError) -> Response:
+    response = Response.of_error(error)
+    text = {"error": error_text(error), "status": response.status}
+    log.log(
+        logging.ERROR if response.status == 500 else logging.INFO,
+        "request refused",
+        extra=_what(request) | text,
+    )
+    return response
+
+
+def _what(request: Request) -> dict[str, str | None]:
+    """What a log line says of a request; the path names the model, and the id is the client's own."""
+    return {"method": request.method, "path": request.path, "request_id": request.header(b"x-request-id")}
 
 
 def _address(endpoint: Endpoint, listener: socket.socket, is_tls: bool) -> str:

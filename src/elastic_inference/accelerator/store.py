@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from elastic_inference.errors import InvalidInput, ModelNotFound
+from elastic_inference.errors import CapacityExceeded, ElasticInferenceError, InvalidInput, ModelNotFound
 from elastic_inference.models.package import ModelFile, ModelFormat, ModelPackage
 from elastic_inference.units import format_bytes
 
@@ -33,6 +33,7 @@ class ModelStore:
         self._models = directory / "models"
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
+        self._upload_locks: dict[str, threading.Lock] = {}
         for folder in (self._blobs, self._uploads, self._models):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -46,52 +47,69 @@ class ModelStore:
 
     def append(
         self, sha256: str, offset: int, total: int, chunks: Callable[[int], memoryview], length: int
-    ) -> bool:
-        """Take the next bytes of a blob.
+    ) -> tuple[int, bool]:
+        """Take the next bytes of a blob. Bytes that are here already are skipped: several clients may send one blob.
 
         Args:
-            offset: Where these bytes belong; must be where the last ones ended.
+            offset: Where these bytes belong; at most where the upload stands.
             total: Size of the whole blob.
             chunks: Gives the next bytes, at most as many as asked for; its view is valid until the next call.
             length: How many bytes come.
 
         Returns:
-            True when the blob is whole and its hash was right.
+            How much of the blob is here now, and whether it is whole and its hash was right.
 
         Raises:
-            InvalidInput: The offset is not where the upload stands, the blob exceeds the store's limit, or
-                its hash is wrong; a blob with the wrong hash is dropped.
+            InvalidInput: The offset is beyond where the upload stands, or the hash is wrong: such a blob is dropped.
+            CapacityExceeded: The store's limit or the disk does not allow that much.
         """
         path = self._uploads / _checked_sha256(sha256)
+        if offset + length > total:
+            raise InvalidInput(f"blob {sha256}: bytes {offset} to {offset + length} exceed its size {total}")
         with self._lock:
+            lock = self._upload_locks.setdefault(sha256, threading.Lock())
+        with lock:  # not the store's own, because a slow client may hold it for long
             present, is_whole = self.num_bytes(sha256)
             if is_whole:
-                raise InvalidInput(f"blob {sha256} is here already")
-            if offset != present:
+                return present, True
+            if offset > present:
                 raise InvalidInput(f"blob {sha256}: the upload stands at byte {present}, not {offset}")
-            if offset + length > total:
-                raise InvalidInput(
-                    f"blob {sha256}: bytes {offset} to {offset + length} exceed its size {total}"
-                )
             self._check_room(total - present)
-            with open(path, "ab") as file:
-                while length:
-                    view = chunks(length)
-                    file.write(view)
-                    length -= len(view)
-            if path.stat().st_size < total:
-                return False
+            try:
+                self._write(path, chunks, present - offset, length)
+            except OSError as error:
+                if isinstance(error, ElasticInferenceError):
+                    raise
+                raise CapacityExceeded(
+                    f"blob {sha256} cannot be stored: {error.strerror}",
+                    requested=format_bytes(length),
+                    available=format_bytes(shutil.disk_usage(self._blobs).free),
+                ) from error
+            present = path.stat().st_size
+            if present < total:
+                return present, False
             self._finish(path, sha256)
-            return True
+            return present, True
+
+    @staticmethod
+    def _write(path: Path, chunks: Callable[[int], memoryview], num_known: int, length: int) -> None:
+        with open(path, "ab") as file:
+            while length:
+                view = chunks(length)
+                length -= len(view)
+                file.write(view[num_known:])
+                num_known = max(0, num_known - len(view))
 
     def _check_room(self, wanted: int) -> None:
         if self._limit_bytes is None:
             return
         used = sum(f.stat().st_size for folder in (self._blobs, self._uploads) for f in folder.iterdir())
         if used + wanted > self._limit_bytes:
-            raise InvalidInput(
+            raise CapacityExceeded(
                 f"the model store holds {format_bytes(used)} and may hold {format_bytes(self._limit_bytes)}; "
-                f"{format_bytes(wanted)} more do not fit"
+                f"{format_bytes(wanted)} more do not fit",
+                requested=format_bytes(wanted),
+                available=format_bytes(max(self._limit_bytes - used, 0)),
             )
 
     def _finish(self, path: Path, sha256: str) -> None:
@@ -135,11 +153,14 @@ class ModelStore:
                 raise ModelNotFound(f"file {file.path!r} ({file.sha256}) was not uploaded")
         partial = root.with_name(root.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        for file in files:
-            target = partial / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(self._blobs / file.sha256, target)
-        os.replace(partial, root)
+        try:
+            for file in files:
+                target = partial / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(self._blobs / file.sha256, target)
+            os.replace(partial, root)
+        except OSError as error:  # a name too long, or a file where another one's folder must be
+            raise InvalidInput(f"the model's files cannot be laid out: {error.strerror}") from error
 
 
 def _checked_sha256(text: str) -> str:

@@ -9,7 +9,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from elastic_inference.errors import (
     ElasticInferenceError,
     InvalidInput,
     MemoryQuotaExceeded,
+    ModelError,
     ModelNotFound,
-    ModelNotReady,
 )
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
@@ -125,6 +125,7 @@ class ModelTable:
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
         self._entries: dict[str, ModelEntry] = {}
+        self._recalled: list[tuple[ModelEntry, ModelPackage]] = []
         record_dir.mkdir(parents=True, exist_ok=True)
 
     def entries(self) -> list[ModelEntry]:
@@ -154,7 +155,7 @@ class ModelTable:
         if not entry.settled.wait(timeout_seconds):
             raise DeadlineExceeded(f"model {name!r} was still loading after {timeout_seconds} s")
         if entry.model is None:
-            raise entry.error or ModelNotReady(f"model {name!r} is not ready: {entry.reason}")
+            raise entry.error or ModelNotFound(f"model {name!r} was unloaded")
         return entry
 
     def load(self, name: str, load: Mapping[str, Any]) -> ModelEntry:
@@ -190,6 +191,7 @@ class ModelTable:
         return entry
 
     def _load_new(self, entry: ModelEntry, package: ModelPackage) -> None:
+        model: LoadedModel | None = None
         try:
             with self._load_lock:
                 self._check_size(package)
@@ -198,19 +200,38 @@ class ModelTable:
                 )
                 entry.warm_up_seconds, entry.warm_up_note = warm_up(model, entry.load.get("warm_up", True))
             entry.model, entry.state = model, ModelState.READY
-            (self._records / entry.name).write_text(json.dumps(entry.load))
-            log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
-        except ElasticInferenceError as error:
-            entry.error = error
-            raise
-        except MemoryError as error:
-            entry.error = self._too_large(package, str(error))
+        except Exception as error:
+            if model is not None:
+                model.close()
+            entry.error = self._told(error, package)
+            entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
             raise entry.error from error
         finally:
-            if entry.model is None:
-                entry.state = ModelState.UNAVAILABLE
-                entry.reason = str(entry.error or "the engine failed; see the accelerator's log")
             entry.settled.set()
+        self._record(entry)
+        log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
+
+    def _told(self, error: Exception, package: ModelPackage) -> ElasticInferenceError:
+        """What the client is told of a load that failed."""
+        if isinstance(error, ElasticInferenceError):
+            return error
+        if isinstance(error, MemoryError):
+            return self._too_large(package, str(error))
+        log.error("the engine failed", exc_info=error)
+        return ModelError(f"loading the model failed: {type(error).__name__}: {error}")
+
+    def _record(self, entry: ModelEntry) -> None:
+        """Write down that it is loaded; a crash leaves the old record or the new one, never half of one."""
+        partial = self._records / f".{entry.name}"
+        try:
+            partial.write_text(json.dumps(entry.load))
+            with self._lock:
+                if self._entries.get(entry.name) is entry:  # not unloaded meanwhile
+                    partial.replace(self._records / entry.name)
+        except OSError as error:
+            log.warning(
+                "a restart will not know this model", extra={"model": entry.name, "error": str(error)}
+            )
 
     def _check_size(self, package: ModelPackage) -> None:
         if self._memory_limit_bytes is not None and package.size_bytes > self._memory_limit_bytes:
@@ -229,10 +250,10 @@ class ModelTable:
         return SignatureRequest.from_json(_mapping(load, "signature"))
 
     def _engine_options(self, load: Mapping[str, Any]) -> EngineOptions:
-        options = vars(self._options) | {
-            k: load[k] for k in ("engine", "precision") if load.get(k) is not None
-        }
-        return EngineOptions(**options)
+        wanted = {name: load[name] for name in ("engine", "precision") if load.get(name) is not None}
+        if not all(isinstance(value, str) for value in wanted.values()):
+            raise InvalidInput(f"load: engine and precision must be strings, not {wanted}")
+        return replace(self._options, **wanted)
 
     def unload(self, name: str) -> None:
         """Take a model away; ModelNotFound where there is none.
@@ -242,26 +263,40 @@ class ModelTable:
         entry = self.entry(name)
         entry.settled.wait()
         with self._lock:
-            self._entries.pop(name, None)
-        (self._records / name).unlink(missing_ok=True)
-        with self._queue.turn(None):
+            if self._entries.get(name) is not entry:
+                return  # another client was quicker
+            del self._entries[name]
+            (self._records / name).unlink(missing_ok=True)
+        with self._queue.turn(None, is_own_work=True):
             model, entry.model = entry.model, None
-            if model is not None:
-                model.close()
+        if model is not None:
+            model.close()
+
+    def recall(self) -> None:
+        """Know again what an earlier process of this accelerator had loaded; `reload` then loads it.
+
+        Done before requests are served, so that they wait for their model. A record that cannot be read is left
+        out: its client loads again.
+        """
+        for path in sorted(self._records.iterdir()):
+            if path.name.startswith("."):
+                continue
+            try:
+                load = json.loads(path.read_text())
+                package = self._store.package(_mapping(load, "package"))
+                self._entries[path.name] = ModelEntry(path.name, load, package.content_hash)
+                self._recalled.append((self._entries[path.name], package))
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                log.warning("a model is forgotten", extra={"record": path.name, "error": str(error)})
 
     def reload(self) -> None:
-        """Load again what an earlier process of this accelerator had loaded; requests wait meanwhile."""
-        records = [(path.name, json.loads(path.read_text())) for path in sorted(self._records.iterdir())]
-        pending = []
-        for name, load in records:
-            package = self._store.package(load["package"])
-            entry = self._entries[name] = ModelEntry(name, load, package.content_hash)
-            pending.append((entry, package))
-        for entry, package in pending:
+        """Load what `recall` found, one after the other."""
+        for entry, package in self._recalled:
             try:
                 self._load_new(entry, package)
             except ElasticInferenceError as error:
                 log.error("model could not be loaded again", extra={"model": entry.name, "error": str(error)})
+        self._recalled.clear()
 
     def close(self) -> None:
         """Free all models; closing twice is fine."""

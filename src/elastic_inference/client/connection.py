@@ -6,17 +6,26 @@ import json
 import os
 import ssl
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from elastic_inference.errors import ConnectionLost, InvalidInput, ProtocolError
+from elastic_inference.errors import (
+    ConnectError,
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidInput,
+    PredictorClosed,
+    ProtocolError,
+    TransportError,
+)
 from elastic_inference.protocol.endpoint import Endpoint, tune
 from elastic_inference.protocol.shared_memory import Region
 from elastic_inference.protocol.status import decode_error
 from elastic_inference.protocol.stream import Stream
 
+MAX_HEADER_DIGITS = 18
+MAX_JSON_BYTES = 64 << 20  # of an answer that is read as a whole
 MAX_ERROR_BYTES = 1 << 20
 
 
@@ -43,13 +52,34 @@ class Address:
         return lines.encode()
 
 
-@dataclass
 class ResponseHead:
-    """Status and headers of a response whose body is still to be read; header names are lower-case."""
+    """Status and headers of a response whose body is still to be read.
 
-    status: int
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    content_length: int = 0
+    Attributes:
+        headers: By lower-case name.
+        content_length: Of the body, in bytes.
+    """
+
+    __slots__ = ("content_length", "headers", "status")
+
+    def __init__(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        length = self.number(b"content-length")
+        if length is None:
+            raise ProtocolError("the response has no Content-Length")
+        self.content_length = length
+
+    def number(self, name: bytes) -> int | None:
+        """A header's value as a number, None where it is absent; ProtocolError where it is no number."""
+        text = self.headers.get(name)
+        if text is None:
+            return None
+        if not text.isdigit() or len(text) > MAX_HEADER_DIGITS:
+            raise ProtocolError(
+                f"the response's {name.decode()} is {text[:40]!r}, which is no number of bytes"
+            )
+        return int(text)
 
 
 class Connection:
@@ -60,17 +90,24 @@ class Connection:
     """
 
     def __init__(self, address: Address, timeout_seconds: float | None) -> None:
+        self.headers = address.headers()
         sock = address.endpoint.connect(timeout_seconds, address.tls)
         tune(sock)
         self.stream = Stream(sock)
-        self.headers = address.headers()
         self.region: Region | None = None
         self.is_reusable = True
 
     def exchange(self, request: Sequence[bytes | memoryview]) -> ResponseHead:
         """Send a whole request and read the response's head."""
         self.is_reusable = False  # until the body was read to its end
-        self.stream.send(request)
+        try:
+            self.stream.send(request)
+        except ConnectionLost as lost:
+            # An accelerator that refuses a large body answers and closes before it has all of it.
+            try:
+                return self.read_response_head()
+            except TransportError:
+                raise lost from None
         return self.read_response_head()
 
     def read_response_head(self) -> ResponseHead:
@@ -78,19 +115,14 @@ class Connection:
         raw = self.stream.read_head()
         if raw is None:
             raise ConnectionLost("the accelerator closed the connection without an answer")
-        first, _, rest = raw.partition(b"\r\n")
+        first, *lines = raw.split(b"\r\n")
         if not first.startswith(b"HTTP/1.1 ") or not first[9:12].isdigit():
             raise ProtocolError(f"not an HTTP/1.1 response: {first[:80]!r}")
-        head = ResponseHead(int(first[9:12]))
-        for line in rest.split(b"\r\n"):
-            name, separator, value = line.partition(b":")
-            if separator:
-                head.headers[name.lower()] = value.strip()
-        length = head.headers.get(b"content-length")
-        if length is None or not length.isdigit():
-            raise ProtocolError("the response has no Content-Length")
-        head.content_length = int(length)
-        return head
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(b":")
+            headers[name.lower()] = value.strip()
+        return ResponseHead(int(first[9:12]), headers)
 
     def finish(self, head: ResponseHead) -> None:
         """The body was read to its end: the connection may carry the next request, unless the server closes."""
@@ -121,11 +153,13 @@ class Connection:
         head = self.exchange([start + self.headers + b"\r\n", body])
         if head.status not in ok:
             raise self.read_error(head)
-        text = b"" if method == "HEAD" else self.stream.read(head.content_length)
+        if head.content_length > MAX_JSON_BYTES:
+            raise ProtocolError(f"{method} {path}: the answer has {head.content_length} bytes")
+        text = self.stream.read(head.content_length)
         self.finish(head)
         try:
             value = json.loads(text or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolError(f"{method} {path}: the answer is not JSON: {text[:80]!r}") from error
         return value if isinstance(value, dict) else {"value": value}
 
@@ -141,7 +175,7 @@ class ConnectionPool:
     """Connections to one accelerator, kept between calls, for any number of threads and after a fork.
 
     Args:
-        address: Where to; `redirect` changes it.
+        address: Where to.
         connect_timeout_seconds: For each new connection.
     """
 
@@ -151,44 +185,48 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._is_closed = False
 
-    @contextmanager
-    def connection(self, timeout_seconds: float | None) -> Iterator[Connection]:
-        """Lend a connection for one exchange; one that broke is not lent again."""
-        connection = self._take()
-        if connection is None:
-            wait = self._connect_timeout_seconds
-            connection = Connection(
-                self.address, wait if timeout_seconds is None else min(wait, timeout_seconds)
-            )
-        try:
-            connection.stream.set_timeout(timeout_seconds)
-            yield connection
-        except BaseException:
-            if not connection.is_reusable:
-                connection.close()
-                connection = None
-            raise
-        finally:
-            if connection is not None:
-                self._give_back(connection)
+    def connection(self, timeout_seconds: float | None) -> Lent:
+        """A context manager that lends a connection for one exchange, within this time.
 
-    def _take(self) -> Connection | None:
+        Raises:
+            ConnectError: No connection could be made.
+            DeadlineExceeded: The time was over before one was made.
+            PredictorClosed: The pool was closed.
+        """
+        return Lent(self, timeout_seconds)
+
+    def _take(self, timeout_seconds: float | None) -> Connection:
         if self._pid != os.getpid():
             # A forked child shares its parent's sockets and perhaps a held lock: it starts with nothing.
             self._pid, self._lock, self._idle = os.getpid(), threading.Lock(), []
         with self._lock:
-            return self._idle.pop() if self._idle else None
+            if self._idle:
+                return self._idle.pop()
+            if self._is_closed:
+                raise PredictorClosed("the predictor was closed")
+        return self._connect(timeout_seconds)
+
+    def _connect(self, timeout_seconds: float | None) -> Connection:
+        limit = self._connect_timeout_seconds
+        if timeout_seconds is not None and timeout_seconds <= limit:
+            return Connection(self.address, timeout_seconds)
+        try:
+            return Connection(self.address, limit)
+        except DeadlineExceeded as error:  # of the connection, not of the call, which may try again
+            raise ConnectError(str(error)) from error
 
     def _give_back(self, connection: Connection) -> None:
-        if not connection.is_reusable:
-            connection.close()
-            return
-        with self._lock:
-            self._idle.append(connection)
+        if connection.is_reusable:
+            with self._lock:
+                if not self._is_closed:
+                    self._idle.append(connection)
+                    return
+        connection.close()
 
     def drop_idle(self) -> None:
-        """Close all idle connections, such as after one of them broke; closing twice is fine."""
+        """Close all idle connections, such as after one of them broke."""
         if self._pid != os.getpid():
             return
         with self._lock:
@@ -196,4 +234,29 @@ class ConnectionPool:
         for connection in idle:
             connection.close()
 
-    close = drop_idle
+    def close(self) -> None:
+        """Close what is idle now and, when it comes back, what is lent; closing twice is fine."""
+        self._is_closed = True
+        self.drop_idle()
+
+
+class Lent:
+    """A connection lent for one exchange; one that broke off in the middle is not lent again.
+
+    A class, because this is the hot path and a generator would cost three times as much.
+    """
+
+    __slots__ = ("_connection", "_pool", "_timeout_seconds")
+
+    def __init__(self, pool: ConnectionPool, timeout_seconds: float | None) -> None:
+        self._pool = pool
+        self._timeout_seconds = timeout_seconds
+        self._connection: Connection
+
+    def __enter__(self) -> Connection:
+        self._connection = connection = self._pool._take(self._timeout_seconds)
+        connection.stream.set_timeout(self._timeout_seconds)
+        return connection
+
+    def __exit__(self, *_: object) -> None:
+        self._pool._give_back(self._connection)

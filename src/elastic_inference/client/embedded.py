@@ -6,11 +6,13 @@ pidfd: however the program ends, by SIGKILL too, the accelerator ends and remove
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.status import decode_error
 
 END_SECONDS = 10.0
+EXPLAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ class EmbeddedAccelerator:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        with process.stdin, process.stdout:
-            process.stdin.write(json.dumps(self._config()).encode() + b"\n")
-            process.stdin.flush()
+        with process.stdout:
+            with contextlib.suppress(BrokenPipeError), process.stdin:  # it may have ended already
+                process.stdin.write(json.dumps(self._config()).encode() + b"\n")
             line = process.stdout.readline()
         if not line:
             raise EngineNotAvailable(
@@ -110,17 +113,25 @@ class EmbeddedAccelerator:
             "watch_pid": self._owner_pid,
         }
 
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        process = self._process
+        return process is not None and process.poll() is None
+
     def explain(self) -> ElasticInferenceError | None:
         """Why no connection will ever work again, None while the process lives."""
-        if self._process is None:
+        process = self._process
+        if process is None:
             return ConnectionLost("the embedded accelerator was closed")
         if self._owner_pid != os.getpid():
             return None  # a forked child cannot wait for its sibling
-        status = self._process.poll()
-        if status is None:
+        try:
+            # Its connections break a moment before its parent learns why.
+            status = process.wait(EXPLAIN_SECONDS)
+        except subprocess.TimeoutExpired:
             return None
-        how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return ConnectionLost(f"the embedded accelerator (pid {self._process.pid}) was {how}")
+        how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        return ConnectionLost(f"the embedded accelerator {how}; construct the predictor again")
 
     def close(self) -> None:
         """End the process and remove its folder; closing twice, or in a forked child, is fine."""
@@ -137,6 +148,13 @@ class EmbeddedAccelerator:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
 _lock = threading.Lock()
 _running: dict[EmbeddedOptions, tuple[EmbeddedAccelerator, int]] = {}
 
@@ -145,7 +163,7 @@ def acquire(options: EmbeddedOptions) -> EmbeddedAccelerator:
     """The accelerator of these options, started where there is none that lives; give it back with `release`."""
     with _lock:
         accelerator, num_users = _running.get(options, (None, 0))
-        if accelerator is None or accelerator.explain() is not None:
+        if accelerator is None or not accelerator.is_running():
             accelerator, num_users = EmbeddedAccelerator(options), 0
             accelerator.start()
         _running[options] = (accelerator, num_users + 1)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from elastic_inference.client.connection import Connection, ConnectionPool, ResponseHead
+from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool, ResponseHead
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.client.upload import Progress, upload
 from elastic_inference.errors import (
@@ -32,11 +32,11 @@ from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.infer import (
     ALIGNMENT,
     RegionRange,
-    TensorPart,
     encode_head,
     encode_tensor,
     parse_response_head,
 )
+from elastic_inference.protocol.infer import ResponseHead as ParsedHead
 from elastic_inference.protocol.shared_memory import Region
 from elastic_inference.tensors import NUMPY_DTYPES
 
@@ -83,7 +83,7 @@ class RemoteModel:
         self._shared_memory_note = ""
         self._progress = progress
         self._request_heads: dict[tuple[Any, ...], bytes] = {}
-        self._response_heads: dict[bytes, tuple[TensorPart, ...]] = {}
+        self._response_heads: dict[bytes, ParsedHead] = {}
         self.signature: Signature
         self._config: dict[str, Any] = {}
         self._upload_seconds = 0.0
@@ -106,7 +106,8 @@ class RemoteModel:
 
     def _load_once(self, timeout_seconds: float | None) -> dict[str, Any]:
         start = time.monotonic()
-        upload(self._pool, self._package, self._progress)
+        deadline = None if timeout_seconds is None else start + timeout_seconds
+        upload(self._pool, self._package, self._progress, deadline)
         self._upload_seconds = time.monotonic() - start
         with self._pool.connection(timeout_seconds) as connection:
             body = json.dumps({"parameters": self._load_body}).encode()
@@ -155,7 +156,7 @@ class RemoteModel:
         if self._use_shared_memory and size >= SHARED_MEMORY_FROM_BYTES:
             region = self._region(connection, size + len(views) * ALIGNMENT)
         key = (
-            timeout_seconds and round(timeout_seconds, 1),
+            timeout_seconds,
             region and region.key,
             *((alias, array.shape, len(views[alias])) for alias, array in inputs.items()),
         )
@@ -218,6 +219,9 @@ class RemoteModel:
             fresh.close()
             self._stop_shared_memory(str(error))
             return None
+        except BaseException:
+            fresh.close()
+            raise
         finally:
             fresh.unlink()
         if region is not None:
@@ -233,16 +237,24 @@ class RemoteModel:
 
     def _outputs(self, connection: Connection, head: ResponseHead) -> dict[str, npt.NDArray[Any]]:
         stream = connection.stream
-        length = head.headers.get(b"inference-header-content-length")
-        text = stream.read(int(length) if length is not None else head.content_length)
-        parts = self._response_heads.get(text)
-        if parts is None:
-            parts = _parse_response(text, head, len(text))
+        length = head.number(b"inference-header-content-length")
+        if length is None:
+            length = head.content_length
+        if length > MAX_JSON_BYTES:
+            raise ProtocolError(f"the response's inference header has {length} bytes")
+        text = stream.read(length)
+        parsed = self._response_heads.get(text)
+        if parsed is None:
+            parsed = _parse_response(text)
             if len(self._response_heads) >= MAX_CACHED_HEADS:
                 self._response_heads.clear()
-            self._response_heads[text] = parts
+            self._response_heads[text] = parsed
+        if length + parsed.num_binary_bytes != head.content_length:
+            raise ProtocolError(
+                f"the response's tensors have {parsed.num_binary_bytes} bytes, its body {head.content_length - length}"
+            )
         outputs: dict[str, npt.NDArray[Any]] = {}
-        for part in parts:
+        for part in parsed.outputs:
             if part.data is not None:
                 outputs[part.name] = wire.from_json(part.data, part.dtype, part.shape, part.name)
             elif part.dtype == "string":
@@ -269,11 +281,11 @@ class RemoteModel:
                 self._load_again(deadline)
             except (ConnectError, ConnectionLost, ModelNotReady) as error:
                 self._pool.drop_idle()
-                if not self._config:
-                    raise  # it was never reached: a wrong address is told at once
                 ended = self._explain()
                 if ended is not None:
                     raise ended from error
+                if not self._config:
+                    raise  # it was never reached: a wrong address is told at once
                 pause = self._pause(pause, deadline, error)
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -330,16 +342,14 @@ def model_name(package: ModelPackage, load_body: Mapping[str, Any]) -> str:
     return f"m-{package.content_hash[:32]}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
 
 
-def _parse_response(text: bytes, head: ResponseHead, length: int) -> tuple[TensorPart, ...]:
+def _parse_response(text: bytes) -> ParsedHead:
     try:
         parsed = parse_response_head(text)
     except InvalidInput as error:
         raise ProtocolError(f"the accelerator's response: {error}") from error
-    if length + parsed.num_binary_bytes != head.content_length:
-        raise ProtocolError(
-            f"the response's tensors have {parsed.num_binary_bytes} bytes, its body {head.content_length - length}"
-        )
-    return parsed.outputs
+    if any(part.range is not None for part in parsed.outputs):
+        raise ProtocolError("the accelerator's response names shared memory that was not asked for")
+    return parsed
 
 
 def _aligned(offset: int) -> int:

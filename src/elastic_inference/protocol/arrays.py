@@ -71,7 +71,7 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
         else:
             array = np.asarray(value, dtype=NUMPY_DTYPES[dtype])
         return array.reshape(shape)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidInput(
             f"data of {name!r} does not make a {dtype} tensor of shape {list(shape)}: {error}"
         ) from error

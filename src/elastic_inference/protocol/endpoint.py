@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import ssl
+import stat
 from dataclasses import dataclass
 
 from elastic_inference.errors import ConnectError, DeadlineExceeded, InvalidInput
 from elastic_inference.protocol.stream import SOCKET_BUFFER_BYTES
 
 _SCHEMES = {"http": "tcp", "https": "tls", "tcp": "tcp", "tls": "tls"}
+_HOST = re.compile(r"\[[0-9A-Fa-f:.%\w]+\]|[^\s\[\]/@?#\x00-\x1f\x7f]+")
+_PORT = re.compile(r"[0-9]{1,5}")
+UNIX_PATH_LIMIT = 107  # bytes, of the kernel's sun_path with its end
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,9 @@ class Endpoint:
         """Read `unix:/path`, `tcp:HOST:PORT`, `tls:HOST:PORT`, `http(s)://HOST:PORT` or `HOST:PORT`."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:").removeprefix("//")
-            if not path.startswith("/") or len(os.fsencode(path)) > 107:
+            if not _is_socket_path(path):
                 raise InvalidInput(
-                    f"address {text!r}: the socket's path must be absolute and below 108 bytes"
+                    f"address {text!r}: the socket's path must be absolute and of at most {UNIX_PATH_LIMIT} bytes"
                 )
             return cls("unix", path=path)
         scheme, separator, rest = text.partition("://")
@@ -44,8 +49,13 @@ class Endpoint:
             scheme, separator, rest = text.partition(":")
             if scheme not in ("tcp", "tls"):
                 scheme, rest = "tcp", text
-        host, _, port = rest.rstrip("/").rpartition(":")
-        if scheme not in _SCHEMES or not host or not port.isdigit() or int(port) > 65535:
+        host, _, port = rest.removesuffix("/").rpartition(":")
+        if (
+            scheme not in _SCHEMES
+            or not _HOST.fullmatch(host)
+            or not _PORT.fullmatch(port)
+            or int(port) > 65535
+        ):
             raise InvalidInput(
                 f"address {text!r} is not unix:/PATH, tcp:HOST:PORT, tls:HOST:PORT or a http(s) URL"
             )
@@ -80,20 +90,14 @@ class Endpoint:
         """
         try:
             if self.kind == "unix":
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                try:
-                    sock.settimeout(timeout_seconds)
-                    sock.connect(self.path)
-                except OSError:
-                    sock.close()
-                    raise
+                sock = _connect_unix(self.path, timeout_seconds)
             else:
                 sock = socket.create_connection((self.host, self.port), timeout_seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no connection to {self} within {timeout_seconds} s") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
             raise ConnectError(f"cannot connect to {self}: {error}") from error
         if self.kind == "tls":
             context = tls or ssl.create_default_context()
@@ -116,30 +120,23 @@ class Endpoint:
             if self.kind == "unix":
                 return self._listen_unix(backlog)
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind((self.host, self.port))
-                sock.listen(backlog)
-            except OSError:
-                sock.close()
-                raise
-            return sock
-        except OSError as error:
+            both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+            address = (self.host, self.port)
+            return socket.create_server(address, family=family, backlog=backlog, dualstack_ipv6=both)
+        except (OSError, UnicodeError) as error:
             raise ConnectError(f"cannot listen on {self}: {error}") from error
 
     def _listen_unix(self, backlog: int) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            if self._is_stale():
+                os.unlink(self.path)
             sock.bind(self.path)
-        except OSError:
-            if not self._is_stale():
-                sock.close()
-                raise
-            os.unlink(self.path)
-            sock.bind(self.path)
-        os.chmod(self.path, 0o600)
-        sock.listen(backlog)
+            os.chmod(self.path, 0o600)
+            sock.listen(backlog)
+        except BaseException:
+            sock.close()
+            raise
         return sock
 
     def unlink(self) -> None:
@@ -147,14 +144,35 @@ class Endpoint:
         os.unlink(self.path)
 
     def _is_stale(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(self.path)
-            except ConnectionRefusedError:
-                return True
-            except OSError:
+        """Whether a socket's file is there on which nobody listens; any other file refuses connections too."""
+        try:
+            if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
                 return False
+            _connect_unix(self.path, 1.0).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
             return False
+        return False
+
+
+def _connect_unix(path: str, timeout_seconds: float | None) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_seconds)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_socket_path(path: str) -> bool:
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return path.startswith("/") and path[1:2] != "/" and "\0" not in path and len(encoded) <= UNIX_PATH_LIMIT
 
 
 def tune(sock: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """POSIX shared memory regions by key, as the protocol's system shared memory extension names them.
 
-The client makes a region, registers its key with the server and unlinks it at once: both keep their mapping and no
-file can be left behind, also not by SIGKILL.
+The client makes a region, registers its key with the server and unlinks it at once: both keep their mapping, and a
+file is left behind only by a client that is killed within the one exchange between.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ class Region:
             )
         try:
             fd = os.open(_DIRECTORY / name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            raise InvalidInput(f"unable to open shared memory region {key!r}: {error.strerror}") from error
+        except (OSError, UnicodeError) as error:
+            text = error.strerror if isinstance(error, OSError) else "not a name"
+            raise InvalidInput(f"unable to open shared memory region {key!r}: {text}") from error
         try:
             status = os.fstat(fd)
             # Root may open anyone's region: ownership, not permission, says whose it is.
@@ -77,6 +78,8 @@ class Region:
                     f"{status.st_size} bytes"
                 )
             mapping = mmap.mmap(fd, offset + size_bytes)
+        except OSError as error:
+            raise InvalidInput(f"unable to map shared memory region {key!r}: {error}") from error
         finally:
             os.close(fd)
         region = cls(key, mapping)

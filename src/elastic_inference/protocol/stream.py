@@ -7,6 +7,7 @@ buffer and views are sent as they are. HTTP itself is read by the caller.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -15,18 +16,18 @@ from collections.abc import Sequence
 
 from elastic_inference.errors import ConnectionLost, DeadlineExceeded, ProtocolError
 
-BUFFER_BYTES = (
-    1 << 16
-)  # one recv brings a whole small message; of a large one it brings at most this much twice
+# One recv brings a whole small message; of a large one it brings at most this much twice.
+BUFFER_BYTES = 1 << 16
 SOCKET_BUFFER_BYTES = 1 << 22  # as measured on loopback, more brings nothing and less costs wake-ups
+MAX_VIEWS = 1024  # sendmsg takes no more at once (IOV_MAX)
 _TIMEVAL = struct.Struct("@ll")
 
 
 class Stream:
     """One connected socket, plain or TLS.
 
-    Not safe for several threads at once. Plain sockets stay in blocking mode and take their deadline from
-    SO_RCVTIMEO, because Python's own timeout makes each call poll first and takes MSG_WAITALL away.
+    Not safe for several threads at once. Plain sockets stay in blocking mode and take their time-out from
+    SO_RCVTIMEO, because Python's own makes each call poll first and takes MSG_WAITALL away.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -36,23 +37,18 @@ class Stream:
         self._view = memoryview(self._buffer)
         self._start = 0  # unread bytes are _buffer[_start:_end]
         self._end = 0
-        self._timeout_seconds: float | None = -1.0
+        self._timeout_seconds: float | None = None
         self._deadline: float | None = None
-        self.set_timeout(None)
+        self._socket_timeout_seconds: float | None = None
+        sock.settimeout(None)
 
     def set_timeout(self, timeout_seconds: float | None) -> None:
-        """Bound each message from now on: the operations up to the next call end within this time; None: no bound."""
-        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        if timeout_seconds == self._timeout_seconds:
-            return
+        """Bound each message from now on: what comes until the next call ends within this time, to a tenth.
+
+        None sets no bound.
+        """
         self._timeout_seconds = timeout_seconds
-        if self._is_tls:
-            self.sock.settimeout(timeout_seconds)
-            return
-        whole = 0 if timeout_seconds is None else max(timeout_seconds, 1e-3)
-        value = _TIMEVAL.pack(int(whole), int(whole % 1 * 1e6))
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
 
     @property
     def num_buffered(self) -> int:
@@ -94,15 +90,15 @@ class Stream:
     def read_into(self, view: memoryview) -> None:
         """Fill `view` (bytes, writable): first with what has arrived already, then straight from the socket."""
         wanted = len(view)
-        buffered = min(self._end - self._start, wanted)
-        if buffered:
-            view[:buffered] = self._view[self._start : self._start + buffered]
-            self._start += buffered
-        while buffered < wanted:
-            count = self._receive(view[buffered:], socket.MSG_WAITALL)
+        received = min(self._end - self._start, wanted)
+        if received:
+            view[:received] = self._view[self._start : self._start + received]
+            self._start += received
+        while received < wanted:
+            count = self._receive(view[received:], socket.MSG_WAITALL)
             if count == 0:
-                raise ConnectionLost(f"the peer closed the connection {wanted - buffered} bytes early")
-            buffered += count
+                raise ConnectionLost(f"the peer closed the connection {wanted - received} bytes early")
+            received += count
 
     def read(self, count: int) -> bytes:
         """Read exactly `count` bytes; for small parts only, since it allocates."""
@@ -120,16 +116,19 @@ class Stream:
                 self._send_tls(views)
             else:
                 self._send_plain(views)
-        except (BlockingIOError, TimeoutError) as error:
-            raise DeadlineExceeded(f"could not send within {self._timeout_seconds} s") from error
         except OSError as error:
+            if isinstance(error, DeadlineExceeded):
+                raise
             raise ConnectionLost(f"the connection broke while sending: {error}") from error
 
     def _send_plain(self, views: Sequence[bytes | memoryview]) -> None:
         total = sum(len(view) for view in views)
-        sent = self.sock.sendmsg(views)
-        if sent == total:
-            return
+        if len(views) <= MAX_VIEWS:
+            sent = self._send_some(views)
+            if sent == total:
+                return
+        else:
+            sent = 0
         rest = [memoryview(view) for view in views]
         while True:
             while rest and sent >= len(rest[0]):
@@ -137,8 +136,15 @@ class Stream:
             if not rest:
                 return
             rest[0] = rest[0][sent:]
-            self._check_deadline()
-            sent = self.sock.sendmsg(rest)
+            sent = self._send_some(rest[:MAX_VIEWS])
+
+    def _send_some(self, views: Sequence[bytes | memoryview]) -> int:
+        while True:
+            self._arm()
+            try:
+                return self.sock.sendmsg(views)
+            except BlockingIOError:
+                continue  # the socket's time-out; _arm knows whether ours is over too
 
     def _send_tls(self, views: Sequence[bytes | memoryview]) -> None:
         # A TLS record holds 16 KB, so head and small parts are joined and large views sent as they are.
@@ -147,12 +153,16 @@ class Stream:
             if len(view) <= BUFFER_BYTES:
                 small += bytes(view)
                 continue
-            if small:
-                self.sock.sendall(small)
-                small = b""
-            self.sock.sendall(view)
-        if small:
-            self.sock.sendall(small)
+            self._send_all_tls(memoryview(small))
+            self._send_all_tls(memoryview(view))
+            small = b""
+        self._send_all_tls(memoryview(small))
+
+    def _send_all_tls(self, view: memoryview) -> None:
+        while view:
+            self._arm()
+            with contextlib.suppress(TimeoutError):
+                view = view[self.sock.send(view) :]
 
     def _fill(self) -> int:
         if self._start == self._end:
@@ -167,17 +177,52 @@ class Stream:
         self._start, self._end = 0, rest
 
     def _receive(self, view: memoryview, flags: int) -> int:
-        self._check_deadline()
-        try:
-            return self.sock.recv_into(view, 0, 0 if self._is_tls else flags)
-        except (BlockingIOError, TimeoutError) as error:
-            raise DeadlineExceeded(f"nothing arrived within {self._timeout_seconds} s") from error
-        except OSError as error:
-            raise ConnectionLost(f"the connection broke while receiving: {error}") from error
+        while True:
+            self._arm()
+            try:
+                return self.sock.recv_into(view, 0, 0 if self._is_tls else flags)
+            except (BlockingIOError, TimeoutError):
+                continue
+            except OSError as error:
+                raise ConnectionLost(f"the connection broke while receiving: {error}") from error
 
-    def _check_deadline(self) -> None:
-        if self._deadline is not None and time.monotonic() > self._deadline:
+    def _arm(self) -> None:
+        """Have the next socket call end about at the deadline; raises DeadlineExceeded where it is past.
+
+        The socket keeps a time-out that is a little too long, or too short, in which case the call is made again:
+        so messages with different bounds on one connection cost no system call each.
+        """
+        now_set = self._socket_timeout_seconds
+        if self._deadline is None:
+            if now_set is not None:
+                self._set_socket_timeout(None)
+            return
+        left = self._deadline - time.monotonic()
+        if left <= 0:
             raise DeadlineExceeded(f"the message did not end within {self._timeout_seconds} s")
+        if now_set is None or now_set > left * 1.1 or now_set < left / 64:
+            self._set_socket_timeout(left)
+
+    def _set_socket_timeout(self, timeout_seconds: float | None) -> None:
+        self._socket_timeout_seconds = timeout_seconds
+        if self._is_tls:
+            self.sock.settimeout(timeout_seconds)
+            return
+        whole = 0.0 if timeout_seconds is None else max(timeout_seconds, 1e-3)
+        value = _TIMEVAL.pack(int(whole), int(whole % 1 * 1e6))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+    def hang_up(self, timeout_seconds: float) -> None:
+        """Say that nothing more comes and skip what still arrives, so that the peer can read what was sent last.
+
+        To close while bytes are unread would reset the connection, which can cost the peer our last answer.
+        """
+        self.set_timeout(timeout_seconds)
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+            while self._receive(self._view, 0):
+                pass
 
     def close(self) -> None:
         """Close the socket; closing twice is fine."""
