@@ -108,7 +108,7 @@ def _integers(numbers: list[int], dtype: np.dtype[Any]) -> Array:
 def _check_python_int(value: int, dtype: np.dtype[Any]) -> None:
     """TensorFlow's one check of values: a Python integer by itself must be kept by the dtype."""
     if dtype.kind == "O":
-        is_kept = str(value) == value
+        is_kept = False
     elif dtype.kind == "f":
         # The number is compared as a double, as numpy did.
         with np.errstate(all="ignore"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy.typing as npt
@@ -33,6 +35,8 @@ class LocalModel:
         device: str = "cpu:0",
         cache_dir: str | None = None,
         allow_unsafe_operations: bool = True,
+        graph: Any = None,
+        config: Any = None,
     ) -> None:
         """Load; engines are imported here, so that a client without them stays small.
 
@@ -52,9 +56,17 @@ class LocalModel:
         if engine == "auto" and package.format in _TENSORFLOW_FORMATS and precision in ("fp32", "auto"):
             engine = self._reference_engine()
         options = EngineOptions(engine, device, precision, num_threads, cache_dir, allow_unsafe_operations)
-        self._model = select.load(package, request, options)
+        _check_process()
+        with _session_arguments(graph, config):
+            self._model = select.load(package, request, options)
+        self._pid = os.getpid()
         self.signature: Signature = self._model.signature
         self._warm_up_seconds, self._warm_up_note = run_once(self._model, warm_up)
+
+    @property
+    def session(self) -> Any:
+        """TensorFlow's session where it is the engine, else None."""
+        return getattr(self._model, "session", None)
 
     def _reference_engine(self) -> str:
         if importlib.util.find_spec("tensorflow") is not None:
@@ -69,6 +81,8 @@ class LocalModel:
         timeout_seconds: float | None,  # noqa: ARG002  # a computation in this process cannot be broken off
     ) -> tuple[dict[str, npt.NDArray[Any]], float, float]:
         """Outputs by alias, queue seconds (0), service seconds."""
+        if self._pid != os.getpid():
+            _check_process()
         start = time.monotonic()
         outputs = self._model.predict(inputs)
         return outputs, 0.0, time.monotonic() - start
@@ -91,5 +105,37 @@ class LocalModel:
         )
 
     def close(self) -> None:
-        """Free the engine; closing twice is fine."""
-        self._model.close()
+        """Free the engine, except in a forked child, where that could wait for ever; closing twice is fine."""
+        if self._pid == os.getpid():
+            self._model.close()
+
+
+_engine_pid: int | None = None
+
+
+def _check_process() -> None:
+    """Refuse to compute in a child forked after an engine was loaded, which would wait for threads that are gone."""
+    global _engine_pid
+    if _engine_pid is None:
+        _engine_pid = os.getpid()
+    if _engine_pid != os.getpid():
+        raise EngineNotAvailable(
+            f"an engine computes in process {_engine_pid}, and its threads did not survive the fork of this one "
+            f"({os.getpid()}); fork before the first predictor with use_ei=False, or use the start method spawn, or "
+            "use_ei=True"
+        )
+
+
+@contextmanager
+def _session_arguments(graph: Any, config: Any) -> Iterator[None]:
+    """Hand TensorFlow's own objects to its engine; the others have no use for them."""
+    if graph is None and config is None:
+        yield
+        return
+    from elastic_inference.engines.tensorflow import given_session
+
+    token = given_session.set((graph, config))
+    try:
+        yield
+    finally:
+        given_session.reset(token)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from elastic_inference.client import embedded
 from elastic_inference.client.connection import Address, ConnectionPool
-from elastic_inference.errors import InvalidInput
+from elastic_inference.client.host_session import (
+    ACCELERATOR_VARIABLE,
+    HOST_VARIABLE,
+    TOKEN_VARIABLE,
+    HostSession,
+)
+from elastic_inference.client.hosted import acquire
+from elastic_inference.client.visible import VISIBLE_VARIABLE, choose
+from elastic_inference.errors import InvalidInput, PredictorClosed
 from elastic_inference.protocol.endpoint import Endpoint
 
 
@@ -28,38 +37,48 @@ class Wanted:
     cache_dir: str | None = None
 
 
-@dataclass(frozen=True)
 class Place:
-    """An accelerator that can be reached.
+    """An accelerator that can be reached, and the end of it.
 
     Attributes:
         explain: The error to raise where it has ended for good; None while it may come back.
-        close: Give it back.
     """
 
-    pool: ConnectionPool
-    explain: Callable[[], Exception | None]
-    close: Callable[[], None]
+    def __init__(
+        self, pool: ConnectionPool, explain: Callable[[], Exception | None], release: Callable[[], None]
+    ) -> None:
+        self.pool = pool
+        self._explain = explain
+        self._release = release
+        self._is_closed = False
+
+    def explain(self) -> Exception | None:
+        """The error to raise where the accelerator will not answer any more; None while it may come back."""
+        if self._is_closed:
+            return PredictorClosed("the predictor was closed during this call")
+        return self._explain()
+
+    def close(self) -> None:
+        """Close the connections and give the accelerator back; closing twice is fine."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.pool.close()
+            self._release()
 
 
 def find(wanted: Wanted) -> Place:
-    """Find or start the accelerator.
+    """Find, attach or start the accelerator.
 
     Raises:
         InvalidInput: The arguments contradict each other.
-        ElasticInferenceError: It cannot be started, attached or found.
+        AcceleratorNotFound: None of that id is attached and visible.
+        ElasticInferenceError: It cannot be started or attached.
     """
     if wanted.address is not None:
-        if (
-            wanted.host is not None
-            or wanted.accelerator_id is not None
-            or wanted.accelerator_type is not None
-        ):
-            raise InvalidInput(
-                "address names the accelerator: host, accelerator_id and accelerator_type must be None"
-            )
-        address = Address(Endpoint.parse(wanted.address), wanted.token, tls_context(wanted))
-        return Place(ConnectionPool(address), lambda: None, lambda: None)
+        return _at_address(wanted, wanted.address)
+    if _names_a_host(wanted):
+        return _on_host(wanted)
+    choose(wanted.accelerator_id, ["embedded"])
     options = embedded.EmbeddedOptions(num_threads=wanted.num_threads, cache_dir=wanted.cache_dir)
     accelerator = embedded.acquire(options)
     return Place(
@@ -67,6 +86,63 @@ def find(wanted: Wanted) -> Place:
         accelerator.explain,
         lambda: embedded.release(options, accelerator),
     )
+
+
+def _names_a_host(wanted: Wanted) -> bool:
+    """An ordinal alone does not: a program written for one accelerator counts the embedded one."""
+    return (
+        wanted.host is not None
+        or wanted.accelerator_type is not None
+        or (isinstance(wanted.accelerator_id, str) and not wanted.accelerator_id.isdigit())
+        or any(os.environ.get(name) for name in (HOST_VARIABLE, ACCELERATOR_VARIABLE))
+    )
+
+
+def _at_address(wanted: Wanted, text: str) -> Place:
+    if wanted.host is not None or wanted.accelerator_id is not None or wanted.accelerator_type is not None:
+        raise InvalidInput(
+            "address names the accelerator: host, accelerator_id and accelerator_type must be None"
+        )
+    token = wanted.token if wanted.token is not None else os.environ.get(TOKEN_VARIABLE)
+    address = Address(Endpoint.parse(text), token, tls_context(wanted))
+    return Place(ConnectionPool(address), lambda: None, lambda: None)
+
+
+def _on_host(wanted: Wanted) -> Place:
+    accelerator_id = None if wanted.accelerator_type is not None else _chosen_id(wanted)
+    hosted = acquire(
+        host=wanted.host,
+        token=wanted.token,
+        accelerator_type=wanted.accelerator_type,
+        accelerator_id=accelerator_id,
+        tls_ca=wanted.tls_ca,
+        tls_cert=wanted.tls_cert,
+        tls_key=wanted.tls_key,
+    )
+    try:
+        address = Address(Endpoint.parse(hosted.address), hosted.token, tls_context(wanted))
+    except BaseException:
+        hosted.close()
+        raise
+    return Place(ConnectionPool(address), hosted.explain, hosted.close)
+
+
+def _chosen_id(wanted: Wanted) -> str:
+    accelerator_id = wanted.accelerator_id
+    if accelerator_id is None:
+        accelerator_id = os.environ.get(ACCELERATOR_VARIABLE) or None
+    is_id = isinstance(accelerator_id, str) and not accelerator_id.isdigit()
+    if is_id and os.environ.get(VISIBLE_VARIABLE) is None:
+        return str(accelerator_id)
+    session = HostSession(
+        wanted.host,
+        wanted.token,
+        tls_ca=wanted.tls_ca,
+        tls_cert=wanted.tls_cert,
+        tls_key=wanted.tls_key,
+    )
+    attached = [value["accelerator_id"] for value in session.request("GET", "/v1/accelerators")]
+    return choose(accelerator_id, attached)
 
 
 def tls_context(wanted: Wanted) -> ssl.SSLContext | None:

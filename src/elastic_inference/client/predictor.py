@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +56,7 @@ class EIPredictor:
         signature_def: A SignatureDef, or anything with `inputs` and `outputs` of alias -> object with `name`.
         input_names, output_names: alias -> tensor name, together, instead of a signature.
         tags: Tags of the meta graph, separated by commas; None means `serve`.
-        graph, config: Taken for compatibility; engines have options of their own, named below.
+        graph, config: A tf.Graph to load into and a ConfigProto, for TensorFlow in this process; others leave them be.
         use_ei: False computes in this process.
         accelerator_id: Which attached accelerator: its id, or its ordinal among those visible.
         address: Of an accelerator, such as `tcp:10.0.0.5:8501` or `unix:/run/a.sock`; with it no host is asked.
@@ -90,8 +90,8 @@ class EIPredictor:
         input_names: Mapping[str, str] | None = None,
         output_names: Mapping[str, str] | None = None,
         tags: str | None = None,
-        graph: Any = None,  # noqa: ARG002
-        config: Any = None,  # noqa: ARG002
+        graph: Any = None,
+        config: Any = None,
         use_ei: bool = True,
         accelerator_id: str | int | None = None,
         *,
@@ -116,54 +116,70 @@ class EIPredictor:
         if timeout_seconds is not None and not timeout_seconds > 0:
             raise InvalidInput(f"timeout_seconds {timeout_seconds} must be above 0, or None")
         package = ModelPackage.read(Path(model_dir))
-        start = time.monotonic()
         self._place: placement.Place | None = None
         self._model: _Model
         if use_ei:
-            self._place = place = placement.find(
-                placement.Wanted(
-                    address, token, host, accelerator_id, accelerator_type, tls_ca, tls_cert, tls_key,
-                    num_threads, cache_dir,
-                )
+            wanted = placement.Wanted(
+                address, token, host, accelerator_id, accelerator_type, tls_ca, tls_cert, tls_key, num_threads,
+                cache_dir,
             )  # fmt: skip
-            start_seconds = time.monotonic() - start
-            try:
-                options = {"engine": engine, "precision": precision, "warm_up": warm_up}
-                remote = RemoteModel(
-                    place.pool, package, request, options, use_shared_memory, progress, place.explain
-                )
-                remote.load()
-                self.report = remote.report(start_seconds)
-            except BaseException:
-                place.close()
-                raise
-            self._model = remote
+            options = {"engine": engine, "precision": precision, "warm_up": warm_up}
+            self._open_remote(wanted, package, request, options, use_shared_memory, progress)
         else:
-            local = LocalModel(package, request, engine, precision, num_threads, warm_up, cache_dir=cache_dir)
-            self.report = local.report(0.0)
-            self._model = local
-        self._finish_init(timeout_seconds, strict)
-
-    def _finish_init(self, timeout_seconds: float | None, strict: bool) -> None:
+            self._model = LocalModel(
+                package, request, engine, precision, num_threads, warm_up,
+                cache_dir=cache_dir, graph=graph, config=config,
+            )  # fmt: skip
+            self.report = self._model.report(0.0)
         self._timeout_seconds = timeout_seconds
         self._feeds = Feeds(self._model.signature, strict)
+        self._rank_0_echoes = _rank_0_echoes(self._model.signature)
         self._is_closed = False
-        self._executor_lock = threading.Lock()
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
-        actions = [self._model.close] + ([self._place.close] if self._place is not None else [])
-        self._finalizer = weakref.finalize(self, _run_all, actions)
-        self.graph = graph_view.Graph(self._model.signature)
-        self.session = graph_view.Session(self.graph)
-        self._feed_tensors = graph_view.tensors(self._model.signature.inputs, self.graph)
-        self._fetch_tensors = graph_view.tensors(self._model.signature.outputs, self.graph)
+        self._executor_lock = threading.Lock()
+        end = self._model.close if self._place is None else self._place.close
+        self._finalizer = weakref.finalize(self, end)
+        self._set_graph()
+
+    def _open_remote(
+        self,
+        wanted: placement.Wanted,
+        package: ModelPackage,
+        request: SignatureRequest,
+        options: Mapping[str, Any],
+        use_shared_memory: bool,
+        progress: Progress | None,
+    ) -> None:
+        start = time.monotonic()
+        self._place = place = placement.find(wanted)
+        start_seconds = time.monotonic() - start
+        try:
+            remote = RemoteModel(
+                place.pool, package, request, options, use_shared_memory, progress, place.explain
+            )
+            remote.load()
+            self.report = remote.report(start_seconds)
+        except BaseException:
+            place.close()
+            raise
+        self._model = remote
+
+    def _set_graph(self) -> None:
+        """Show TensorFlow's own graph and session where TensorFlow computes here, else objects that stand for them."""
+        signature = self._model.signature
+        session = self._model.session if isinstance(self._model, LocalModel) else None
+        self.session: Any = session or graph_view.Session(graph_view.Graph(signature))
+        self.graph: Any = self.session.graph
+        self._feed_tensors = graph_view.tensors(signature.inputs, self.graph)
+        self._fetch_tensors = graph_view.tensors(signature.outputs, self.graph)
 
     @property
-    def feed_tensors(self) -> dict[str, graph_view.Tensor]:
+    def feed_tensors(self) -> dict[str, Any]:
         """The input tensors by alias, with name, dtype and shape."""
         return self._feed_tensors
 
     @property
-    def fetch_tensors(self) -> dict[str, graph_view.Tensor]:
+    def fetch_tensors(self) -> dict[str, Any]:
         """The output tensors by alias, with name, dtype and shape."""
         return self._fetch_tensors
 
@@ -223,11 +239,10 @@ class EIPredictor:
     def _predict(self, inputs: Mapping[str, Any]) -> tuple[Outputs, float, float]:
         if self._is_closed:
             self._check_open()
-        outputs, queue_seconds, service_seconds = self._model.predict(
-            self._feeds.arrays(inputs), self._timeout_seconds
-        )
+        arrays = self._feeds.arrays(inputs)
+        outputs, queue_seconds, service_seconds = self._model.predict(arrays, self._timeout_seconds)
         for alias, array in outputs.items():
-            if not array.ndim:
+            if not array.ndim and self._rank_0_echoes.get(alias) not in arrays:
                 outputs[alias] = array[()]
         return outputs, queue_seconds, service_seconds
 
@@ -236,13 +251,21 @@ class EIPredictor:
             raise PredictorClosed("the predictor is closed; construct another one")
 
     def _threads(self) -> ThreadPoolExecutor:
-        with self._executor_lock:
-            if self._executor is None or self._executor[0] != os.getpid():  # threads do not survive a fork
-                self._executor = (os.getpid(), ThreadPoolExecutor(MAX_THREADS, "elastic-inference"))
-            return self._executor[1]
+        executor = self._executor
+        if executor is None or executor[0] != os.getpid():
+            with self._executor_lock:
+                executor = self._executor
+                if executor is None or executor[0] != os.getpid():  # threads do not survive a fork
+                    executor = (os.getpid(), ThreadPoolExecutor(MAX_THREADS, "elastic-inference"))
+                    self._executor = executor
+        return executor[1]
 
     def close(self) -> None:
-        """End what this predictor started: threads, connections, embedded or attached accelerator. Twice is fine."""
+        """End what this predictor started: threads, connections, embedded or attached accelerator. Twice is fine.
+
+        What `submit` has running is waited for, what it has waiting is cancelled. A call of another thread finishes,
+        or raises PredictorClosed where it needed what has ended.
+        """
         self._is_closed = True
         if self._executor is not None and self._executor[0] == os.getpid():
             self._executor[1].shutdown(wait=True, cancel_futures=True)
@@ -267,9 +290,10 @@ class EIPredictor:
         return f"EIPredictor({state}; {sorted(self._feed_tensors)} -> {sorted(self._fetch_tensors)})"
 
 
-def _run_all(actions: list[Callable[[], None]]) -> None:
-    for action in actions:
-        action()
+def _rank_0_echoes(signature: Signature) -> dict[str, str]:
+    """Output alias -> input alias of the same tensor: TensorFlow gives a fed value back as the array that it was."""
+    alias_of = {spec.name: alias for alias, spec in signature.inputs.items() if spec.shape in ((), None)}
+    return {alias: alias_of[s.name] for alias, s in signature.outputs.items() if s.name in alias_of}
 
 
 def _signature_request(

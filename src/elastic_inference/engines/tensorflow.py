@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -44,6 +45,8 @@ from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
 from elastic_inference.models.signature import Signature, SignatureRequest, unfed_text
 from elastic_inference.tensors import TensorSpec
 
+# The caller's own tf.Graph and ConfigProto for the next load of this thread, None for ours.
+given_session: ContextVar[tuple[Any, Any]] = ContextVar("given_session", default=(None, None))
 _WHERE_LINES = ("Graph execution error:", "Detected at node", "Node:", "File ")
 
 
@@ -119,6 +122,11 @@ class TensorFlowGraph(LoadedModel):
             for alias, value in results.items()
         }
 
+    @property
+    def session(self) -> Any:
+        """The tf.compat.v1.Session, with its graph."""
+        return self._session
+
     def close(self) -> None:
         self._session.close()
 
@@ -152,7 +160,8 @@ def _check_device(tf: ModuleType, device: str) -> None:
 
 
 def _open_session(tf: ModuleType, resolved: ResolvedGraph, device: str, num_threads: int) -> Any:
-    config = tf.compat.v1.ConfigProto(
+    given_graph, given_config = given_session.get()
+    config = given_config or tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=num_threads,
         inter_op_parallelism_threads=num_threads,
         use_per_session_threads=True,  # else the first session of the process decides for all
@@ -161,7 +170,7 @@ def _open_session(tf: ModuleType, resolved: ResolvedGraph, device: str, num_thre
     if not device.startswith("cpu"):
         config.gpu_options.visible_device_list = device.partition(":")[2] or "0"
         config.gpu_options.allow_growth = True
-    graph = tf.Graph()
+    graph = given_graph or tf.Graph()
     with graph.as_default(), quiet_stderr():
         session = tf.compat.v1.Session(graph=graph, config=config)
         try:
