@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -305,10 +306,19 @@ def test_damaged_files(models: Path, load: Load, tmp_path: Path, name: str, dama
         load(path)
 
 
-def test_saved_model_without_its_variables(models: Path, load: Load, tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").write_bytes((models / "tf2" / "saved_model.pb").read_bytes())
-    with pytest.raises((UnsupportedModel, InvalidModel)):
-        load(tmp_path)
+@pytest.mark.parametrize("name", ["tf1", "tf2"])
+@pytest.mark.parametrize("damage", ["index", "data", "all"])
+def test_saved_model_with_damaged_variables(
+    models: Path, load: Load, tmp_path: Path, name: str, damage: str
+) -> None:
+    shutil.copytree(models / name, tmp_path / name)
+    for path in (tmp_path / name / "variables").iterdir():
+        if damage == "all":
+            path.unlink()
+        elif damage in path.name:
+            path.write_bytes(path.read_bytes()[:5])
+    with pytest.raises(InvalidModel, match="missing or damaged"):
+        load(tmp_path / name)
 
 
 def test_errors_of_the_engine_become_ours() -> None:

@@ -21,6 +21,7 @@ from elastic_inference.errors import (
     ElasticInferenceError,
     EngineNotAvailable,
     InvalidInput,
+    InvalidModel,
     MemoryQuotaExceeded,
     UnsupportedModel,
 )
@@ -36,6 +37,9 @@ LOAD_ERRORS = (
     frontend.OpValidationFailure,
 )
 _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_DAMAGED_TEXTS = re.compile(
+    r"Wrong index file|cannot be mapped|exceed data size|Conversion is failed for: (VarHandleOp|VariableV2)"
+)
 _UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\w, >]+)")
 
 
@@ -93,6 +97,8 @@ def load_error(error: Exception) -> ElasticInferenceError:
         return error
     if isinstance(error, MemoryError) or NO_MEMORY_TEXTS.search(str(error)):
         return MemoryQuotaExceeded(f"OpenVINO could not get the memory to load the model: {last_line(error)}")
+    if _DAMAGED_TEXTS.search(str(error)):
+        return InvalidModel(f"the model's variables are missing or damaged: {last_line(error)}")
     unknown = _UNKNOWN_OPERATIONS.search(str(error))
     if unknown:
         return UnsupportedModel(f"OpenVINO {version()} does not know operations: {unknown[1].strip()}")

@@ -1,0 +1,45 @@
+"""A real detector on real photographs: OpenVINO in float32 finds what TensorFlow finds, within 1e-3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elastic_inference.models.signature import SignatureRequest
+from tests.engines.conftest import Load
+from tests.shared import shared_path
+
+DETECTIONS = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+REQUEST = SignatureRequest(
+    input_names={"inputs": "image_tensor:0"}, output_names={name: f"{name}:0" for name in DETECTIONS}
+)
+
+
+def test_same_detections_as_tensorflow(load: Load) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("tensorflow")
+    path = shared_path("assets/models/ssd_mobilenet_v2_coco_2018_03_29.pb")
+    ours, reference = (load(path, REQUEST, engine=engine) for engine in ("openvino", "tensorflow"))
+    assert ours.signature.outputs["detection_boxes"].shape == (None, 100, 4)
+    for name in ("dog_bicycle_truck.jpg", "jetson_peds_0.jpg", "torchserve_3dogs.jpg"):
+        photo = cv2.imread(str(shared_path(f"assets/photos/{name}")))[None, :, :, ::-1]
+        found, expected = (
+            model.predict({"inputs": np.ascontiguousarray(photo)}) for model in (ours, reference)
+        )
+        assert {alias: (a.dtype, a.shape) for alias, a in found.items()} == {
+            alias: (a.dtype, a.shape) for alias, a in expected.items()
+        }
+        sure = _sure(expected)
+        assert sure.any(), name
+        assert (_sure(found) == sure).all()
+        np.testing.assert_allclose(found["detection_scores"], expected["detection_scores"], atol=1e-3)
+        np.testing.assert_array_equal(found["detection_classes"][sure], expected["detection_classes"][sure])
+        np.testing.assert_allclose(
+            found["detection_boxes"][sure], expected["detection_boxes"][sure], atol=1e-3
+        )
+
+
+def _sure(detections: dict[str, Any]) -> Any:
+    return detections["detection_scores"] > 0.3

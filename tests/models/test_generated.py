@@ -1,0 +1,47 @@
+"""What is generated and committed says the same as what it was generated from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from elastic_inference.models import graph_pb2
+from elastic_inference.models.generate_operations import OPERATIONS_PATH, operations_text
+
+SOURCE = Path(graph_pb2.__file__).parents[2]
+PROTO = "elastic_inference/models/graph.proto"
+
+
+def test_graph_pb2_is_not_stale(tmp_path: Path) -> None:
+    protoc = pytest.importorskip("grpc_tools.protoc", reason="needs grpcio-tools, which is in the dev extra")
+    from google.protobuf import descriptor_pb2
+
+    output = tmp_path / "descriptors"
+    assert protoc.main(["protoc", f"-I{SOURCE}", f"--descriptor_set_out={output}", PROTO]) == 0
+    (wanted,) = descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes()).file
+    committed = descriptor_pb2.FileDescriptorProto()
+    graph_pb2.DESCRIPTOR.CopyToProto(committed)
+    for message in (wanted, committed):
+        message.ClearField("source_code_info")
+        for nested in message.message_type:
+            _clear_json_names(nested)
+    assert committed == wanted
+
+
+def _clear_json_names(message: object) -> None:
+    for field in message.field:  # type: ignore[attr-defined]
+        field.ClearField("json_name")  # only some versions of protoc write it
+    for nested in message.nested_type:  # type: ignore[attr-defined]
+        _clear_json_names(nested)
+
+
+def test_operations_agree_with_the_installed_tensorflow() -> None:
+    pytest.importorskip("tensorflow")
+    registered, committed = (
+        {line.split()[0].removeprefix("!"): line for line in text.splitlines()}
+        for text in (operations_text(), OPERATIONS_PATH.read_text())
+    )
+    shared = registered.keys() & committed.keys()
+    assert len(shared) > 1500
+    assert {name: committed[name] for name in shared} == {name: registered[name] for name in shared}
