@@ -1,0 +1,29 @@
+"""Keeping the threads of running processes to cores; the edge of `cores`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def keep_to_cores(pids: Iterable[int], cores: frozenset[int]) -> None:
+    """Move all threads of these processes to `cores`; those that end meanwhile are fine.
+
+    New threads inherit from the thread that makes them, so it looks again until it has seen no new one.
+    """
+    for pid in pids:
+        seen: set[int] = set()
+        while new := _threads(pid) - seen:
+            for thread in new:
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread, cores)
+            seen |= new
+
+
+def _threads(pid: int) -> set[int]:
+    try:
+        return {int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()}
+    except (FileNotFoundError, ProcessLookupError):
+        return set()

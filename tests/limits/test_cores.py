@@ -1,0 +1,76 @@
+"""Cores are given so that whole shares are alone and nobody moves without need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elastic_inference.limits.affinity import keep_to_cores
+from elastic_inference.limits.cores import CoreRequest, plan_cores
+
+
+def plan(*num_cores: float, cores: int = 2, **more: object) -> list[frozenset[int]]:
+    requests = {f"a{i}": CoreRequest(n) for i, n in enumerate(num_cores)}
+    return list(plan_cores(requests, range(cores), **more).values())  # type: ignore[arg-type]
+
+
+def test_halves_of_two_cores_get_a_core_each() -> None:
+    assert plan(1.0, 1.0) == [{0}, {1}]
+
+
+def test_tenth_and_nine_tenths_share_one_core_only() -> None:
+    small, large = plan(0.2, 1.8)
+    assert large == {0, 1}
+    assert len(small) == 1
+
+
+def test_quarters_fill_one_core_before_the_next() -> None:
+    assert plan(0.5, 0.5, 1.0) == [{1}, {1}, {0}]
+
+
+def test_rest_that_fits_on_no_core_is_spread() -> None:
+    assert plan(0.6, 0.6, 0.6, cores=2)[2] == {0, 1}
+
+
+def test_bursting_accelerator_may_use_all_cores() -> None:
+    requests = {"a": CoreRequest(1.0, may_burst=True), "b": CoreRequest(1.0)}
+    assert plan_cores(requests, (4, 7)) == {"a": {4, 7}, "b": {4}}
+
+
+def test_newcomer_moves_no_one() -> None:
+    previous = {"b": frozenset({0})}
+    requests = {"a": CoreRequest(1.0), "b": CoreRequest(1.0)}
+    assert plan_cores(requests, (0, 1), previous) == {"a": {1}, "b": {0}}
+
+
+@given(st.lists(st.floats(0.01, 4.0), max_size=8), st.integers(1, 8))
+def test_nobody_is_left_without_a_core_and_whole_cores_are_alone(sizes: list[float], cores: int) -> None:
+    total = sum(sizes)
+    fitted = [size * min(1.0, cores / total) for size in sizes] if total else []
+    given_cores = plan(*fitted, cores=cores)
+    for size, own in zip(fitted, given_cores, strict=True):
+        assert own
+        assert len(own) + 1e-6 >= size
+
+
+def test_all_threads_of_a_process_are_moved() -> None:
+    code = (
+        "import threading, sys\n"
+        "stop = threading.Event()\n"
+        "[threading.Thread(target=stop.wait, daemon=True).start() for _ in range(4)]\n"
+        "print(flush=True); sys.stdin.read()"
+    )
+    core = min(os.sched_getaffinity(0))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        keep_to_cores([process.pid], frozenset({core}))
+        threads = [int(name) for name in os.listdir(f"/proc/{process.pid}/task")]
+        assert len(threads) == 5
+        assert all(os.sched_getaffinity(thread) == {core} for thread in threads)
