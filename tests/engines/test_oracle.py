@@ -1,6 +1,6 @@
 """Every recorded answer of TensorFlow 1.15's predictor, from resolving names to predicting, on both engines.
 
-What the client itself checks (unknown keys, inputs that are no dict) is tested with the client.
+What the client itself checks (keys, casts, shapes of inputs) is tested with the client.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from elastic_inference.client.casting import cast
 from elastic_inference.errors import ElasticInferenceError, SignatureNotFound
 from elastic_inference.models.signature import SignatureRequest
-from elastic_inference.tensors import TensorSpec, as_array
+from elastic_inference.tensors import TensorSpec
 from tests.engines import oracle
 from tests.engines.conftest import Load
 from tests.shared import shared_path
 
 NUM_CASES = 33
-_CHECKED_BY_CLIENT = ("ValueError: Got unexpected keys", "AttributeError:")
 
 
 def test_all_recorded_cases_are_run() -> None:
@@ -59,16 +59,16 @@ def _described(specs: dict[str, TensorSpec]) -> dict[str, Any]:
 
 def _check_call(model: Any, call: dict[str, Any]) -> None:
     error = call.get("error")
-    if error and f"{error['class']}: {error['message']}".startswith(_CHECKED_BY_CLIENT):
+    if error and error["class"] in ("ValueError", "AttributeError"):
         return
-    specs = model.signature.inputs
-    given = {alias: value for alias, value in call["inputs"].items() if value is not None}
+    inputs = {
+        alias: cast(oracle.value_of(value), model.signature.inputs[alias].numpy_dtype)
+        for alias, value in call["inputs"].items()
+        if value is not None
+    }
     if error is None:
-        inputs = {alias: as_array(oracle.value_of(value), specs[alias]) for alias, value in given.items()}
         oracle.assert_outputs(model.predict(inputs), call["outputs"])
         return
     with pytest.raises(ElasticInferenceError) as caught:
-        model.predict(
-            {alias: as_array(oracle.value_of(value), specs[alias]) for alias, value in given.items()}
-        )
+        model.predict(inputs)
     oracle.assert_error(caught.value, error, models="")
