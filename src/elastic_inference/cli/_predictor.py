@@ -40,15 +40,17 @@ def predictor_options(
     accelerator_id: str | None = None,
     token: str | None = None,
     tls_ca: str | None = None,
+    cache_dir: str | None = None,
 ) -> dict[str, Any]:
     """Keywords of EIPredictor; `upload` shows the model on its way."""
-    places = {
+    optional = {
         "address": address,
         "host": host,
         "accelerator_type": accelerator_type,
         "accelerator_id": accelerator_id,
         "token": token,
         "tls_ca": tls_ca,
+        "cache_dir": cache_dir,
     }
     options = {
         "engine": engine,
@@ -56,4 +58,4 @@ def predictor_options(
         "num_threads": num_threads,
         "progress": upload.update,
     }
-    return options | {name: value for name, value in places.items() if value is not None}
+    return options | {name: value for name, value in optional.items() if value is not None}

@@ -13,7 +13,7 @@ from elastic_inference.cli import EXIT_INTERRUPTED
 from elastic_inference.cli import _predictor as options
 from elastic_inference.cli._support import Progress, extra
 from elastic_inference.cli.models import fetch_model
-from elastic_inference.zoo import read_labels
+from elastic_inference.zoo import cache_dir, read_labels
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +41,10 @@ def detect(
         int | None,
         typer.Option(help="Pictures at the model at once; 2, without accelerator 1.", min=1, max=64),
     ] = None,
+    keep_compiled: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep the compiled model, for a quicker load next time."),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON; no progress.")] = False,
     precision: options.Precision = "fp32",
     engine: options.Engine = "auto",
@@ -97,6 +101,7 @@ def detect(
                 accelerator_id=accelerator_id,
                 token=token,
                 tls_ca=tls_ca,
+                cache_dir=str(cache_dir() / "compiled") if keep_compiled else None,
             ),
         )
 
