@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,3 +183,47 @@ def test_on_a_real_v2_hierarchy_children_are_counted_and_killed_with_the_group(r
         kill_all(files, [real_group])
         assert files.processes(real_group) == ()
     assert files.table(real_group / "cpu.stat")["usage_usec"] > 0
+
+
+HAND_ON = """
+import sys
+from elastic_inference.limits import cgroup2
+from elastic_inference.limits.base import LimitError
+from elastic_inference.limits.mounts import read_mounts
+
+cgroup2._CONTROLLERS = (sys.argv[1],)
+limits = cgroup2.CgroupV2(read_mounts())
+try:
+    limits._prepare_parents(1.0)
+except LimitError as error:
+    print(error)  # without the controller cpu there is no cpu.weight, which comes last
+print(read_mounts().v2.own_group.name)
+print((limits._parent / "cgroup.controllers").read_text().strip())
+"""
+
+
+def test_on_a_real_v2_hierarchy_a_service_moves_to_a_leaf_and_hands_its_controller_on(
+    real_group: Path,
+) -> None:
+    top, files = real_group.parent, CgroupFiles()
+    offered = (top / "cgroup.controllers").read_text().split()
+    handed_on = (top / "cgroup.subtree_control").read_text().split()
+    free = [name for name in offered if name not in handed_on]
+    if not free:
+        pytest.skip("needs a v2 controller that nothing uses yet")
+    files.write(top / "cgroup.subtree_control", f"+{free[0]}")
+    try:
+        command = held_command([sys.executable, "-c", HAND_ON, free[0]])
+        with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as process:
+            files.write(real_group / "cgroup.procs", process.pid)
+            output, _ = process.communicate("go\n")
+        refusal, own_group, controllers = output.splitlines()
+        assert "cpu.weight did not take" in refusal
+        assert own_group == "elastic-inference-host"
+        assert controllers == free[0]
+    finally:
+        for child in files.groups(real_group):
+            kill_all(files, [child])
+        remove_groups(files, files.groups(real_group))
+        files.write(real_group / "cgroup.subtree_control", f"-{free[0]}")
+        files.write(top / "cgroup.subtree_control", f"-{free[0]}")
