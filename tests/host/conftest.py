@@ -1,11 +1,157 @@
-"""Real parts for the tests of the host."""
+"""Real parts for the tests of the host: hosts in this process and in processes of their own."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
-from collections.abc import Iterator
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from elastic_inference.client.host_session import HostSession
+from elastic_inference.host.assembly import Host, HostSettings
+from elastic_inference.host.devices import Device, cache_key
+from elastic_inference.limits.machine import usable_cores
+
+GIB = 1024**3
+DEVICE = Device("cpu:0", "cpu", "a CPU", 2.0, 4 * GIB, {"fp32": 0.2}, "given by the test")
+RUN_EI = "import sys; from elastic_inference.cli import main; sys.exit(main())"
+# Hosts of other test runs on this machine look for ports too.
+_ports = itertools.count(random.randrange(20000, 32000, 20), 20)
+
+
+def free_ports() -> range:
+    """A range of TCP ports below those of outgoing connections, not given to another host of this run."""
+    first = next(_ports)
+    return range(first, first + 20)
+
+
+@contextlib.contextmanager
+def new_state_dir() -> Iterator[Path]:
+    """A folder that accelerators may enter, who are other users where the tests run as root."""
+    parent = Path(tempfile.mkdtemp(prefix="ei-"))
+    parent.chmod(0o755)
+    try:
+        yield parent / "state"
+    finally:
+        shutil.rmtree(parent)
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """A state directory of this test."""
+    with new_state_dir() as directory:
+        yield directory
+
+
+@pytest.fixture
+def open_host(state_dir: Path) -> Iterator[Callable[..., Host]]:
+    """Opens hosts in this process; the arguments are fields of HostSettings."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(**changes: Any) -> Host:
+            settings = {
+                "state_dir": state_dir,
+                "devices": (DEVICE,),
+                "ports": free_ports(),
+                "num_spares": 0,
+                **changes,
+            }
+            return stack.enter_context(Host(HostSettings(**settings)))
+
+        yield open_one
+
+
+@dataclass
+class HostProcess:
+    """`ei host start` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+    state_dir: Path
+    log_path: Path
+
+    @property
+    def operator_token(self) -> str:
+        return (self.state_dir / "operator.token").read_text().strip()
+
+    def session(self, token: str | None = None, **options: Any) -> HostSession:
+        return HostSession(self.url, token or self.operator_token, **options)
+
+    def end(self) -> int:
+        """End it in order; its exit status."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start_host(state_dir: Path) -> Iterator[Callable[..., HostProcess]]:
+    """Starts `ei host start` with further arguments; all are ended at the end, with their accelerators."""
+    with _starter(state_dir) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _starter(state_dir: Path) -> Iterator[Callable[..., HostProcess]]:
+    ports = free_ports()
+    running: list[HostProcess] = []
+
+    def start(*arguments: str) -> HostProcess:
+        state_dir.parent.joinpath("cache").mkdir(exist_ok=True)
+        environment = {**os.environ, "XDG_CACHE_HOME": _measured_cache(state_dir.parent / "cache")}
+        log_path = state_dir.parent / f"host{len(running)}.log"
+        command = [
+            *(sys.executable, "-c", RUN_EI, "host", "start", "--json"),
+            *("--state-dir", str(state_dir), "--listen", "127.0.0.1:0"),
+            *("--ports", f"{ports[0]}-{ports[-1]}", *arguments),
+        ]
+        with open(log_path, "w") as log:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd="/"
+            )
+        assert process.stdout is not None
+        with process.stdout:
+            line = process.stdout.readline()
+        if not line:
+            process.wait()
+            raise RuntimeError(f"the host did not start: {log_path.read_text()[-2000:]}")
+        host = HostProcess(process, json.loads(line)["url"], state_dir, log_path)
+        running.append(host)
+        return host
+
+    try:
+        yield start
+    finally:
+        for host in running:
+            if host.process.poll() is None:
+                host.end()
+        # A host that was killed leaves its accelerators; one more finds them and ends them.
+        if running and running[-1].process.returncode != 0:
+            start().end()
+
+
+def _measured_cache(directory: Path) -> str:
+    """A cache that says the device was measured, so that a host starts at once."""
+    entry = {"tflops": {"fp32": 0.2}, "source": "given by the test"}
+    path = directory / "elastic-inference" / "devices.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({cache_key(usable_cores()): entry}))
+    return str(directory)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_a_detached_accelerator_frees_what_it_held() -> None:
 
 
 def test_ten_tenths_fit() -> None:
-    tenth = AcceleratorType("tenth", 64 * 1024**2, device_share=0.1)
+    tenth = AcceleratorType("tenth", 192 * 1024**2, device_share=0.1)
     capacity = Capacity((CPU,))
     for number in range(10):
         capacity = capacity.with_held(str(number), capacity.place(tenth))
@@ -75,7 +75,7 @@ def test_a_host_without_devices_refuses() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.floats(0.01, 1.0), st.integers(64 * 1024**2, 4 * GIB)),
+        st.tuples(st.floats(0.01, 1.0), st.integers(192 * 1024**2, 4 * GIB)),
         max_size=30,
     )
 )

@@ -73,7 +73,7 @@ def test_types_file_is_read_with_and_without_quotes(tmp_path: Path) -> None:
         ('[a]\nmemory = "1GB"\nfp32_tflops = "1"', "fp32_tflops must be a number, not '1'"),
         ('[a]\nmemory = "1 parsec"\ndevice_share = 1', "unit 'parsec'"),
         ("[a]\nmemory = true\ndevice_share = 1", "memory must be text"),
-        ("[a]\nmemory = 5\ndevice_share = 1", "memory 5 B is not between 64.0 MiB"),
+        ("[a]\nmemory = 5\ndevice_share = 1", "memory 5 B is not between 192.0 MiB"),
         ('[a]\nmemory = "1GB"\ndevice_share = 1\nusd_per_hour = "-1"', "usd_per_hour '-1' must be finite"),
         ('[a]\nmemory = "1GB"\ndevice_share = 1\nusd_per_hour = []', "usd_per_hour must be a number"),
         ('[a]\nmemory = "1GB"\ndevice_share = 1\nmay_burst = 1', "may_burst must be bool, not 1"),

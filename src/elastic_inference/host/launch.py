@@ -234,6 +234,12 @@ class Launcher:
             child.kill()
             self.forget(child)
 
+    @property
+    def num_spares_ready(self) -> int:
+        """How many processes wait in advance."""
+        with self._lock:
+            return len(self._spares)
+
     def take(self, uid: int | None, name: str) -> Child:
         """A process that waits for its configuration: a spare one, or for a given user a new one.
 
@@ -280,29 +286,45 @@ class Launcher:
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
 
     def _start(self, uid: int | None) -> Child:
-        uid = self._take_uid() if uid is None else uid
+        is_new = uid is None
+        uid = self._take_uid() if is_new else uid
         token = secrets.token_hex(8)
         home, log_path = self._homes / token, self._logs / f"spare-{token}.log"
-        identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         try:
             home.mkdir(mode=0o700)
             if uid is not None:
                 os.chown(home, uid, uid)
-            with open(os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as log:
-                popen = subprocess.Popen(
-                    [self.isolation.python, "-m", "elastic_inference.accelerator"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    cwd=home,
-                    env=self._environment(home),
-                    start_new_session=True,
-                    umask=0o077,
-                    **identity,
-                )
-            return Child(popen, uid, home, log_path)
-        except (OSError, subprocess.SubprocessError) as error:
+            popen = self._open_process(uid, home, log_path)
+            try:
+                return Child(popen, uid, home, log_path)
+            except ProcessLookupError as error:
+                popen.communicate()
+                log = log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+                why = f"{describe_exit(popen.returncode)} at once: {log or 'it wrote no log'}"
+                raise StartFailed(f"the accelerator process {why}") from error
+        except (OSError, subprocess.SubprocessError, StartFailed) as error:
+            self.remove_home(home)
+            log_path.unlink(missing_ok=True)
+            if is_new:
+                self.release_uid(uid)
+            if isinstance(error, StartFailed):
+                raise
             raise StartFailed(f"cannot start {self.isolation.python}: {error}") from error
+
+    def _open_process(self, uid: int | None, home: Path, log_path: Path) -> subprocess.Popen[bytes]:
+        identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+        with open(os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as log:
+            return subprocess.Popen(
+                [self.isolation.python, "-m", "elastic_inference.accelerator"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=home,
+                env=self._environment(home),
+                start_new_session=True,
+                umask=0o077,
+                **identity,
+            )
 
     def _environment(self, home: Path) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}

@@ -69,6 +69,16 @@ def start_ticks(pid: int) -> int | None:
     return None if after_name[0] in "ZX" else int(after_name[19])
 
 
+def data_size_bytes(pid: int) -> int:
+    """What RLIMIT_DATA counts of a process now (VmData of /proc/PID/status); 0 where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    lines = (line.split() for line in text.splitlines())
+    return next((int(line[1]) * 1024 for line in lines if line[0] == "VmData:"), 0)
+
+
 def open_pidfd(identity: ProcessIdentity) -> int | None:
     """A descriptor that becomes readable when the process ends; None where it has ended already."""
     try:

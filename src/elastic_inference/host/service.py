@@ -17,6 +17,7 @@ from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
     AcceleratorNotFound,
     CapacityExceeded,
+    ElasticInferenceError,
     InvalidInput,
     MemoryQuotaExceeded,
 )
@@ -24,12 +25,12 @@ from elastic_inference.host.capacity import Allocation, Capacity
 from elastic_inference.host.fleet import Fleet
 from elastic_inference.host.leases import LeaseBook, check_lease
 from elastic_inference.host.meter import Meter, Reading
-from elastic_inference.host.records import AcceleratorRecord, State
+from elastic_inference.host.records import AcceleratorRecord, State, data_size_bytes
 from elastic_inference.host.supervisor import Keeper, Workshop
 from elastic_inference.host.tokens import hash_token, make_token
 from elastic_inference.host.types import AcceleratorType
 from elastic_inference.host.usage import UsageRow, summarize
-from elastic_inference.limits.base import fit_threads
+from elastic_inference.limits.base import fit_threads, rlimit_inside
 from elastic_inference.units import format_bytes
 
 logger = logging.getLogger(__name__)
@@ -210,22 +211,30 @@ class HostService:
         with self._alone(accelerator_id) as record:
             before = self._hold(record, kind)
             try:
-                share = self._capacity.held[accelerator_id].share
-                changed = replace(record, kind=kind, share=share)
-                self._check_memory(changed)
+                changed = replace(record, kind=kind, share=self._capacity.held[accelerator_id].share)
+                self._check_memory(record, changed)
+                self.meter.read(record)
                 is_live = self._change_live(changed, self._fleet.keeper(accelerator_id))
+                if not is_live:
+                    self._restart(record, changed)
             except BaseException:
                 with self._lock:
                     self._capacity = self._capacity.with_held(accelerator_id, before)
                 raise
-            self.meter.read(record)
-            self._store.change(accelerator_id, kind=kind, share=share)
+            self._store.change(accelerator_id, kind=kind, share=changed.share)
             self._store.begin_interval(changed, self._wall_clock())
-            if not is_live:
-                keeper = self._fleet.keeper(accelerator_id)
-                keeper.restart()
-                keeper.wait_ready(self.workshop.settings.start_timeout_seconds)
         return self.get(accelerator_id), not is_live
+
+    def _restart(self, record: AcceleratorRecord, changed: AcceleratorRecord) -> None:
+        """Start the process again as `changed`, or as it was where that does not serve."""
+        keeper = self._fleet.keeper(record.accelerator_id)
+        self._store.change(record.accelerator_id, kind=changed.kind, share=changed.share)
+        keeper.restart()
+        try:
+            keeper.wait_ready(self.workshop.settings.start_timeout_seconds)
+        except ElasticInferenceError:
+            self._store.change(record.accelerator_id, kind=record.kind, share=record.share)
+            raise
 
     def _hold(self, record: AcceleratorRecord, kind: AcceleratorType) -> Allocation:
         """Hold what the new type needs, on the same device; gives back what was held."""
@@ -237,14 +246,20 @@ class HostService:
             self._capacity = others.with_held(record.accelerator_id, allocation)
             return before
 
-    def _check_memory(self, changed: AcceleratorRecord) -> None:
-        used_bytes = self.workshop.limits.usage(changed.accelerator_id).memory_bytes
+    def _check_memory(self, record: AcceleratorRecord, changed: AcceleratorRecord) -> None:
+        """Refuse less memory than is in use: the process would be killed, or fail with its next request."""
         limit_bytes = changed.kind.memory_bytes
-        if used_bytes > limit_bytes:
+        if limit_bytes >= record.kind.memory_bytes or record.process is None:
+            return
+        used_bytes = self.workshop.limits.usage(record.accelerator_id).memory_bytes
+        # RLIMIT_DATA holds data, and it lies inside the memory limit by a margin.
+        data_bytes = data_size_bytes(record.process.pid) + limit_bytes - rlimit_inside(limit_bytes)
+        needed_bytes = max(used_bytes, data_bytes)
+        if needed_bytes > limit_bytes:
             raise MemoryQuotaExceeded(
-                f"the accelerator uses {format_bytes(used_bytes)}, and type {changed.kind.name!r} has "
+                f"the accelerator uses {format_bytes(needed_bytes)}, and type {changed.kind.name!r} has "
                 f"{format_bytes(limit_bytes)}; unload models first",
-                requested_bytes=used_bytes,
+                requested_bytes=needed_bytes,
                 limit_bytes=limit_bytes,
             )
 

@@ -77,7 +77,7 @@ def _row(
     return UsageRow(
         accelerator_id=accelerator_id,
         name=intervals[-1]["name"],
-        accelerator_types=tuple(dict.fromkeys(i["accelerator_type"] for i in intervals)),
+        accelerator_types=tuple(i["accelerator_type"] for i in intervals),
         started_at=intervals[0]["started_at"],
         attached_seconds=sum(end - start for _, start, end in spans),
         cost_usd=cost,

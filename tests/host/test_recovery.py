@@ -1,0 +1,183 @@
+"""A host that is killed or ended, and the next one that finds its accelerators; all with processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elastic_inference import EIPredictor
+from elastic_inference.host.records import AcceleratorRecord, ProcessIdentity, State
+from elastic_inference.host.state import StateStore
+from tests.host.conftest import HostProcess
+from tests.host.support import wait_until
+from tests.integration.tiny_model import write_doubling_graph
+
+MODES = ("best", "rlimit and duty cycle")
+StartHost = Callable[..., HostProcess]
+
+
+def arguments(mode: str) -> tuple[str, ...]:
+    return () if mode == "best" else ("--limits", mode)
+
+
+def only_record(state_dir: Path) -> AcceleratorRecord:
+    store = StateStore.at_path(state_dir / "state.db")
+    try:
+        (record,) = store.list_all()
+    finally:
+        store.close()
+    return record
+
+
+def process_of(state_dir: Path) -> ProcessIdentity:
+    process = only_record(state_dir).process
+    assert process is not None
+    return process
+
+
+def predictor(attached: Any, model: Path) -> EIPredictor:
+    return EIPredictor(
+        str(model),
+        input_names={"x": "x:0"},
+        output_names={"y": "y:0"},
+        address=attached.endpoints[0],
+        token=attached.token,
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_doubling_graph(tmp_path / "doubling.pb")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_clients_notice_nothing_of_a_host_that_is_killed_and_the_next_adopts(
+    start_host: StartHost, state_dir: Path, model: Path, mode: str
+) -> None:
+    host = start_host(*arguments(mode))
+    attached = host.session().attach("cpu.quarter")
+    before = process_of(state_dir)
+    stop, answers = threading.Event(), []
+    with predictor(attached, model) as predict, ThreadPoolExecutor(1) as pool:
+
+        def call() -> None:
+            while not stop.is_set():
+                answers.append(predict({"x": np.array([3], np.int32)})["y"].tolist())
+
+        calls = pool.submit(call)
+        try:
+            for _ in range(2):
+                host.kill()
+                so_far = len(answers)
+                wait_until(lambda so_far=so_far: len(answers) > so_far + 10, "answers without a host")
+                host = start_host(*arguments(mode))
+        finally:
+            stop.set()
+        calls.result()
+    assert all(answer == [6] for answer in answers)
+    assert process_of(state_dir) == before
+    shown = host.session().request("GET", f"/v1/accelerators/{attached.accelerator_id}")
+    assert (shown["state"], shown["num_restarts"]) == ("ready", 0)
+    assert set(shown["limits"]) == {"compute", "memory"}
+    host.session(attached.token).detach(attached.accelerator_id)
+    assert not before.is_alive()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_adopted_accelerator_that_dies_is_started_again(
+    start_host: StartHost, state_dir: Path, mode: str
+) -> None:
+    host = start_host(*arguments(mode))
+    attached = host.session().attach("cpu.quarter")
+    host.kill()
+    host = start_host(*arguments(mode))
+    before = process_of(state_dir)
+    os.kill(before.pid, signal.SIGKILL)
+    wait_until(lambda: only_record(state_dir).num_restarts == 1, "the host to notice")
+    wait_until(lambda: only_record(state_dir).state is State.READY, "the restart")
+    again = host.session(attached.token).describe(attached.accelerator_id)
+    assert again.endpoints == attached.endpoints
+
+
+def test_an_accelerator_that_died_while_no_host_was_there_is_started_again(
+    start_host: StartHost, state_dir: Path, model: Path
+) -> None:
+    host = start_host()
+    attached = host.session().attach("cpu.quarter")
+    with predictor(attached, model) as predict:
+        host.kill()
+        os.kill(process_of(state_dir).pid, signal.SIGKILL)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(predict, {"x": np.array([3], np.int32)})
+            host = start_host()
+            assert answer.result()["y"].tolist() == [6]
+    assert host.session().describe(attached.accelerator_id).endpoints == attached.endpoints
+
+
+def test_an_attach_that_the_hosts_death_cut_off_leaves_nothing(
+    start_host: StartHost, state_dir: Path
+) -> None:
+    host = start_host()
+    attached = host.session().attach("cpu.quarter")
+    process = process_of(state_dir)
+    host.kill()
+    store = StateStore.at_path(state_dir / "state.db")
+    store.change(attached.accelerator_id, state=State.STARTING)
+    store.close()
+    host = start_host()
+    assert host.session().request("GET", "/v1/accelerators") == []
+    assert not process.is_alive()
+    assert list((state_dir / "accelerators").iterdir()) == []
+    assert all(row["is_attached"] is False for row in host.session().request("GET", "/v1/usage"))
+
+
+def test_an_ended_host_ends_its_accelerators_and_the_next_starts_them(
+    start_host: StartHost, state_dir: Path, model: Path
+) -> None:
+    host = start_host()
+    attached = host.session().attach("cpu.quarter")
+    with predictor(attached, model) as predict:
+        before = process_of(state_dir)
+        assert host.end() == 0
+        assert not before.is_alive()
+        assert only_record(state_dir).state is State.STOPPED
+        start_host()
+        assert predict({"x": np.array([3], np.int32)})["y"].tolist() == [6]
+
+
+def test_a_host_told_to_keep_running_leaves_its_accelerators(start_host: StartHost, state_dir: Path) -> None:
+    host = start_host("--keep-running")
+    host.session().attach("cpu.quarter")
+    before = process_of(state_dir)
+    assert host.end() == 0
+    assert before.is_alive()
+    start_host()
+    assert process_of(state_dir) == before
+
+
+def test_a_second_host_with_the_same_state_directory_is_refused(
+    start_host: StartHost, state_dir: Path
+) -> None:
+    start_host()
+    with pytest.raises(RuntimeError, match=f"another host runs with state directory {state_dir}"):
+        start_host()
+
+
+def test_the_operators_token_outlives_a_restart_and_an_old_one_does_not(start_host: StartHost) -> None:
+    host = start_host()
+    old = host.operator_token
+    new = host.session().request("POST", "/v1/host/token")["token"]
+    assert host.operator_token == new != old
+    host.kill()
+    host = start_host()
+    assert host.session(new).request("GET", "/v1/host")["num_accelerators"] == 0
+    with pytest.raises(PermissionError):
+        host.session(old).request("GET", "/v1/host")
