@@ -6,6 +6,7 @@ next one is taken only where one cannot run the model or is not installed, and t
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -69,6 +70,12 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         InvalidInput: No engine of this name.
         ElasticInferenceError: What the engine's loader raises.
     """
+    loaded = _load(package, request, options)
+    _give_back_memory()
+    return loaded
+
+
+def _load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
     if options.engine != "auto":
         if options.engine not in _engines:
             raise InvalidInput(f"engine {options.engine!r} is not one of auto, {', '.join(_engines)}")
@@ -84,6 +91,16 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         loaded.report = replace(loaded.report, notes=(*notes, *loaded.report.notes))
         return loaded
     raise _no_engine(package.format, refusals)
+
+
+def _give_back_memory() -> None:
+    """Return what loading freed to the system: glibc keeps it, and it counts against the accelerator's limit.
+
+    For a detector of 70 MB that is 190 MB of 475.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _candidates(model_format: ModelFormat, options: EngineOptions) -> list[_Engine]:
