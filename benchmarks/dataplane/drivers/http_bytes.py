@@ -17,8 +17,13 @@ _HEADERS = {"Content-Type": "application/octet-stream"}
 
 
 def _exchange(connection: http.client.HTTPConnection, path: str, payload: bytes) -> bytes:
-    connection.request("POST", path, payload, _HEADERS)
-    response = connection.getresponse()
+    try:
+        connection.request("POST", path, payload, _HEADERS)
+        response = connection.getresponse()
+    except ConnectionError:  # uvicorn closes a connection that was idle, or frozen, for five seconds
+        connection.close()
+        connection.request("POST", path, payload, _HEADERS)
+        response = connection.getresponse()
     body = response.read()
     if response.status != 200:
         raise RuntimeError(f"status {response.status}: {body[:200]!r}")
