@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.limits.duty_cycle import CpuDutyCycle, DutyCycle
+from elastic_inference.limits.duty_cycle import MAX_BETWEEN_SECONDS, CpuDutyCycle, DutyCycle
 
 
 def saturate(cycle: DutyCycle, device_seconds: float, until: float, now: float = 0.0) -> float:
@@ -105,20 +105,26 @@ def test_cpu_time_of_all_threads_is_charged_and_not_the_time_that_it_took() -> N
     assert cycle.delay_seconds(1.5) == pytest.approx(0.5)
 
 
-def test_own_work_that_never_asked_is_not_charged() -> None:
+def test_loading_a_model_does_not_make_the_predictions_after_it_rest_for_long() -> None:
     cpu = [0.0]
     cycle = CpuDutyCycle(0.1, num_threads=1, now=0.0, burst_seconds=0.0, cpu_seconds=lambda: cpu[0])
-    cpu[0] += 17.0  # a model is loaded and warmed up
-    cycle.used(17.0, now=17.0)
-    assert cycle.delay_seconds(17.0) == 0.0
-    cpu[0] += 0.1
-    cycle.used(0.1, now=17.1)
-    assert cycle.delay_seconds(17.1) == pytest.approx(0.9)
+    cpu[0] += 17.0
+    assert cycle.delay_seconds(0.0) == pytest.approx(MAX_BETWEEN_SECONDS / 0.1)
+
+
+def test_receiving_requests_is_charged_with_the_predictions() -> None:
+    cpu = [0.0]
+    cycle = CpuDutyCycle(0.1, num_threads=1, now=0.0, burst_seconds=0.0, cpu_seconds=lambda: cpu[0])
+    cpu[0] += 0.004  # received
+    rested = cycle.delay_seconds(0.0)
+    cpu[0] += 0.006  # predicted
+    cycle.used(0.006, now=rested)
+    assert rested + cycle.delay_seconds(rested) == pytest.approx(0.010 / 0.1)
 
 
 def test_the_real_cpu_time_of_this_process_is_seen() -> None:
     cycle = CpuDutyCycle(0.01, num_threads=1, now=0.0, burst_seconds=0.0)
-    assert cycle.delay_seconds(0.0) == 0.0
+    cycle.delay_seconds(0.0)
     started = time.process_time()
     while time.process_time() - started < 0.02:
         pass

@@ -32,7 +32,7 @@ from elastic_inference.accelerator.table import ModelTable
 from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.errors import ElasticInferenceError
-from elastic_inference.limits.duty_cycle import DutyCycle
+from elastic_inference.limits.duty_cycle import CpuDutyCycle
 from elastic_inference.protocol.status import encode_error
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,8 @@ def make_service(config: AcceleratorConfig) -> Service:
     """Everything behind the sockets."""
     throttle: Throttle | None = None
     if config.compute_share is not None:
-        throttle = DutyCycle(config.compute_share, MonotonicClock().now())
+        num_threads = config.num_threads or len(os.sched_getaffinity(0))
+        throttle = CpuDutyCycle(config.compute_share, num_threads, MonotonicClock().now())
     queue = RequestQueue(config.queue_limit, throttle)
     store_dir = Path(config.store_dir)
     store = ModelStore(store_dir, config.store_limit_bytes)

@@ -3,9 +3,9 @@
 A group that hands controllers to its children may hold no process itself. Where the own group does, as that
 of a systemd service with `Delegate=yes`, this process moves to a leaf beside the accelerators first.
 
-Tested on a directory that behaves as the kernel's documentation says, and on the v2 hierarchy of a real kernel for
-what needs neither controller: membership, killing, CPU seconds, handing a controller on. No machine with cpu and
-memory on v2 was at hand.
+Tested on a directory that behaves as the kernel's documentation says, and on the v2 hierarchy of a real kernel
+for what needs neither controller: membership, killing, CPU seconds, handing a controller on. No machine with
+cpu and memory on v2 was at hand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which cores each accelerator runs on: whole ones of its own where its share has them, shared ones for the rest.
 
-A quota says how much, not where: two accelerators whose quotas add up to the machine still wait for each other on one
-core while the other core rests, which took p99 from 20 ms to over 100. Pure; the edge is `affinity`.
+A quota says how much, not where: two accelerators whose quotas add up to the machine still wait for each
+other on one core while the other core rests, which took p99 from 20 ms to over 100. Pure; the edge is
+`affinity`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def plan_cores(
 ) -> dict[str, frozenset[int]]:
     """Give each accelerator its cores.
 
-    Whole cores of a share are its alone; what is left of a share goes to shared cores, the largest rest first, each to
-    the fullest core that still has room, and over several where none has.
+    Whole cores of a share are its alone; what is left of a share goes to shared cores, the largest rest
+    first, each to the fullest core that still has room, and over several where none has.
 
     Args:
         requests: By accelerator; together at most as many cores as there are.

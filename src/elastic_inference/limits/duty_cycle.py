@@ -8,6 +8,7 @@ wait use CPU seconds too.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,9 @@ from elastic_inference.errors import InvalidInput
 
 DEFAULT_BURST_SECONDS = 0.005
 """Device seconds that may be saved up: a small model's prediction after idle time need not wait."""
+
+MAX_BETWEEN_SECONDS = 0.05
+"""CPU seconds charged between two predictions at most; receiving a 1080p frame takes about 2 ms."""
 
 
 class DutyCycle:
@@ -71,8 +75,9 @@ class DutyCycle:
 class CpuDutyCycle:
     """A `DutyCycle` that charges the CPU time of this process in place of the time that a prediction took.
 
-    So time lost to neighbours is not charged, and work of other threads during a prediction (receiving,
-    decoding) is. CPU time outside of predictions, such as loading a model, is not.
+    So time lost to neighbours is not charged, and what other threads do for requests (receiving, decoding)
+    is. Between two predictions at most `MAX_BETWEEN_SECONDS` are charged: more is the loading of a model, for
+    which the predictions after it should not have to rest.
 
     Args:
         share: Part of the time for which all of `num_threads` may run; `AppliedLimits.duty_cycle_share`.
@@ -93,19 +98,22 @@ class CpuDutyCycle:
         self._cycle = DutyCycle(share, now, burst_seconds)
         self._num_threads = num_threads
         self._cpu_seconds = cpu_seconds
-        self._began_cpu_seconds: float | None = None
+        self._charged_cpu_seconds = cpu_seconds()
 
     def delay_seconds(self, now: float) -> float:
-        """As `DutyCycle.delay_seconds`; from here on CPU time is that of the prediction."""
-        self._began_cpu_seconds = self._cpu_seconds()
+        """As `DutyCycle.delay_seconds`, after charging what was used between the predictions."""
+        self._charge(now, MAX_BETWEEN_SECONDS)
         return self._cycle.delay_seconds(now)
 
     def used(self, device_seconds: float, now: float) -> None:  # noqa: ARG002  # the same call as DutyCycle's
-        """Charge the CPU time since `delay_seconds`; nothing where it was not asked, for the process's own work."""
-        if self._began_cpu_seconds is not None:
-            cpu_seconds = self._cpu_seconds() - self._began_cpu_seconds
-            self._began_cpu_seconds = None
-            self._cycle.used(cpu_seconds / self._num_threads, now)
+        """Charge the CPU time since `delay_seconds`, whatever time the prediction took."""
+        self._charge(now, math.inf)
+
+    def _charge(self, now: float, limit_seconds: float) -> None:
+        cpu_seconds = self._cpu_seconds()
+        used_seconds = min(limit_seconds, cpu_seconds - self._charged_cpu_seconds)
+        self._charged_cpu_seconds = cpu_seconds
+        self._cycle.used(used_seconds / self._num_threads, now)
 
 
 def _checked(share: float) -> float:
