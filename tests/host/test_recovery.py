@@ -86,7 +86,7 @@ def test_clients_notice_nothing_of_a_host_that_is_killed_and_the_next_adopts(
     assert process_of(state_dir) == before
     shown = host.session().request("GET", f"/v1/accelerators/{attached.accelerator_id}")
     assert (shown["state"], shown["num_restarts"]) == ("ready", 0)
-    assert set(shown["limits"]) == {"compute", "memory"}
+    assert set(shown["limits"]) == {"compute", "memory", "cores"}
     host.session(attached.token).detach(attached.accelerator_id)
     assert not before.is_alive()
 

@@ -74,8 +74,9 @@ def test_an_attached_accelerator_predicts_at_each_endpoint(
         with predictor(record, token, model, number) as predict:
             assert predict({"x": np.arange(3, dtype=np.int32)})["y"].tolist() == [0, 2, 4]
             assert predict.report.accelerator_type == "small"
-            assert predict.report.limits == service.limits_of(record)
-            assert set(predict.report.limits) == {"compute", "memory"}
+            limits = service.limits_of(record)
+            assert set(limits) == {"compute", "memory", "cores"}
+            assert predict.report.limits == {name: limits[name] for name in ("compute", "memory")}
 
 
 def test_attach_beyond_capacity_is_refused_with_what_is_left(open_host: OpenHost) -> None:
@@ -185,6 +186,22 @@ def test_a_killed_accelerator_comes_back_and_calls_under_way_return(
     after = service.get(record.accelerator_id)
     assert after.endpoints == record.endpoints
     assert after.last_exit.startswith("killed by SIGKILL")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_neighbours_that_have_whole_cores_do_not_share_one(open_host: OpenHost) -> None:
+    service = open_host(user_types=KINDS).service
+    first, second = (service.attach("bigger")[0] for _ in range(2))
+    assert first.process is not None
+    assert second.process is not None
+    cores = [os.sched_getaffinity(r.process.pid) for r in (first, second) if r.process is not None]
+    assert [len(c) for c in cores] == [1, 1]
+    assert cores[0] != cores[1]
+    service.detach(second.accelerator_id)
+    service.resize(first.accelerator_id, "wide")
+    process = service.get(first.accelerator_id).process
+    assert process is not None
+    assert len(os.sched_getaffinity(process.pid)) == 2
 
 
 def test_detach_leaves_nothing(open_host: OpenHost) -> None:

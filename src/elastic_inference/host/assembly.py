@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.capacity import Capacity, DeviceCapacity
+from elastic_inference.host.cores import CoreKeeper
 from elastic_inference.host.devices import Device
 from elastic_inference.host.folders import HostFolder, TlsFiles
 from elastic_inference.host.launch import Launcher, find_isolation
@@ -149,6 +150,11 @@ class Host:
                 allow_unsafe_operations=settings.allow_unsafe_operations,
             ),
             num_cores={device.name: float(device.num_cores) for device in settings.devices},
+            cores=CoreKeeper(
+                self.store,
+                self.limits,
+                {d.name: float(d.num_cores) for d in settings.devices if d.kind == "cpu"},
+            ),
         )
         self.service = HostService(workshop, self._catalogue(), self._capacity())
         self.launcher.open()

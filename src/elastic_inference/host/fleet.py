@@ -101,6 +101,7 @@ class Fleet:
         self._workshop.folder.accelerator(record.accelerator_id).remove()
         current = self._workshop.store.get(record.accelerator_id)
         self._workshop.store.remove(record.accelerator_id)
+        self._workshop.cores.refresh()
         self._workshop.launcher.remove_logs(record.accelerator_id)
         self._workshop.launcher.release_uid(current.uid if current is not None else record.uid)
 

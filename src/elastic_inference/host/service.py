@@ -126,7 +126,8 @@ class HostService:
         with contextlib.suppress(AcceleratorNotFound):
             applied = self._fleet.keeper(record.accelerator_id).applied
             if applied is not None:
-                return applied.describe()
+                cores = self.workshop.cores.describe(record.accelerator_id)
+                return applied.describe() | ({} if cores is None else {"cores": cores})
         return {}
 
     # Attach, detach
@@ -222,6 +223,7 @@ class HostService:
                     self._capacity = self._capacity.with_held(accelerator_id, before)
                 raise
             self._store.change(accelerator_id, kind=kind, share=changed.share)
+            self.workshop.cores.refresh()
             self._store.begin_interval(changed, self._wall_clock())
         return self.get(accelerator_id), not is_live
 

@@ -19,6 +19,7 @@ from typing import Any
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.client.host_session import request_json
 from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.host.cores import CoreKeeper
 from elastic_inference.host.folders import HostFolder, TlsFiles
 from elastic_inference.host.launch import Child, Launcher, StartFailed, describe_exit
 from elastic_inference.host.records import AcceleratorRecord, State, open_pidfd, wait_readable
@@ -83,6 +84,7 @@ class Workshop:
     secret: HostSecret
     settings: ProcessSettings
     num_cores: Mapping[str, float]  # by device
+    cores: CoreKeeper
 
     def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
         """What the kernel is to hold this accelerator to."""
@@ -237,6 +239,7 @@ class Keeper:
         with self._lock:
             self._child, self._home = child, child.home
         workshop.limits.add_process(self.accelerator_id, child.pid)
+        workshop.cores.refresh(started=self.accelerator_id)
         folder = workshop.folder.accelerator(self.accelerator_id)
         tls = folder.make(child.uid, workshop.settings.tls)
         # Written down before the process knows what it is: a host that dies now leaves none that it forgot.
@@ -301,6 +304,7 @@ class Keeper:
             self.applied = self._workshop.limits.apply(self._workshop.limit_request(record))
             if identity.pid not in self._workshop.limits.processes(self.accelerator_id):
                 self._workshop.limits.add_process(self.accelerator_id, identity.pid)
+            self._workshop.cores.refresh(started=self.accelerator_id)
             timeout_seconds = _ADOPTION_TIMEOUT_SECONDS
             self._workshop.control(record, "GET", "/v2/accelerator", timeout_seconds=timeout_seconds)
         except ElasticInferenceError as error:
