@@ -1,0 +1,1 @@
+"""See ei_for_tf."""
