@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 from elastic_inference.errors import InvalidInput
@@ -13,42 +15,30 @@ _BYTES = {
     "kib": 1024, "ki": 1024, "mib": 1024**2, "mi": 1024**2, "gib": 1024**3, "gi": 1024**3, "tib": 1024**4,
 }  # fmt: skip
 _SECONDS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "ms": 1e-3,
-    "": 1.0,
-    "s": 1.0,
-    "min": 60.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-}
+    "ns": 1e-9, "us": 1e-6, "ms": 1e-3, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0,
+}  # fmt: skip
 _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
-def _split(text: str, what: str, example: str) -> tuple[float, str]:
+def _parse(text: str, units: Mapping[str, float], what: str, known: str) -> float:
     match = _QUANTITY.fullmatch(text)
-    if match is None:
-        raise InvalidInput(f"{what} {text!r} is not a number with a unit, such as {example}")
-    return float(match[1]), match[2].lower()
+    scale = units.get(match[2].lower()) if match is not None else None
+    if match is None or scale is None:
+        raise InvalidInput(f"{what} {text!r} is not a number with one of the units {known}")
+    value = float(match[1]) * scale
+    if not math.isfinite(value):
+        raise InvalidInput(f"{what} {text!r} is too large")
+    return value
 
 
 def parse_bytes(text: str) -> int:
     """Read `512MiB`, `2GB` or `1024` as bytes; decimal units are powers of 1000, binary ones of 1024."""
-    number, unit = _split(text, "size", "512MiB")
-    if unit not in _BYTES:
-        raise InvalidInput(
-            f"size {text!r} has unit {unit!r}; known are B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"
-        )
-    return round(number * _BYTES[unit])
+    return round(_parse(text, _BYTES, "size", "B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"))
 
 
 def parse_seconds(text: str) -> float:
     """Read `250ms`, `1.5s`, `10min` or `0.3` (seconds) as seconds."""
-    number, unit = _split(text, "duration", "250ms")
-    if unit not in _SECONDS:
-        raise InvalidInput(f"duration {text!r} has unit {unit!r}; known are ns, us, ms, s, min, h, d")
-    return number * _SECONDS[unit]
+    return _parse(text, _SECONDS, "duration", "ns, us, ms, s, min, h, d")
 
 
 def parse_usd(text: str, field: str = "price") -> Decimal:
