@@ -1,6 +1,7 @@
 """Do shares hold? Two tenants saturate the CPU, each an OpenVINO process under limits of its own.
 
-    python benchmarks/limits/shares.py [--seconds 30] [--shares 10:90,25:75,50:50] [--limits NAME] [--burst]
+    python benchmarks/limits/shares.py [--seconds 30] [--shares 10:90,25:75,50:50] [--limits NAME]
+        [--burst] [--anywhere]
 
 Prints one JSON line a run: the part of all device seconds that each tenant got, and how far that is from its
 share in points. The whole path through host and network is another benchmark; this one is the kernel alone.
@@ -18,7 +19,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+from elastic_inference.limits.affinity import keep_to_cores
 from elastic_inference.limits.base import MEBIBYTE, LimitRequest, Limits, held_command
+from elastic_inference.limits.cores import CoreRequest, plan_cores
 from elastic_inference.limits.detect import MODES, detect
 from elastic_inference.limits.machine import usable_cores
 
@@ -91,11 +94,20 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(limits: Limits, shares: list[float], seconds: float, burst: bool) -> dict[str, object]:
+def measure(
+    limits: Limits, shares: list[float], seconds: float, burst: bool, keep: bool
+) -> dict[str, object]:
     """Let the tenants of these shares saturate the CPU for a while."""
     num_cores = usable_cores()
     with contextlib.ExitStack() as stack:
         tenants = [stack.enter_context(started(limits, share, num_cores, burst)) for share in shares]
+        wanted = {
+            accelerator_id: CoreRequest(share * num_cores, burst)
+            for (accelerator_id, _), share in zip(tenants, shares, strict=True)
+        }
+        plan = plan_cores(wanted, sorted(os.sched_getaffinity(0))) if keep else {}
+        for accelerator_id, cores in plan.items():
+            keep_to_cores(limits.processes(accelerator_id), cores)
         for _, process in tenants:
             assert process.stdin is not None
             process.stdin.write("go\n")
@@ -108,7 +120,7 @@ def measure(limits: Limits, shares: list[float], seconds: float, burst: bool) ->
         elapsed, busy = time.monotonic() - began, busy_seconds() - busy_first
     got = [(b.cpu_seconds - a.cpu_seconds) / num_cores for a, b in zip(first, last, strict=True)]
     return {
-        "limits": limits.name,
+        "limits": limits.name + (", kept to cores" if keep else ""),
         "shares_percent": [round(100 * share, 1) for share in shares],
         "got_percent_of_all_got": [round(100 * g / sum(got), 2) for g in got],
         "off_points": max(round(100 * abs(g / sum(got) - s), 2) for g, s in zip(got, shares, strict=True)),
@@ -131,6 +143,7 @@ def main() -> None:
     parser.add_argument("--shares", default="10:90,25:75,50:50", help="pairs (or more) of percents")
     parser.add_argument("--limits", choices=MODES)
     parser.add_argument("--burst", action="store_true", help="let them burst: weight without quota")
+    parser.add_argument("--anywhere", action="store_true", help="do not keep them to cores, as a host does")
     arguments = parser.parse_args()
     if arguments.tenant:
         tenant()
@@ -139,7 +152,12 @@ def main() -> None:
     try:
         for pair in arguments.shares.split(","):
             shares = [float(part) / 100 for part in pair.split(":")]
-            print(json.dumps(measure(limits, shares, arguments.seconds, arguments.burst)), flush=True)
+            print(
+                json.dumps(
+                    measure(limits, shares, arguments.seconds, arguments.burst, not arguments.anywhere)
+                ),
+                flush=True,
+            )
     finally:
         limits.close()
 
