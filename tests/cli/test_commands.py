@@ -164,11 +164,12 @@ def _wait_for_line(process: subprocess.Popen[str], text: str) -> None:
             return
 
 
-def _interrupt(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
+def _interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:
+    os.killpg(process.pid, number)  # as a terminal does it: to every process of the group
 
 
-def test_ctrl_c_leaves_a_video_that_plays_and_exit_code_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_video_that_plays_and_exit_code_130(tmp_path: Path, number: signal.Signals) -> None:
     clip = make_clip(tmp_path / "in.mp4", 1000)
     model = write_model(tmp_path / "waits.testing", outputs=OUTPUTS, wait_seconds=0.02)
     with start_accelerator() as accelerator:
@@ -182,7 +183,7 @@ def test_ctrl_c_leaves_a_video_that_plays_and_exit_code_130(tmp_path: Path) -> N
             env=os.environ | {"EI_PROGRESS_SECONDS": "0.2"},
         )
         _wait_for_line(process, "frames/s")
-        _interrupt(process)
+        _interrupt(process, number)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors

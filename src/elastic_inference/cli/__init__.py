@@ -5,7 +5,8 @@ commands to the typer application, and imports what is heavy or optional inside 
 `_support`, so that `ei --help` stays quick and a missing extra is named.
 
 Exit codes: 0 done; 1 an error of ours or of the operating system's, as one line `error: ...`; 2 wrong usage;
-130 interrupted by the user. A reader that goes away (`ei ... | head`) ends the command quietly.
+130 interrupted by the user, or by SIGTERM where a command has something to finish. A reader that goes away
+(`ei ... | head`) ends the command quietly.
 """
 
 from __future__ import annotations

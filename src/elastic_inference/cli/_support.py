@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,11 @@ def extra(name: str) -> Iterator[None]:
         raise ElasticInferenceError(
             f"this command needs {error.name}, which is not installed: pip install 'elastic-inference[{name}]'"
         ) from error
+
+
+def stop_on_terminate() -> None:
+    """Let SIGTERM stop the command as Ctrl-C does, for work that has something to finish."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class Progress:

@@ -12,7 +12,7 @@ import typer
 
 from elastic_inference.cli import EXIT_ERROR, EXIT_INTERRUPTED
 from elastic_inference.cli import _predictor as options
-from elastic_inference.cli._support import Progress, extra
+from elastic_inference.cli._support import Progress, extra, stop_on_terminate
 from elastic_inference.cli.models import fetch_model
 from elastic_inference.errors import InvalidInput
 
@@ -28,7 +28,7 @@ _MODEL = "ssd_mobilenet_v2_coco"
 
 def register(app: typer.Typer) -> None:
     """Add `ei demo`."""
-    app.command("demo")(demo)
+    app.command("demo", short_help="Detect without and with an accelerator, and compare.")(demo)
 
 
 def demo(
@@ -67,6 +67,7 @@ def demo(
     from elastic_inference.video.detections import compare
     from elastic_inference.video.report import Comparison
 
+    stop_on_terminate()
     basis = price_basis(client_usd_per_hour, accelerator_usd_per_hour, prices)
     _make_directory(output)
     model = fetch_model(_MODEL, is_silent=as_json)

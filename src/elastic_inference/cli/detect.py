@@ -11,7 +11,7 @@ import typer
 
 from elastic_inference.cli import EXIT_INTERRUPTED
 from elastic_inference.cli import _predictor as options
-from elastic_inference.cli._support import Progress, extra
+from elastic_inference.cli._support import Progress, extra, stop_on_terminate
 from elastic_inference.cli.models import fetch_model
 from elastic_inference.zoo import cache_dir, read_labels
 
@@ -74,6 +74,7 @@ def detect(
 
     from elastic_inference.cli._run_text import run_text
 
+    stop_on_terminate()
     names = None if labels is None else read_labels(labels)
     check_paths(video, output, frames)
     found = fetch_model(model, is_silent=as_json)

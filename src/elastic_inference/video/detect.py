@@ -199,6 +199,10 @@ def _report(job: DetectionJob, source: VideoSource, loaded: _Loaded, result: Pip
     in_force = loaded.predictor.report
     times = InferenceTimes.of(result.inference_seconds)
     notes = [note for note in in_force.notes if note != _NO_WARM_UP]
+    if not job.use_ei:
+        notes.append(
+            "Without accelerator the model runs inside the client, so its CPU time is in the client's."
+        )
     if source.info.has_audio:
         notes.append("The sound of the video is left out.")
     if source.info.width % 2 or source.info.height % 2:

@@ -152,10 +152,6 @@ class Comparison:
                 "side by side, not from other hardware. The costs show how the sum is done; they are not those of "
                 "the machines whose prices they use."
             )
-        if not self.without.use_ei:
-            remarks.append(
-                "Without accelerator the model runs inside the client, so its CPU time is in the client's."
-            )
         if self.without.in_flight != self.with_accelerator.in_flight:
             remarks.append(
                 f"With the accelerator {self.with_accelerator.in_flight} pictures were on their way at once, without "
