@@ -69,7 +69,8 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
                 raise InvalidInput(f"data of {name!r} must be strings")
             array = _object_array(items, (len(items),))
         else:
-            array = np.asarray(value, dtype=NUMPY_DTYPES[dtype])
+            with np.errstate(over="ignore"):  # 1e300 is infinite as float32
+                array = np.asarray(value, dtype=NUMPY_DTYPES[dtype])
         return array.reshape(shape)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidInput(

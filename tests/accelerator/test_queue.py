@@ -1,0 +1,166 @@
+"""Turns on the device: in order, refused when too many wait, given up in time, drained, and rested by the throttle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
+
+
+class FakeThrottle:
+    """Asks for the rests that the test names and notes what it was told."""
+
+    def __init__(self, *delays: float) -> None:
+        self.delays = list(delays)
+        self.used_seconds: list[float] = []
+
+    def delay_seconds(self, now: float) -> float:  # noqa: ARG002
+        return self.delays.pop(0)
+
+    def used(self, device_seconds: float, now: float) -> None:  # noqa: ARG002
+        self.used_seconds.append(device_seconds)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        threading.Event().wait(0.001)
+
+
+def test_requests_take_turns_in_the_order_of_their_coming() -> None:
+    queue = RequestQueue(limit=10)
+    order: list[int] = []
+
+    def request(number: int) -> None:
+        with queue.turn(30.0):
+            order.append(number)
+
+    with ThreadPoolExecutor(5) as threads, queue.turn(None):
+        for number in range(5):
+            threads.submit(request, number)
+            wait_until(lambda n=number: queue.statistics().num_waiting == n + 1)  # type: ignore[misc]
+        assert order == []
+        assert queue.statistics().num_running == 1
+    assert order == [0, 1, 2, 3, 4]
+    statistics = queue.statistics()
+    assert (statistics.num_served, statistics.num_waiting, statistics.num_running) == (6, 0, 0)
+
+
+def test_only_one_has_the_turn() -> None:
+    queue = RequestQueue(limit=100)
+    holders = most = 0
+
+    def request() -> None:
+        nonlocal holders, most
+        for _ in range(200):
+            with queue.turn(30.0):
+                holders += 1
+                most = max(most, holders)
+                holders -= 1
+
+    with ThreadPoolExecutor(8) as threads:
+        for future in [threads.submit(request) for _ in range(8)]:
+            future.result()
+    assert most == 1
+    assert queue.statistics().num_served == 1600
+
+
+def test_the_request_after_the_last_that_may_wait_is_refused() -> None:
+    queue = RequestQueue(limit=0)
+    with queue.turn(None), pytest.raises(ComputeQuotaExceeded, match="0 requests wait"), queue.turn(1.0):
+        pass
+    assert queue.statistics().num_refused == 1
+    with queue.turn(1.0):
+        pass
+
+
+def test_a_request_whose_time_is_over_leaves_the_queue() -> None:
+    queue = RequestQueue(limit=1)
+    with queue.turn(None):
+        for _ in range(3):  # each makes room for the next
+            with pytest.raises(DeadlineExceeded, match="nothing ran"), queue.turn(0.0):
+                pass
+    statistics = queue.statistics()
+    assert (statistics.num_expired, statistics.num_waiting, statistics.num_served) == (3, 0, 1)
+
+
+def test_an_error_in_the_block_hands_the_turn_on() -> None:
+    queue = RequestQueue(limit=1)
+    with pytest.raises(ZeroDivisionError), queue.turn(None):
+        raise ZeroDivisionError
+    with queue.turn(0.0):
+        pass
+
+
+def test_drain_lets_those_accepted_finish_and_refuses_others() -> None:
+    queue = RequestQueue(limit=10)
+    leave = threading.Event()
+
+    def request() -> None:
+        with queue.turn(None):
+            leave.wait(30)
+
+    def is_draining() -> bool:
+        try:
+            with queue.turn(0.0):
+                return False
+        except ModelNotReady:
+            return True
+        except DeadlineExceeded:
+            return False
+
+    with ThreadPoolExecutor(3) as threads:
+        running: list[Future[None]] = [threads.submit(request), threads.submit(request)]
+        wait_until(lambda: queue.statistics().num_waiting == 1)
+        drained = threads.submit(queue.drain, 30.0)
+        wait_until(is_draining)
+        assert not drained.done()
+        leave.set()
+        assert drained.result()
+        for future in running:
+            future.result()
+    with pytest.raises(ModelNotReady, match="draining"), queue.turn(1.0):
+        pass
+
+
+def test_drain_tells_what_did_not_finish_in_time() -> None:
+    queue = RequestQueue(limit=1)
+    with queue.turn(None):
+        assert not queue.drain(0.0)
+
+
+def test_own_work_is_neither_refused_nor_drained_nor_counted() -> None:
+    throttle = FakeThrottle()
+    queue = RequestQueue(limit=0, throttle=throttle)
+    queue.drain(0.0)
+    with queue.turn(None, is_own_work=True):
+        pass
+    assert queue.statistics().num_served == 0
+    assert throttle.used_seconds == []
+
+
+def test_the_throttle_makes_the_device_rest_and_is_told_what_was_used() -> None:
+    throttle = FakeThrottle(0.0, 0.01)
+    queue = RequestQueue(limit=1, throttle=throttle)
+    for _ in range(2):
+        with queue.turn(30.0):
+            pass
+    statistics = queue.statistics()
+    assert statistics.throttled_seconds == 0.01
+    assert len(throttle.used_seconds) == 2
+    assert sum(throttle.used_seconds) == pytest.approx(statistics.device_seconds)
+
+
+def test_a_rest_that_would_outlast_the_request_is_not_waited_for() -> None:
+    throttle = FakeThrottle(1000.0, 0.0)
+    queue = RequestQueue(limit=1, throttle=throttle)
+    with pytest.raises(DeadlineExceeded, match=r"1000\.000 s"), queue.turn(5.0):
+        pass
+    with queue.turn(5.0):  # and the turn was handed on
+        pass
+    statistics = queue.statistics()
+    assert (statistics.num_expired, statistics.num_served) == (1, 1)
