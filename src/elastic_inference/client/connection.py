@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from elastic_inference.errors import (
@@ -115,14 +116,12 @@ class Connection:
         raw = self.stream.read_head()
         if raw is None:
             raise ConnectionLost("the accelerator closed the connection without an answer")
-        first, *lines = raw.split(b"\r\n")
+        first, _, lines = raw.partition(b"\r\n")
         if not first.startswith(b"HTTP/1.1 ") or not first[9:12].isdigit():
             raise ProtocolError(f"not an HTTP/1.1 response: {first[:80]!r}")
-        headers = {}
-        for line in lines:
-            name, _, value = line.partition(b":")
-            headers[name.lower()] = value.strip()
-        return ResponseHead(int(first[9:12]), headers)
+        # The accelerator's first header says where the time went; the others are the same from call to call.
+        timing, _, others = lines.partition(b"\r\n")
+        return ResponseHead(int(first[9:12]), {**_headers(timing), **_kept_headers(others)})
 
     def finish(self, head: ResponseHead) -> None:
         """The body was read to its end: the connection may carry the next request, unless the server closes."""
@@ -260,3 +259,14 @@ class Lent:
 
     def __exit__(self, *_: object) -> None:
         self._pool._give_back(self._connection)
+
+
+def _headers(lines: bytes) -> dict[bytes, bytes]:
+    headers = {}
+    for line in lines.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        headers[name.lower()] = value.strip()
+    return headers
+
+
+_kept_headers = lru_cache(maxsize=32)(_headers)
