@@ -29,6 +29,7 @@ from elastic_inference.host.launch import Isolation
 from elastic_inference.host.records import AcceleratorRecord, State
 from elastic_inference.host.types import AcceleratorType
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.shared_memory import Region
 from tests.host.conftest import free_ports
 from tests.host.support import wait_until
 from tests.integration.tiny_model import write_doubling_graph
@@ -186,6 +187,36 @@ def test_a_killed_accelerator_comes_back_and_calls_under_way_return(
     after = service.get(record.accelerator_id)
     assert after.endpoints == record.endpoints
     assert after.last_exit.startswith("killed by SIGKILL")
+
+
+def test_shared_memory_works_between_users_and_only_for_those_it_was_granted_to(
+    open_host: OpenHost, model: Path
+) -> None:
+    service = open_host(user_types=KINDS).service
+    (first, first_token), (second, second_token) = service.attach("small"), service.attach("small")
+    with predictor(first, first_token, model) as predict:
+        assert predict.report.transport == "unix + shared memory"
+        assert predict({"x": np.arange(100_000, dtype=np.int32)})["y"][-1] == 199_998
+    assert first.uid is not None or os.geteuid() != 0, "as root, accelerators here have users of their own"
+    region = Region.create(4096)
+    try:
+        if first.uid is not None:
+            region.grant(first.uid)
+        body = {"key": region.key, "offset": 0, "byte_size": 4096}
+        path = "/v2/systemsharedmemory/region/mine/register"
+        by_unix, by_tcp = (Endpoint.parse(e) for e in first.endpoints)
+        request_json(by_unix, "POST", path, body, token=first_token)
+        if first.uid is not None:
+            other = Endpoint.parse(second.endpoints[0])
+            with pytest.raises(InvalidInput, match="Permission denied"):
+                request_json(other, "POST", path, body, token=second_token)
+            with pytest.raises(
+                InvalidInput, match="not owned by this user"
+            ):  # by TCP nobody vouches for a user
+                request_json(by_tcp, "POST", path.replace("mine", "again"), body, token=first_token)
+    finally:
+        region.unlink()
+        region.close()
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

@@ -29,14 +29,20 @@ class RegionTable:
         self._lock = threading.Lock()
         self._regions: dict[str, tuple[Region, RegionStatus]] = {}
 
-    def register(self, name: str, key: str, offset: int, size_bytes: int) -> None:
-        """Map a region; raises InvalidInput where the name is taken or the region cannot be had."""
+    def register(
+        self, name: str, key: str, offset: int, size_bytes: int, peer_uid: int | None = None
+    ) -> None:
+        """Map a region; raises InvalidInput where the name is taken or the region cannot be had.
+
+        Args:
+            peer_uid: The user who asks, where the kernel tells; see Region.open.
+        """
         with self._lock:
             if name in self._regions:
                 raise InvalidInput(f"shared memory region {name!r} already in manager")
             if len(self._regions) >= MAX_REGIONS:
                 raise InvalidInput(f"no more than {MAX_REGIONS} shared memory regions can be registered")
-            region = Region.open(key, size_bytes, offset)
+            region = Region.open(key, size_bytes, offset, peer_uid)
             self._regions[name] = (region, RegionStatus(name, key, offset, size_bytes))
 
     def unregister(self, name: str) -> None:

@@ -24,6 +24,7 @@ from elastic_inference.errors import (
     ProtocolError,
 )
 from elastic_inference.protocol.endpoint import Endpoint, tune
+from elastic_inference.protocol.shared_memory import peer_uid
 from elastic_inference.protocol.status import error_text
 from elastic_inference.protocol.stream import Stream
 
@@ -161,7 +162,7 @@ class Connection:
         except OSError as error:  # a failed TLS handshake among them
             log.info("connection refused", extra={"error": str(error)})
             return
-        session = Session(self._service)
+        session = Session(self._service, peer_uid(self._sock))
         try:
             while self._serve_one(stream, session):
                 pass

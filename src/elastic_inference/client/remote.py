@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import random
 import re
 import time
@@ -37,7 +39,7 @@ from elastic_inference.protocol.infer import (
     parse_response_head,
 )
 from elastic_inference.protocol.infer import ResponseHead as ParsedHead
-from elastic_inference.protocol.shared_memory import Region
+from elastic_inference.protocol.shared_memory import Region, peer_uid
 from elastic_inference.tensors import NUMPY_DTYPES
 
 log = logging.getLogger(__name__)
@@ -211,6 +213,10 @@ class RemoteModel:
             self._stop_shared_memory(f"no region of {size_bytes} bytes: {error}")
             return None
         try:
+            server_uid = peer_uid(connection.stream.sock)
+            if server_uid is not None and server_uid != os.geteuid():
+                with contextlib.suppress(OSError):  # the accelerator's refusal is what the report then says
+                    fresh.grant(server_uid)
             name = fresh.key[1:]
             body = {"key": fresh.key, "offset": 0, "byte_size": fresh.size_bytes, "bound_to_connection": True}
             path = f"/v2/systemsharedmemory/region/{name}/register"

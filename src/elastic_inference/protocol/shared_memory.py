@@ -10,13 +10,17 @@ import contextlib
 import mmap
 import os
 import secrets
+import socket
 import stat
+import struct
 from pathlib import Path
 
 from elastic_inference.errors import InvalidInput
 
 _DIRECTORY = Path("/dev/shm")  # where Linux keeps what shm_open names
 KEY_LIMIT = 200
+_ACL_NAME = "system.posix_acl_access"
+_NOBODY = 0xFFFFFFFF  # the id of entries that name no one
 
 
 class Region:
@@ -50,9 +54,20 @@ class Region:
         finally:
             os.close(fd)
 
+    def grant(self, uid: int) -> None:
+        """Let one more user open the region; OSError where /dev/shm has no access control lists.
+
+        An accelerator of a host runs as a user of its own, so that it can open nobody else's.
+        """
+        os.setxattr(_DIRECTORY / self.key[1:], _ACL_NAME, _acl(uid), follow_symlinks=False)
+
     @classmethod
-    def open(cls, key: str, size_bytes: int, offset: int = 0) -> Region:
+    def open(cls, key: str, size_bytes: int, offset: int = 0, peer_uid: int | None = None) -> Region:
         """Map a region that another process made.
+
+        Args:
+            peer_uid: The user who asks for it, as the kernel tells (see `peer_uid`): a region of that user may be
+                opened besides one's own. None where the kernel tells nothing.
 
         Raises:
             InvalidInput: The key is malformed, or names nothing that this process may use, or is too small.
@@ -70,7 +85,7 @@ class Region:
         try:
             status = os.fstat(fd)
             # Root may open anyone's region: ownership, not permission, says whose it is.
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), peer_uid):
                 raise InvalidInput(f"unable to open shared memory region {key!r}: not owned by this user")
             if size_bytes < 1 or offset < 0 or offset + size_bytes > status.st_size:
                 raise InvalidInput(
@@ -101,3 +116,24 @@ class Region:
         with contextlib.suppress(BufferError):  # an array still looks at it: its end unmaps
             self.view.release()
             self._mapping.close()
+
+
+def peer_uid(sock: socket.socket) -> int | None:
+    """The user at the other end of a Unix socket, as the kernel tells; None for other sockets."""
+    if sock.family != socket.AF_UNIX:
+        return None
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+def _acl(uid: int) -> bytes:
+    """Read and write for the owner and `uid`, nothing for all others, as linux/posix_acl_xattr.h lays it out."""
+    user_obj, user, group_obj, mask, other = 0x01, 0x02, 0x04, 0x10, 0x20
+    entries = (
+        (user_obj, 6, _NOBODY),
+        (user, 6, uid),
+        (group_obj, 0, _NOBODY),
+        (mask, 6, _NOBODY),
+        (other, 0, _NOBODY),
+    )
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
