@@ -1,4 +1,9 @@
-"""The rows on the predictor's own Python: what a call costs beyond the sockets, and that it copies no frame."""
+"""The rows on the predictor's own Python: what a call costs beyond the wire, and that it copies no frame.
+
+Two cuts are shown. "Beyond the wire" is the predictor's own work: checks, casts, dictionaries; everything that
+speaks the protocol is the wire. "Beyond the sockets" also counts the protocol's Python on the client's side, and so
+everything but the kernel.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +19,35 @@ from benchmarks.common import Row, Summary, percentile
 from benchmarks.dataplane.loopback import Effort
 from benchmarks.dataplane.payloads import PAYLOADS, SHAPES
 from elastic_inference import EIPredictor
+from elastic_inference.client.remote import RemoteModel
 from elastic_inference.protocol.stream import Stream
 from elastic_inference.testing import start_accelerator, write_model
 
 _COUNTS = {"small": 4_000, "frame": 600}
 
 
-class _SocketTime:
-    """Adds up the time in the calls that send and receive, while it is installed."""
+class _TimeIn:
+    """Adds up the time in some methods of a class, while it is installed."""
 
-    def __init__(self) -> None:
+    def __init__(self, cls: type, *names: str) -> None:
         self.ns = 0
-        self._originals = {name: getattr(Stream, name) for name in ("send", "_receive")}
+        self._cls = cls
+        self._originals = {name: getattr(cls, name) for name in names}
 
-    def __enter__(self) -> _SocketTime:
+    def __enter__(self) -> _TimeIn:
         for name, original in self._originals.items():
-            setattr(Stream, name, self._timed(original))
+            setattr(self._cls, name, self._timed(original))
         return self
 
     def __exit__(self, *_: object) -> None:
         for name, original in self._originals.items():
-            setattr(Stream, name, original)
+            setattr(self._cls, name, original)
 
     def _timed(self, original: Any) -> Any:
-        def call(stream: Stream, *arguments: Any) -> Any:
+        def call(*arguments: Any) -> Any:
             start = time.perf_counter_ns()
             try:
-                return original(stream, *arguments)
+                return original(*arguments)
             finally:
                 self.ns += time.perf_counter_ns() - start
 
@@ -58,30 +65,36 @@ def overhead_rows(effort: Effort) -> list[Row]:
             with EIPredictor(
                 str(model), address=accelerator.address, token=accelerator.token, warm_up=False
             ) as predictor:
-                rows.append(_time_row(case, predictor, inputs, effort.count(_COUNTS[case])))
+                count = effort.count(_COUNTS[case])
+                wire = _TimeIn(RemoteModel, "predict")
+                rows.append(_time_row(case, "wire", wire, predictor, inputs, count))
+                sockets = _TimeIn(Stream, "send", "_receive")
+                rows.append(_time_row(case, "sockets", sockets, predictor, inputs, count))
                 if case == "frame":
                     rows.append(_copy_row(predictor, inputs))
     return rows
 
 
-def _time_row(case: str, predictor: EIPredictor, inputs: dict[str, Any], count: int) -> Row:
+def _time_row(
+    case: str, beyond_what: str, part: _TimeIn, predictor: EIPredictor, inputs: dict[str, Any], count: int
+) -> Row:
     beyond, whole = [], []
-    with _SocketTime() as sockets:
+    with part:
         for index in range(count + 50):
-            sockets.ns = 0
+            part.ns = 0
             start = time.perf_counter_ns()
             predictor(inputs)
             elapsed = time.perf_counter_ns() - start
             if index >= 50:
-                beyond.append((elapsed - sockets.ns) / 1e3)
+                beyond.append((elapsed - part.ns) / 1e3)
                 whole.append(elapsed / 1e3)
     summary = Summary.of(beyond)
     return Row(
-        f"Python of a call beyond its sockets, {'1 KB' if case == 'small' else 'frame'}, in microseconds",
+        f"Python of a call beyond the {beyond_what}, {'1 KB' if case == 'small' else 'frame'}, in microseconds",
         f"{summary.median:.1f} us ({summary.p10:.1f}-{summary.p90:.1f})",
         f"whole call {percentile(whole, 50):.0f} us",
         summary.median,
-        30.0,
+        30.0 if beyond_what == "wire" else None,
         detail={"beyond_us": summary},
     )
 
