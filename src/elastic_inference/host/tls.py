@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ CA_CERT, CA_KEY = "ca.pem", "ca.key"
 HOST_CERT, HOST_KEY = "host.pem", "host.key"
 MAX_DAYS = 3650
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_DNS_NAME = re.compile(
+    r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
 _CLOCK_SKEW = datetime.timedelta(hours=1)
 
 
@@ -153,9 +157,12 @@ def _general_name(name: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(name.encode("idna").decode("ascii"))
-    except (UnicodeError, ValueError) as error:
+        ascii_name = name.encode("idna").decode("ascii")
+    except UnicodeError as error:
         raise InvalidInput(f"name {name!r} is neither a DNS name nor an address") from error
+    if not _DNS_NAME.fullmatch(ascii_name):
+        raise InvalidInput(f"name {name!r} is neither a DNS name nor an address")
+    return x509.DNSName(ascii_name)
 
 
 def _write(cert: x509.Certificate, cert_path: Path, key: ec.EllipticCurvePrivateKey, key_path: Path) -> None:
