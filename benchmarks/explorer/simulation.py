@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 
 from elastic_inference.explorer.outcome import Observation, SearchOptions
-from elastic_inference.explorer.search import search
+from elastic_inference.explorer.search import find_cheapest
 from elastic_inference.explorer.space import Cell, Space
 from elastic_inference.explorer.walk_back import walk_back
 
@@ -125,7 +125,7 @@ def make_grid(num_clients: int, num_accelerators: int, monotone: bool, seed: int
 
 def ours(repeats: int, grid: Grid, _seed: int) -> Answer:
     options = SearchOptions(target_latency_seconds=grid.target_seconds, repeats=repeats)
-    result = search(grid.space, grid.measure, options)
+    result = find_cheapest(grid.space, grid.measure, options)
     return Answer(result.winner, (*result.ties, *result.doubtful), result.num_measured)
 
 

@@ -17,7 +17,7 @@ from elastic_inference.explorer.exploration import Detail, Exploration
 from elastic_inference.explorer.outcome import Observation, SearchOptions
 from elastic_inference.explorer.prices import shipped_prices
 from elastic_inference.explorer.report import render_html, write_report
-from elastic_inference.explorer.search import search
+from elastic_inference.explorer.search import find_cheapest
 from elastic_inference.explorer.space import space_of
 
 CHROMIUM = shutil.which("chromium")
@@ -33,7 +33,7 @@ def searched() -> Exploration:
     measured = {row.cell: row.observation for row in read_measurements(article_path())}
     space = space_of(list(measured), shipped_prices())
     options = SearchOptions(target_latency_seconds=0.145, repeats=1)
-    result = search(space, lambda cell: Observation(measured[cell].latency_seconds), options)
+    result = find_cheapest(space, lambda cell: Observation(measured[cell].latency_seconds), options)
     curve = (ThroughputPoint(2, 0.12), ThroughputPoint(6, 0.14), ThroughputPoint(7, 0.4))
     detail = Detail(
         num_samples=20, num_warm_up=2, load_seconds=3.0, first_call_seconds=0.4, queue_seconds=0.001,

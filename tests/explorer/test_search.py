@@ -15,7 +15,7 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.article import article_rows
 from elastic_inference.explorer.outcome import CellState, Observation, SearchOptions
 from elastic_inference.explorer.prices import PriceTable, parse_prices, shipped_prices
-from elastic_inference.explorer.search import search
+from elastic_inference.explorer.search import find_cheapest
 from elastic_inference.explorer.space import Cell, Space, machine_is_at_least, space_of
 from elastic_inference.explorer.walk_back import walk_back
 
@@ -47,7 +47,7 @@ def recall(cell: Cell) -> Observation:
 )
 def test_winner_on_the_articles_data(target_ms: float, winner: str, usd: str, exhaustive: bool) -> None:
     options = SearchOptions(target_latency_seconds=target_ms / 1000, exhaustive=exhaustive, repeats=1)
-    result = search(article_space(), recall, options)
+    result = find_cheapest(article_space(), recall, options)
     assert result.winner is not None
     assert result.winner.name == winner
     assert result.cells[result.winner].usd_per_100k is not None
@@ -57,7 +57,7 @@ def test_winner_on_the_articles_data(target_ms: float, winner: str, usd: str, ex
 
 
 def test_target_that_nothing_meets_has_no_winner_but_the_closest() -> None:
-    result = search(article_space(), recall, SearchOptions(target_latency_seconds=0.061, repeats=1))
+    result = find_cheapest(article_space(), recall, SearchOptions(target_latency_seconds=0.061, repeats=1))
     assert result.winner is None
     assert result.closest == Cell("p3.2xlarge")
     assert result.is_complete
@@ -74,7 +74,7 @@ def test_walk_back_wrongly_finds_nothing_at_145_ms() -> None:
 
 
 def test_every_skipped_cell_says_by_which_measured_cell() -> None:
-    result = search(article_space(), recall, SearchOptions(target_latency_seconds=0.145, repeats=1))
+    result = find_cheapest(article_space(), recall, SearchOptions(target_latency_seconds=0.145, repeats=1))
     skipped = [r for r in result.cells.values() if r.state in (CellState.TOO_SLOW, CellState.TOO_EXPENSIVE)]
     assert skipped
     for one in skipped:
@@ -89,7 +89,9 @@ def test_impossible_latency_marks_the_cell_and_never_wins(latency: float) -> Non
     def measure(cell: Cell) -> Observation:
         return Observation(latency if cell == Cell("m5.large", "eia1.large") else LATENCY[cell])
 
-    result = search(article_space(), measure, SearchOptions(target_latency_seconds=0.223, exhaustive=True))
+    result = find_cheapest(
+        article_space(), measure, SearchOptions(target_latency_seconds=0.223, exhaustive=True)
+    )
     assert result.winner == Cell("m5.large", "eia1.xlarge")
     bad = result.cells[Cell("m5.large", "eia1.large")]
     assert bad.state is CellState.FAILED
@@ -102,7 +104,7 @@ def test_failed_cell_excludes_nothing() -> None:
             return Observation(None, problem="the model does not fit: 5 GiB of 4 GiB")
         return recall(cell)
 
-    result = search(article_space(), measure, SearchOptions(target_latency_seconds=0.223, repeats=1))
+    result = find_cheapest(article_space(), measure, SearchOptions(target_latency_seconds=0.223, repeats=1))
     assert result.winner == Cell("m5.large", "eia1.large")
     assert "does not fit" in result.cells[Cell("m5.4xlarge", "eia1.xlarge")].reason
     assert "1 could not be measured" in result.proof
@@ -117,7 +119,7 @@ def test_cell_without_price_is_marked_and_not_measured() -> None:
         measured.append(cell)
         return recall(cell)
 
-    result = search(space, measure, SearchOptions(exhaustive=True, repeats=1))
+    result = find_cheapest(space, measure, SearchOptions(exhaustive=True, repeats=1))
     assert result.cells[unknown].state is CellState.NO_PRICE
     assert "eia9.huge" in result.cells[unknown].reason
     assert unknown not in measured
@@ -125,7 +127,7 @@ def test_cell_without_price_is_marked_and_not_measured() -> None:
 
 
 def test_budget_leaves_cells_open_and_says_so() -> None:
-    result = search(article_space(), recall, SearchOptions(budget=3, repeats=1))
+    result = find_cheapest(article_space(), recall, SearchOptions(budget=3, repeats=1))
     assert result.num_measured == 3
     assert not result.is_complete
     assert "undecided" in result.proof
@@ -152,7 +154,9 @@ def noisy(latency: dict[str, float], share: float, log: list[str]) -> Callable[[
 
 def test_equal_costs_are_repeated_interleaved_and_called_a_tie() -> None:
     log: list[str] = []
-    result = search(two_cells(), noisy({"s.one": 0.2, "t.one": 0.1}, 0.01, log), SearchOptions(repeats=5))
+    result = find_cheapest(
+        two_cells(), noisy({"s.one": 0.2, "t.one": 0.1}, 0.01, log), SearchOptions(repeats=5)
+    )
     assert result.winner is not None
     assert len(result.ties) == 1
     assert log.count("s.one") == log.count("t.one") == 5
@@ -161,7 +165,7 @@ def test_equal_costs_are_repeated_interleaved_and_called_a_tie() -> None:
 
 def test_costs_that_part_are_no_tie_and_not_repeated_to_the_end() -> None:
     log: list[str] = []
-    result = search(
+    result = find_cheapest(
         two_cells(), noisy({"s.one": 0.2, "t.one": 0.1065}, 0.001, log), SearchOptions(repeats=20)
     )
     assert result.winner == Cell("s.one")
@@ -172,7 +176,7 @@ def test_costs_that_part_are_no_tie_and_not_repeated_to_the_end() -> None:
 def test_winner_too_near_its_target_is_called_doubtful() -> None:
     log: list[str] = []
     options = SearchOptions(target_latency_seconds=0.2, repeats=4)
-    result = search(two_cells(), noisy({"s.one": 0.1999, "t.one": 0.15}, 0.01, log), options)
+    result = find_cheapest(two_cells(), noisy({"s.one": 0.1999, "t.one": 0.15}, 0.01, log), options)
     assert Cell("s.one") in result.doubtful
 
 
@@ -215,7 +219,7 @@ def test_without_noise_the_proof_never_excludes_the_true_winner(
     )
     target = chance.choice(list(latency.values())) if has_target else None
     options = SearchOptions(target_latency_seconds=target, repeats=1, slack_share=0.0)
-    result = search(space, lambda cell: Observation(latency[cell]), options)
+    result = find_cheapest(space, lambda cell: Observation(latency[cell]), options)
     feasible = [c for c in cells if target is None or latency[c] <= target]
     best = min(float(space.usd_per_hour[c]) * latency[c] for c in feasible)
     assert result.winner is not None

@@ -49,7 +49,7 @@ class CellState(Enum):
     TOO_EXPENSIVE = "too expensive"  # skipped: its lower bound costs more than the winner
     FAILED = "failed"  # measured without a valid result; no conclusion is drawn from it
     NO_PRICE = "no price"  # never measured, cannot be ranked
-    LEFT_OUT = "left out"  # the budget ended before it could be decided
+    LEFT_OUT = "left out"  # neither measured nor excluded when the exploration ended
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from elastic_inference.explorer.statistics import Interval, pooled_intervals
 MIN_RUNS_NEAR_TARGET = 3
 
 
-def search(space: Space, measure: Measure, options: SearchOptions | None = None) -> SearchResult:
+def find_cheapest(space: Space, measure: Measure, options: SearchOptions | None = None) -> SearchResult:
     """Measure until every cell is measured or excluded, and repeat the best until they part or are a tie."""
     state = _Search(space, options or SearchOptions())
     while True:
@@ -46,7 +46,7 @@ def search(space: Space, measure: Measure, options: SearchOptions | None = None)
 
 
 def rank(space: Space, runs: Mapping[Cell, Sequence[Observation]], options: SearchOptions) -> SearchResult:
-    """Judge what is measured already, without measuring: the same verdict, intervals and reasons as `search`."""
+    """Judge what is measured already, without measuring: the same verdict, intervals and reasons as `find_cheapest`."""
     state = _Search(space, replace(options, repeats=max((len(found) for found in runs.values()), default=1)))
     for cell, observations in runs.items():
         for observation in observations if cell in space.usd_per_hour else ():
@@ -243,7 +243,7 @@ class _Search:
         if self.latencies[i]:
             return self._measured_result(i, price)
         if cell in undecided:
-            reason = "the budget ended before it was measured or excluded"
+            reason = "neither measured nor excluded: the budget ended, or the exploration was interrupted"
             return CellResult(cell, CellState.LEFT_OUT, reason, price)
         return self._skipped_result(i, price)
 
