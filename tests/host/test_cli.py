@@ -1,0 +1,177 @@
+"""The commands of a host against a real one: what they print, with and without --json, and how they fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from elastic_inference.cli import build_app, main
+from elastic_inference.cli.usage import parse_since
+from elastic_inference.errors import InvalidInput
+from tests.host.conftest import HostProcess, _starter, new_state_dir
+
+Run = Callable[..., str]
+COMMANDS = (
+    ("host", "start"), ("host", "status"), ("host", "init-tls"), ("host", "drain"), ("host", "new-token"),
+    ("devices",), ("types",), ("attach",), ("list",), ("show",), ("resize",), ("detach",), ("usage",),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[HostProcess]:
+    with new_state_dir() as state_dir, _starter(state_dir) as start:
+        yield start()
+
+
+@pytest.fixture
+def run(
+    host: HostProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Runs `ei` in this process with the environment of an operator on the host's machine."""
+    monkeypatch.setenv("EI_HOST", host.url)
+    monkeypatch.setenv("EI_STATE_DIR", str(host.state_dir))
+    for name in ("EI_TOKEN", "EI_TLS_CA", "EI_ACCELERATOR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run_one(*arguments: str, code: int = 0) -> str:
+        assert main(arguments) == code
+        captured = capsys.readouterr()
+        return captured.out if code == 0 else captured.err
+
+    yield run_one
+    for accelerator in json.loads(run_one("list", "--json")):
+        run_one("detach", accelerator["accelerator_id"], "--drain", "0s")
+
+
+def attach(run: Run, *arguments: str) -> dict[str, Any]:
+    return dict(json.loads(run("attach", "--type", "cpu.quarter", "--json", *arguments)))
+
+
+def test_an_accelerators_life_in_words(run: Run) -> None:
+    assert run("list") == "no accelerators are attached\n"
+    first = run("attach", "--type", "cpu.quarter", "--name", "mine").splitlines()
+    assert first[0].startswith("attached eia-")
+    assert first[0].endswith("(cpu.quarter, no price)")
+    accelerator_id = first[0].split()[1]
+    assert any(line.startswith("endpoint unix:/") for line in first)
+    assert "told this once" in first[-1]
+    table = run("list").splitlines()
+    assert table[0].split() == ["ID", "NAME", "TYPE", "STATE", "SHARE", "MEMORY", "USED", "RESTARTS", "SINCE"]
+    assert table[1].split()[:4] == [accelerator_id, "mine", "cpu.quarter", "ready"]
+    assert "limit of memory" in run("show", accelerator_id)
+    assert f"{accelerator_id} is cpu.half now" in run("resize", accelerator_id, "--type", "cpu.half")
+    assert accelerator_id in run("usage", "--since", "1h")
+    assert run("detach", accelerator_id) == f"detached {accelerator_id}\n"
+
+
+def test_an_accelerators_life_in_json(run: Run) -> None:
+    attached = attach(run, "--name", "mine", "--lease", "10min")
+    accelerator_id = attached["accelerator_id"]
+    assert attached["lease_seconds"] == 600
+    assert json.loads(run("show", accelerator_id, "--json"))["name"] == "mine"
+    resized = json.loads(run("resize", accelerator_id, "--type", "cpu.half", "--json"))
+    assert (resized["type"], resized["endpoints"]) == ("cpu.half", attached["endpoints"])
+    (row,) = [u for u in json.loads(run("usage", "--json")) if u["accelerator_id"] == accelerator_id]
+    assert row["types"] == ["cpu.quarter", "cpu.half"]
+    assert json.loads(run("detach", accelerator_id, "--json"))["detached"] is True
+
+
+def test_types_and_devices(run: Run) -> None:
+    rows = {line.split()[0]: line for line in run("types").splitlines()}
+    assert rows["eia1.medium"].split()[-2:] == ["0.13", "0"]
+    assert rows["eia2.medium"].split()[-2:] == ["-", "0"]
+    assert "25% of a device" in rows["cpu.quarter"]
+    assert {t["name"] for t in json.loads(run("types", "--json"))} == set(rows) - {"TYPE"}
+    assert "fp32 0.2" in run("devices")
+    (device,) = json.loads(run("devices", "--json"))
+    assert device["tflops_source"] == "given by the test"
+
+
+def test_status_drain_and_a_new_token(run: Run, host: HostProcess) -> None:
+    assert "limits by" in run("host", "status")
+    assert run("host", "drain") == "the host is draining\n"
+    assert "drains" in run("attach", "--type", "cpu.half", code=1)
+    assert run("host", "drain", "--off") == "the host is ok\n"
+    old = host.operator_token
+    new = run("host", "new-token").strip()
+    assert host.operator_token == new != old
+    assert "not known here" in run("list", "--token", old, code=1)
+
+
+def test_a_tenant_uses_its_own_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, other = attach(run), attach(run)
+    with monkeypatch.context() as tenant:
+        tenant.setenv("EI_TOKEN", mine["token"])
+        assert [a["accelerator_id"] for a in json.loads(run("list", "--json"))] == [mine["accelerator_id"]]
+        assert "no accelerator" in run("show", other["accelerator_id"], code=1)
+        assert "only the operator" in run("host", "status", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("attach", "--type", "eia1.xlarge"), "needs 4 FP32 TFLOPS"),
+        (("attach", "--type", "none"), "type 'none' is not one of"),
+        (("attach", "--type", "cpu.half", "--lease", "soon"), "duration 'soon'"),
+        (("show", "eia-0"), "no accelerator eia-0 is attached"),
+        (("usage", "--since", "yesterday"), "neither a date"),
+        (("list", "--host", "nowhere"), "is not unix:/PATH"),
+        (("list", "--host", "http://127.0.0.1:1"), "cannot connect"),
+        (("host", "start", "--device", "cuda:9"), "--device 'cuda:9' is not one of cpu:0"),
+        (("host", "start", "--ports", "9-1"), "--ports '9-1'"),
+        (("host", "start", "--uids", "0-10"), "uids '0-10'"),
+        (("host", "start", "--limits", "hope"), "limits 'hope' is not one of"),
+        (("host", "start", "--log-level", "loud"), "--log-level 'loud'"),
+        (("host", "start", "--types", "/none.toml"), "types file /none.toml: No such file"),
+    ],
+)
+def test_mistakes_are_one_line_with_value_and_limit(
+    run: Run, arguments: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch, host: HostProcess
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(host.state_dir.parent / "cache"))
+    if arguments[:2] == ("host", "start"):
+        arguments = (
+            *arguments,
+            "--state-dir",
+            str(host.state_dir.parent / "other"),
+            "--listen",
+            "127.0.0.1:0",
+        )
+    error = run(*arguments, code=1)
+    assert error.startswith("error: ")
+    assert told in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--help"]) == 0
+    assert f"ei {' '.join(command)}" in capsys.readouterr().out.partition("Examples:")[2]
+
+
+def test_init_tls_says_which_file_is_for_whom(run: Run, host: HostProcess) -> None:
+    directory = str(host.state_dir.parent / "tls-of-another")
+    made = json.loads(run("host", "init-tls", "--state-dir", directory, "--client", "alice", "--json"))
+    assert made["ca"] == f"{directory}/tls/ca.pem"
+    assert made["clients"][0]["key"] == f"{directory}/tls/client-alice.key"
+    assert "authority, for clients' --tls-ca" in run("host", "init-tls", "--state-dir", directory)
+
+
+def test_since_is_a_date_a_moment_or_a_time_back() -> None:
+    assert parse_since(None, 1000.0) == 0.0
+    assert parse_since("1970-01-02", 1e9) == 86400.0
+    assert parse_since("1970-01-01T01:00:00Z", 1e9) == 3600.0
+    assert parse_since("1970-01-01T01:00:00+01:00", 1e9) == 0.0
+    assert parse_since("10min", 1000.0) == 400.0
+    with pytest.raises(InvalidInput, match="neither a date"):
+        parse_since("soon", 0.0)
+
+
+def test_the_application_has_all_commands() -> None:
+    names = {command.name for command in build_app().registered_commands}
+    assert {name for name, *rest in COMMANDS if not rest} - {"host"} <= names
