@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 SWITCH_SECONDS = 0.0005
 MAX_BODY_BYTES = 4 << 30
 DRAIN_SECONDS = 30.0
+SEND_SECONDS = 5.0  # for the last answers to reach their clients
 
 
 class JsonFormatter(logging.Formatter):
@@ -95,8 +96,9 @@ def run(config: AcceleratorConfig) -> int:
         watcher = threading.Thread(target=_watch, args=(config.watch_pid, stop), name="watch", daemon=True)
         watcher.start()
     stop.get()
-    is_idle = service.shared.queue.drain(DRAIN_SECONDS if config.watch_pid is None else 0.0)
-    server.close()
+    is_supervised = config.watch_pid is None  # else the one client is gone
+    is_idle = service.shared.queue.drain(DRAIN_SECONDS if is_supervised else 0.0)
+    server.close(SEND_SECONDS if is_supervised else 0.0)
     if is_idle:
         models.close()
     if config.watch_pid is not None:

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.http import Body, HttpError, Request, Response, parse_head
@@ -120,11 +121,19 @@ class Server:
         with self._lock:
             self._connections.discard(connection)
 
-    def close(self) -> None:
-        """Stop listening and break all connections; closing twice is fine."""
+    def close(self, grace_seconds: float = 0.0) -> None:
+        """Stop listening, let answers that are being made go out, and break all connections; twice is fine."""
         self._closed.set()
+        self._stop_listening()
         with self._lock:
             connections = list(self._connections)
+        deadline = time.monotonic() + grace_seconds
+        while any(connection.is_answering for connection in connections) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        for connection in connections:
+            connection.abort()
+
+    def _stop_listening(self) -> None:
         for endpoint, listener in self._listeners:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
@@ -132,12 +141,14 @@ class Server:
             if endpoint.kind == "unix":
                 with contextlib.suppress(FileNotFoundError):
                     endpoint.unlink()
-        for connection in connections:
-            connection.abort()
 
 
 class Connection:
-    """One client's connection, served by one thread."""
+    """One client's connection, served by one thread.
+
+    Attributes:
+        is_answering: Whether a request was read whose answer is not sent yet.
+    """
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, service: Service) -> None:
         self._sock = sock
@@ -145,6 +156,7 @@ class Connection:
         self._service = service
         self._last_head = b""
         self._last_request: Request | None = None
+        self.is_answering = False
 
     def abort(self) -> None:
         """Break the connection from another thread."""
@@ -170,6 +182,7 @@ class Connection:
         except (ConnectionLost, DeadlineExceeded) as error:
             log.debug("connection ended", extra={"error": str(error)})
         finally:
+            self.is_answering = False
             session.close()
 
     def _open(self) -> Stream:
@@ -191,6 +204,7 @@ class Connection:
             head = stream.read_head()
             if head is None:
                 return False
+            self.is_answering = True
             request = self._parse(head)
         except ProtocolError as error:
             return self._end(stream, HttpError(431, str(error)))
@@ -203,6 +217,7 @@ class Connection:
         stream.set_timeout(MESSAGE_SECONDS)  # anew: the model may have taken long
         keep_alive = request.keep_alive and body.discard(DISCARD_BYTES)
         stream.send(response.encode(keep_alive, with_body=request.method != "HEAD"))
+        self.is_answering = False
         session.buffer.trim()
         return keep_alive
 
