@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from elastic_inference.client.host_session import HostSession
 from elastic_inference.host.assembly import Host, HostSettings
 from elastic_inference.host.devices import Device, cache_key
 from elastic_inference.limits.machine import usable_cores
+from tests.host.support import wait_until
 
 GIB = 1024**3
 DEVICE = Device("cpu:0", "cpu", "a CPU", 2.0, 4 * GIB, {"fp32": 0.2}, "given by the test")
@@ -154,17 +156,57 @@ def _measured_cache(directory: Path) -> str:
     return str(directory)
 
 
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """URL of a PostgreSQL server: EI_TEST_POSTGRESQL, else one started here for this run."""
+    given = os.environ.get("EI_TEST_POSTGRESQL")
+    if given:
+        yield given
+        return
+    pytest.importorskip("psycopg", reason="needs psycopg")
+    programs = [shutil.which(name) for name in ("initdb", "postgres")]
+    if None in programs:
+        pytest.skip(
+            "needs a PostgreSQL server: set EI_TEST_POSTGRESQL to the URL of a database, or install one"
+        )
+    # PostgreSQL refuses to run as root.
+    user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="ei-pg-") as directory:
+        data = Path(directory) / "data"
+        data.mkdir()
+        if user:
+            for path in (directory, data):
+                shutil.chown(path, "nobody", "nogroup")
+        options = {"cwd": directory, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **user}
+        subprocess.run([programs[0], "-D", str(data), "-U", "ei", "-A", "trust", "-N"], check=True, **options)
+        arguments = ["-D", str(data), "-k", directory, "-c", "listen_addresses=", "-F"]
+        with subprocess.Popen([programs[1], *arguments], **options) as server:
+            try:
+                wait_until(lambda: Path(directory, ".s.PGSQL.5432").exists(), "PostgreSQL's socket")
+                yield f"postgresql+psycopg://ei@/postgres?host={directory}"
+            finally:
+                server.send_signal(signal.SIGINT)  # which ends it without waiting for connections
+                server.wait(30)
+
+
 @pytest.fixture
-def postgresql_url() -> Iterator[str]:
-    """An empty PostgreSQL database from EI_TEST_POSTGRESQL, such as postgresql+psycopg://user@host/name."""
-    url = os.environ.get("EI_TEST_POSTGRESQL")
-    if not url:
-        pytest.skip("needs a PostgreSQL server: set EI_TEST_POSTGRESQL to the URL of a database for tests")
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """A PostgreSQL database without our tables."""
     import sqlalchemy as sa
 
     from elastic_inference.host import state
 
-    engine = sa.create_engine(url)
-    yield url
+    engine = sa.create_engine(postgresql_server)
+
+    def can_connect() -> bool:
+        try:
+            engine.connect().close()
+        except sa.exc.OperationalError:
+            return False
+        return True
+
+    wait_until(can_connect, "PostgreSQL to answer")
+    state._metadata.drop_all(engine)
+    yield postgresql_server
     state._metadata.drop_all(engine)
     engine.dispose()

@@ -181,3 +181,15 @@ def test_the_operators_token_outlives_a_restart_and_an_old_one_does_not(start_ho
     assert host.session(new).request("GET", "/v1/host")["num_accelerators"] == 0
     with pytest.raises(PermissionError):
         host.session(old).request("GET", "/v1/host")
+
+
+def test_a_host_remembers_in_postgresql_too(start_host: StartHost, postgresql_url: str) -> None:
+    host = start_host("--database", postgresql_url)
+    attached = host.session().attach("cpu.quarter")
+    assert host.session().request("GET", "/v1/host")["database"] == "postgresql"
+    host.kill()
+    host = start_host("--database", postgresql_url)
+    again = host.session().describe(attached.accelerator_id)
+    assert again.endpoints == attached.endpoints
+    host.session().detach(attached.accelerator_id)
+    assert host.end() == 0
