@@ -23,9 +23,10 @@ from typing import Any
 
 from elastic_inference.client.connection import Address
 from elastic_inference.errors import ConnectionLost, ElasticInferenceError, EngineNotAvailable
-from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.endpoint import UNIX_PATH_LIMIT, Endpoint
 from elastic_inference.protocol.status import decode_error
 
+_PREFIX, _SOCKET_NAME = "elastic-inference-", "accelerator.sock"
 END_SECONDS = 10.0
 EXPLAIN_SECONDS = 0.1
 
@@ -54,7 +55,7 @@ class EmbeddedAccelerator:
     def __init__(self, options: EmbeddedOptions) -> None:
         self._options = options
         self._owner_pid = os.getpid()
-        self._folder = Path(tempfile.mkdtemp(prefix="elastic-inference-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent_folder()))
         self._token = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
         self.address: Address
@@ -101,7 +102,7 @@ class EmbeddedAccelerator:
     def _config(self) -> dict[str, Any]:
         return {
             "accelerator_id": f"eia-{secrets.token_hex(16)}",
-            "listen": [f"unix:{self._folder}/accelerator.sock"],
+            "listen": [f"unix:{self._folder}/{_SOCKET_NAME}"],
             # The folder itself, so that the process removes all there is.
             "store_dir": str(self._folder),
             "token_sha256": hashlib.sha256(self._token.encode()).hexdigest(),
@@ -124,7 +125,12 @@ class EmbeddedAccelerator:
         if process is None:
             return ConnectionLost("the embedded accelerator was closed")
         if self._owner_pid != os.getpid():
-            return None  # a forked child cannot wait for its sibling
+            # A forked child cannot wait for its sibling, but sees the folder go with it.
+            if self._folder.exists():
+                return None
+            return ConnectionLost(
+                f"the embedded accelerator has ended with the process that started it ({self._owner_pid})"
+            )
         try:
             # Its connections break a moment before its parent learns why.
             status = process.wait(EXPLAIN_SECONDS)
@@ -146,6 +152,13 @@ class EmbeddedAccelerator:
                 process.kill()
                 process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _parent_folder() -> str:
+    """The user's folder for temporary files, but where its path is too long for a socket's."""
+    folder = tempfile.gettempdir()
+    longest = f"{folder}/{_PREFIX}12345678/{_SOCKET_NAME}"
+    return folder if len(os.fsencode(longest)) <= UNIX_PATH_LIMIT else "/tmp"
 
 
 def _signal_name(number: int) -> str:

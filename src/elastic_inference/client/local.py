@@ -6,9 +6,10 @@ import importlib.util
 import logging
 import os
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -16,6 +17,9 @@ from elastic_inference.client.report import PredictorReport
 from elastic_inference.errors import EngineNotAvailable
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
+
+if TYPE_CHECKING:
+    from elastic_inference.engines.base import LoadedModel
 
 log = logging.getLogger(__name__)
 _TENSORFLOW_FORMATS = (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
@@ -60,6 +64,7 @@ class LocalModel:
         with _session_arguments(graph, config):
             self._model = select.load(package, request, options)
         self._pid = os.getpid()
+        _loaded.add(self._model)
         self.signature: Signature = self._model.signature
         self._warm_up_seconds, self._warm_up_note = run_once(self._model, warm_up)
 
@@ -111,6 +116,19 @@ class LocalModel:
 
 
 _engine_pid: int | None = None
+_loaded: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
+
+
+def _keep_after_fork() -> None:
+    """Never free a parent's models in its child: an engine would wait for its threads, at the interpreter's end too."""
+    if _loaded:
+        import ctypes
+
+        for model in _loaded:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(model))
+
+
+os.register_at_fork(after_in_child=_keep_after_fork)
 
 
 def _check_process() -> None:
