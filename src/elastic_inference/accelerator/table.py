@@ -213,10 +213,11 @@ class ModelTable:
 
     def _told(self, error: Exception, package: ModelPackage) -> ElasticInferenceError:
         """What the client is told of a load that failed."""
+        has_figures = isinstance(error, MemoryQuotaExceeded) and error.requested_bytes
+        if isinstance(error, MemoryError) and not has_figures:
+            return self._too_large(package, str(error))
         if isinstance(error, ElasticInferenceError):
             return error
-        if isinstance(error, MemoryError):
-            return self._too_large(package, str(error))
         log.error("the engine failed", exc_info=error)
         return ModelError(f"loading the model failed: {type(error).__name__}: {error}")
 

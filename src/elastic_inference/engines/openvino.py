@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
+from google.protobuf.message import EncodeError
 
 from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel, check_format
@@ -216,14 +217,23 @@ def _with_shapes(signature: Signature, plan: _Plan) -> Signature:
     )
 
 
+def _serialized(message: Any) -> bytes:
+    try:
+        data: bytes = message.SerializeToString()
+    except EncodeError as error:
+        # A message that was read before can fail here for want of memory alone; protobuf does not say so.
+        raise MemoryError("no memory to write the graph down") from error
+    return data
+
+
 def _read(made: Cut, resolved: ResolvedGraph) -> ov.Model:
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
         path = Path(folder)
         if made.saved_model is None:
             path /= "graph.pb"
-            path.write_bytes(made.graph_def.SerializeToString())
+            path.write_bytes(_serialized(made.graph_def))
         else:
-            (path / "saved_model.pb").write_bytes(made.saved_model.SerializeToString())
+            (path / "saved_model.pb").write_bytes(_serialized(made.saved_model))
             if (resolved.package.root / "variables").exists():
                 os.symlink((resolved.package.root / "variables").resolve(), path / "variables")
         try:
