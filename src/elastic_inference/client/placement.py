@@ -109,10 +109,15 @@ def _at_address(wanted: Wanted, text: str) -> Place:
 
 
 def _on_host(wanted: Wanted) -> Place:
-    accelerator_id = None if wanted.accelerator_type is not None else _chosen_id(wanted)
+    if wanted.accelerator_type is not None:
+        if wanted.accelerator_id is not None:
+            raise InvalidInput("accelerator_type attaches a new accelerator: accelerator_id must be None")
+        accelerator_id, token = None, wanted.token
+    else:
+        accelerator_id, token = _chosen(wanted)
     hosted = acquire(
         host=wanted.host,
-        token=wanted.token,
+        token=token,
         accelerator_type=wanted.accelerator_type,
         accelerator_id=accelerator_id,
         tls_ca=wanted.tls_ca,
@@ -127,22 +132,35 @@ def _on_host(wanted: Wanted) -> Place:
     return Place(ConnectionPool(address), hosted.explain, hosted.close)
 
 
-def _chosen_id(wanted: Wanted) -> str:
-    accelerator_id = wanted.accelerator_id
-    if accelerator_id is None:
-        accelerator_id = os.environ.get(ACCELERATOR_VARIABLE) or None
-    is_id = isinstance(accelerator_id, str) and not accelerator_id.isdigit()
-    if is_id and os.environ.get(VISIBLE_VARIABLE) is None:
-        return str(accelerator_id)
-    session = HostSession(
-        wanted.host,
-        wanted.token,
-        tls_ca=wanted.tls_ca,
-        tls_cert=wanted.tls_cert,
-        tls_key=wanted.tls_key,
-    )
-    attached = [value["accelerator_id"] for value in session.request("GET", "/v1/accelerators")]
-    return choose(accelerator_id, attached)
+def _chosen(wanted: Wanted) -> tuple[str, str | None]:
+    """The accelerator among those attached, and its token.
+
+    Attached are those that EI_ACCELERATOR names, with their tokens in EI_TOKEN in the same order, or else those that
+    the host shows to the token.
+    """
+    attached = _listed(ACCELERATOR_VARIABLE)
+    tokens = _listed(TOKEN_VARIABLE) if wanted.token is None else [wanted.token]
+    first_token = tokens[0] if tokens else None
+    by_id = isinstance(wanted.accelerator_id, str) and not wanted.accelerator_id.isdigit()
+    if by_id and wanted.accelerator_id not in attached and os.environ.get(VISIBLE_VARIABLE) is None:
+        return str(wanted.accelerator_id), first_token
+    if not attached:
+        session = HostSession(
+            wanted.host,
+            first_token,
+            tls_ca=wanted.tls_ca,
+            tls_cert=wanted.tls_cert,
+            tls_key=wanted.tls_key,
+        )
+        attached = [value["accelerator_id"] for value in session.request("GET", "/v1/accelerators")]
+    chosen = choose(wanted.accelerator_id, attached)
+    if len(tokens) != len(attached):
+        return chosen, first_token
+    return chosen, tokens[attached.index(chosen)]
+
+
+def _listed(name: str) -> list[str]:
+    return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
 
 
 def tls_context(wanted: Wanted) -> ssl.SSLContext | None:
