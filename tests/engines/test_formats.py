@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.engines.tensorflow import import_tensorflow
+from elastic_inference.errors import InvalidArgumentError, InvalidInput
 from elastic_inference.models.signature import SignatureRequest
 from tests.engines.build import images
 from tests.engines.conftest import Load
@@ -71,6 +72,15 @@ def test_onnx_by_names(models: Path, load: Load, engine: str) -> None:
     outputs = load(models / "model.onnx", request, engine=engine).predict({"a": images(2)})
     assert set(outputs) == {"b", "c"}
     np.testing.assert_array_equal(outputs["b"], outputs["c"])
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_onnx_needs_all_of_its_inputs(models: Path, load: Load, engine: str) -> None:
+    with pytest.raises(InvalidInput, match="leave out 'image'"):
+        load(models / "model.onnx", SignatureRequest(input_names={}, output_names={"b": "scores"}), engine=engine)
+    model = load(models / "model.onnx", engine=engine)
+    with pytest.raises(InvalidArgumentError, match="'image' with dtype float and shape"):
+        model.predict({})
 
 
 def test_tflite(models: Path, load: Load) -> None:

@@ -143,6 +143,23 @@ def test_operation_that_tensorflow_does_not_have(tmp_path: Path) -> None:
         resolve(tmp_path, graph, {"a": "a:0"}, {"t": "mine:0"})
 
 
+def test_graph_that_goes_in_circles(tmp_path: Path) -> None:
+    graph = two_branches()
+    node(graph, "egg", "Identity", "hen", T="float32")
+    node(graph, "hen", "Identity", "egg", T="float32")
+    resolved = resolve(tmp_path, graph, {"a": "a:0"}, {"t": "egg:0"})
+    assert resolved.signature.unfed_placeholders == ()
+    assert resolved.handed_on() == {}
+
+
+def test_operation_that_claims_a_trillion_outputs(tmp_path: Path) -> None:
+    graph = two_branches()
+    node(graph, "split", "Split", "a", "b", T="float32")
+    graph.node[-1].attr["num_split"].i = 10**12
+    with pytest.raises(InvalidModel, match="1000000000000 outputs"):
+        resolve(tmp_path, graph, {"a": "a:0"}, {"t": "split:5"})
+
+
 def saved_model(folder: Path, *tag_sets: list[str]) -> ModelPackage:
     model = SavedModel()
     for tags in tag_sets:

@@ -69,7 +69,8 @@ class OnnxModel(LoadedModel):
             [_spec(port) for port in self._session.get_outputs()],
         )
         if self.signature.unfed_placeholders:
-            raise InvalidArgumentError(unfed_text(self.signature.unfed_placeholders[0]))
+            names = ", ".join(repr(spec.name) for spec in self.signature.unfed_placeholders)
+            raise InvalidInput(f"input_names leave out {names}, and the model needs all of its inputs")
         self._feeds = {alias: spec.name for alias, spec in self.signature.inputs.items()}
         self._fetches = {alias: spec.name for alias, spec in self.signature.outputs.items()}
         self._names = list(dict.fromkeys(self._fetches.values()))

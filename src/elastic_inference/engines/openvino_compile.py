@@ -30,6 +30,7 @@ from elastic_inference.errors import (
 LOAD_ERRORS = (
     RuntimeError,
     MemoryError,
+    UnicodeDecodeError,  # a name, or OpenVINO's own text, that holds bytes of a damaged file
     frontend.GeneralFailure,
     frontend.InitializationFailure,
     frontend.NotImplementedFailure,

@@ -11,7 +11,7 @@ from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
 from elastic_inference.engines.openvino_limits import INEXACT, narrow_dtype_notes, refuse_out_of_range
 from elastic_inference.engines.openvino_runner import Runner, last_line, shape_of_port
-from elastic_inference.errors import InvalidArgumentError, InvalidModel, UnsupportedModel
+from elastic_inference.errors import InvalidArgumentError, InvalidInput, InvalidModel, UnsupportedModel
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import named_signature
 from elastic_inference.models.signature import SignatureRequest, unfed_text
@@ -25,18 +25,22 @@ _DTYPES = {
 _FRONT_ENDS = {ModelFormat.ONNX: "onnx", ModelFormat.TFLITE: "tflite"}
 
 
-def _open(package: ModelPackage) -> tuple[Any, Any]:
-    """The front end for the format and the file as it reads it, not yet converted."""
+def _open(package: ModelPackage) -> tuple[Any, Any, tuple[list[str], list[str]]]:
+    """The front end for the format, the file as it reads it but not yet converted, its inputs' and outputs' names."""
     front_end = FrontEndManager().load_by_framework(_FRONT_ENDS[package.format])
     try:
         loaded = front_end.load(package.main_path)
+        inputs, outputs = (
+            [place.get_names()[0] for place in places]
+            for places in (loaded.get_inputs(), loaded.get_outputs())
+        )
     except openvino_compile.LOAD_ERRORS as error:
         raise InvalidModel(
             f"{package.main_path} is no {package.format.value} model: {last_line(error)}"
         ) from error
-    if not loaded.get_outputs():  # what OpenVINO makes of files that are something else
+    if not outputs:  # what OpenVINO makes of files that are something else
         raise InvalidModel(f"{package.main_path} is no {package.format.value} model: it has no outputs")
-    return front_end, loaded
+    return front_end, loaded, (inputs, outputs)
 
 
 def _spec(port: Any, name: str) -> TensorSpec:
@@ -56,11 +60,7 @@ class OpenVinoFile(LoadedModel):
     def __init__(
         self, package: ModelPackage, request: SignatureRequest, options: EngineOptions, started: float
     ) -> None:
-        front_end, loaded = _open(package)
-        names = [
-            [place.get_names()[0] for place in places]
-            for places in (loaded.get_inputs(), loaded.get_outputs())
-        ]
+        front_end, loaded, names = _open(package)
         compiled = openvino_compile.compiled_model(
             lambda: front_end.convert(loaded), package.content_hash, options
         )
@@ -70,7 +70,8 @@ class OpenVinoFile(LoadedModel):
         )
         self.signature = named_signature(request, inputs, outputs)
         if self.signature.unfed_placeholders:
-            raise InvalidArgumentError(unfed_text(self.signature.unfed_placeholders[0]))
+            names = ", ".join(repr(spec.name) for spec in self.signature.unfed_placeholders)
+            raise InvalidInput(f"input_names leave out {names}, and the model needs all of its inputs")
         alias_of = {spec.name: alias for alias, spec in self.signature.inputs.items()}
         self._feeds = [alias_of[spec.name] for spec in inputs]
         positions = {spec.name: position for position, spec in enumerate(outputs)}

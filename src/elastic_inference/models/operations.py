@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
+from elastic_inference.errors import InvalidModel
 from elastic_inference.models.graph_pb2 import NodeDef
 
 DTYPE_NAMES = {
@@ -18,6 +19,8 @@ DTYPE_NAMES = {
 }  # fmt: skip
 DTYPE_NUMBERS = {name: number for number, name in DTYPE_NAMES.items()}
 _FIRST_REFERENCE_DTYPE = 100  # TensorFlow numbers a reference to a dtype 100 above it
+
+_MAX_OUTPUTS = 1 << 16  # more would be a damaged file; real graphs have some hundred
 
 
 def dtype_name(number: int) -> str:
@@ -77,4 +80,6 @@ def _expand(word: str, node: NodeDef) -> list[str]:
     else:
         dtype = default or "dtype 0"
     count = node.attr[repetition].i if repetition in node.attr else 1
+    if count > _MAX_OUTPUTS:
+        raise InvalidModel(f"operation {node.name!r} claims to have {count} outputs")
     return [dtype + ("_ref" if is_reference else "")] * count

@@ -129,10 +129,12 @@ class TensorGraph:
 
     def origin(self, name: str, fed: Collection[str]) -> str | None:
         """The tensor of `fed` whose value the tensor `name` has, past operations that only hand it on."""
+        passed = set()
         while name not in fed:
             node = self.nodes.get(name.rpartition(":")[0])
-            if node is None or node.op not in _HANDS_ON or not node.input:
+            if node is None or node.op not in _HANDS_ON or not node.input or name in passed:
                 return None
+            passed.add(name)  # a damaged graph may hand a tensor on to itself
             name = _normal(node.input[0])
         return name
 
