@@ -36,6 +36,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PASSED_ON = ("CUDA_", "NVIDIA_", "TF_", "OPENVINO_", "LD_LIBRARY_PATH")
 _READY_LINE_LIMIT_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 2000
+_KEPT_LOGS = 5
 
 
 class StartFailed(ElasticInferenceError):
@@ -167,13 +168,14 @@ class Child:
         text = self.log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
         return text or "it wrote no log"
 
+    def move_log(self, path: Path) -> None:
+        """Give the log another name; the process goes on writing into it."""
+        os.replace(self.log_path, path)
+        self.log_path = path
+
     def poll(self) -> int | None:
         """Its exit status once it has ended (negative: the signal), else None."""
         return self._popen.poll()
-
-    def wait_status(self) -> int:
-        """Wait for its end; the exit status as in `poll`."""
-        return self._popen.wait()
 
     def kill(self) -> None:
         """End it at once and take what it leaves; twice is fine."""
@@ -250,18 +252,22 @@ class Launcher:
         Raises:
             StartFailed: It could not be started.
         """
-        child = None
-        if uid is None:
-            with self._lock:
-                while self._spares and (child is None or child.poll() is not None):
-                    child = self._spares.popleft()
-        if child is None or child.poll() is not None:
+        child = self._take_spare() if uid is None else None
+        if child is None:
             child = self._starter.submit(self._start, uid).result()
-        log_path = self._logs / f"{name}.log"
-        os.replace(child.log_path, log_path)
-        child.log_path = log_path
+        child.move_log(self._logs / f"{name}.log")
+        self._prune_logs(name.partition(".")[0])
         self._set_nice(child, 0)
         return child
+
+    def _take_spare(self) -> Child | None:
+        while True:
+            with self._lock:
+                child = self._spares.popleft() if self._spares else None
+            if child is None or child.poll() is None:
+                return child
+            child.kill()  # which has ended already: this closes its pipes
+            self.forget(child)
 
     def refill(self) -> None:
         """Start spare processes until there are enough, in the background."""
@@ -362,6 +368,12 @@ class Launcher:
         """Remove the home of a process that has ended; a path that is none is left alone."""
         if home.parent == self._homes:
             shutil.rmtree(home, ignore_errors=True)
+
+    def _prune_logs(self, accelerator_id: str) -> None:
+        """Keep the logs of the last processes only, for one that dies again and again would fill the disk."""
+        logs = sorted(self._logs.glob(f"{accelerator_id}.*.log"), key=lambda p: p.stat().st_mtime)
+        for path in logs[:-_KEPT_LOGS]:
+            path.unlink(missing_ok=True)
 
     def remove_logs(self, accelerator_id: str) -> None:
         """Remove the logs of an accelerator."""

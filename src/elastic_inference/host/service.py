@@ -94,8 +94,10 @@ class HostService:
     def close(self, keep_running: bool = False) -> None:
         """End all accelerators in order, to be started again by the next run; or leave them running."""
         self.is_draining = True
-        for record in self._store.list_all():
-            self.meter.read(record)
+        try:
+            self.read_meters()
+        except Exception:  # such as a database that is away: the processes must end all the same
+            logger.exception("the last reading of the meters failed")
         self._fleet.close(keep_running)
 
     # What there is

@@ -84,7 +84,7 @@ class StateStore:
 
     def __init__(self, url: str) -> None:
         try:
-            self._engine = sa.create_engine(url)
+            self._engine = sa.create_engine(url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
             raise InvalidInput(f"database URL {url!r}: {error}") from error
         if self._engine.dialect.name == "sqlite":

@@ -32,6 +32,7 @@ from elastic_inference.units import format_bytes
 logger = logging.getLogger(__name__)
 
 _ADOPTION_TIMEOUT_SECONDS = 5.0
+_TRY_AGAIN_SECONDS = 1.0
 _TERM_SECONDS = 5.0  # between SIGTERM and SIGKILL, beyond the time to drain
 
 
@@ -189,18 +190,24 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            self._keep()
-        except Exception as error:  # a keeper that ends without a word would leave callers waiting
-            logger.exception("keeper failed", extra={"accelerator_id": self.accelerator_id})
-            self._start_error = StartFailed(f"keeping the accelerator failed: {error}")
+            while True:
+                try:
+                    return self._keep()
+                except Exception as error:  # such as a database that is away: keeping must go on after it
+                    logger.exception("keeping failed", extra={"accelerator_id": self.accelerator_id})
+                    if not self._has_served:
+                        self._start_error = StartFailed(f"keeping the accelerator failed: {error}")
+                        return None
+                if self._wait(_TRY_AGAIN_SECONDS):
+                    return None
         finally:
             self._settled.set()
 
     def _keep(self) -> None:
         backoff = Backoff()
         record = self._record()
-        self._has_served = record is not None and record.state is not State.STARTING
-        is_running = record is not None and self._adopt(record)
+        self._has_served |= record is not None and record.state is not State.STARTING
+        is_running = self._pidfd is not None or (record is not None and self._adopt(record))
         while not self._is_stopping and self._record() is not None:
             started_at = time.monotonic()
             if not is_running and not self._try_start():
@@ -238,12 +245,12 @@ class Keeper:
         child = workshop.launcher.take(record.uid, f"{self.accelerator_id}.{record.num_restarts}")
         with self._lock:
             self._child, self._home = child, child.home
+        # Written down before the process knows what it is: a host that dies now leaves none that it forgot.
+        self._change(process=child.identity, uid=child.uid)
         workshop.limits.add_process(self.accelerator_id, child.pid)
         workshop.cores.refresh(started=self.accelerator_id)
         folder = workshop.folder.accelerator(self.accelerator_id)
         tls = folder.make(child.uid, workshop.settings.tls)
-        # Written down before the process knows what it is: a host that dies now leaves none that it forgot.
-        self._change(process=child.identity, uid=child.uid)
         endpoints, port = self._configure(child, record, self.applied, tls)
         if child.uid is not None:
             folder.open_socket()
