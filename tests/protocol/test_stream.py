@@ -1,0 +1,159 @@
+"""Bytes over a socket: heads and bodies however they are cut, deadlines that drips do not stretch, partial sends."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from elastic_inference.errors import ConnectionLost, DeadlineExceeded, ProtocolError
+from elastic_inference.protocol.stream import BUFFER_BYTES, MAX_VIEWS, Stream
+
+Pair = tuple[Stream, socket.socket]
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A stream and the raw socket at its other end."""
+    if request.param == "unix":
+        ours, theirs = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            theirs = socket.create_connection(listener.getsockname())
+            ours, _ = listener.accept()
+    stream = Stream(ours)
+    yield stream, theirs
+    theirs.close()
+    stream.close()
+    stream.close()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 200_000)), max_size=4), st.data())
+def test_messages_are_read_however_they_are_cut(
+    pair: Pair, messages: list[tuple[bytes, int]], data: st.DataObject
+) -> None:
+    stream, theirs = pair
+    heads = [head.replace(b"\r", b".") + b"\r\n\r\n" for head, _ in messages]
+    bodies = [bytes([index]) * size for index, (_, size) in enumerate(messages)]
+    everything = b"".join(head + body for head, body in zip(heads, bodies, strict=True))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(everything)), max_size=5)))
+    parts = [everything[a:b] for a, b in zip([0, *cuts], [*cuts, len(everything)], strict=True)]
+    sender = threading.Thread(target=lambda: [theirs.sendall(part) for part in parts])
+    sender.start()
+    for head, body in zip(heads, bodies, strict=True):
+        assert stream.read_head() == head
+        received = bytearray(len(body))
+        stream.read_into(memoryview(received))
+        assert received == body
+    sender.join()
+    assert stream.num_buffered == 0
+
+
+def test_views_are_sent_whole_though_the_kernel_takes_them_in_parts(pair: Pair) -> None:
+    stream, theirs = pair
+    views: list[bytes | memoryview] = [
+        b"",
+        b"head",
+        memoryview(bytearray(8_000_000)),
+        b"",
+        *[b"x"] * (3 * MAX_VIEWS),
+    ]
+    received = bytearray()
+    total = sum(len(view) for view in views)
+
+    def receive() -> None:
+        while len(received) < total:
+            received.extend(theirs.recv(100_000))
+
+    receiver = threading.Thread(target=receive)
+    receiver.start()
+    stream.send(views)
+    receiver.join()
+    assert bytes(received) == b"".join(views)
+
+
+def test_a_peer_that_closes_between_messages_is_no_error(pair: Pair) -> None:
+    stream, theirs = pair
+    theirs.close()
+    assert not stream.wait()
+    assert stream.read_head() is None
+
+
+def test_a_peer_that_closes_in_the_middle_is_an_error(pair: Pair) -> None:
+    stream, theirs = pair
+    theirs.sendall(b"GET / HT")
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionLost, match="middle"):
+        stream.read_head()
+
+
+def test_a_body_that_is_cut_says_how_much_is_missing(pair: Pair) -> None:
+    stream, theirs = pair
+    theirs.sendall(bytes(60))
+    theirs.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionLost, match="40 bytes early"):
+        stream.read(100)
+
+
+@pytest.mark.parametrize("limit", [100, BUFFER_BYTES])
+def test_a_head_without_end_is_refused(pair: Pair, limit: int) -> None:
+    stream, theirs = pair
+    theirs.sendall(b"a" * limit)
+    with pytest.raises(ProtocolError, match=f"longer than {limit}"):
+        stream.read_head(limit)
+
+
+def test_a_peer_that_drips_does_not_stretch_the_deadline(pair: Pair) -> None:
+    stream, theirs = pair
+    has_ended = threading.Event()
+
+    def drip() -> None:
+        while not has_ended.wait(0.005):
+            theirs.sendall(b"x")
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        stream.set_timeout(0.1)
+        with pytest.raises(DeadlineExceeded):
+            stream.read_head()
+        stream.set_timeout(0.1)
+        with pytest.raises(DeadlineExceeded):
+            stream.read(1_000_000)
+    finally:
+        has_ended.set()
+        dripping.join()
+
+
+def test_a_peer_that_does_not_read_ends_a_send_at_the_deadline(pair: Pair) -> None:
+    stream, _ = pair
+    stream.set_timeout(0.05)
+    with pytest.raises(DeadlineExceeded):
+        stream.send([bytes(50_000_000)])
+
+
+def test_each_message_has_its_own_deadline(pair: Pair) -> None:
+    stream, theirs = pair
+    stream.set_timeout(0.02)
+    with pytest.raises(DeadlineExceeded):
+        stream.wait()
+    for timeout_seconds in (30.0, 3600.0, None, 5.0):
+        stream.set_timeout(timeout_seconds)
+        theirs.sendall(b"a\r\n\r\n")
+        assert stream.read_head() == b"a\r\n\r\n"
+
+
+def test_hanging_up_lets_the_peer_read_the_last_answer(pair: Pair) -> None:
+    stream, theirs = pair
+    theirs.sendall(bytes(100_000))  # which nobody reads
+    stream.send([b"refused"])
+    theirs.shutdown(socket.SHUT_WR)
+    stream.hang_up(30.0)
+    stream.close()
+    assert theirs.recv(100) == b"refused"
+    assert theirs.recv(100) == b""
