@@ -134,7 +134,7 @@ def _strings(array: Array) -> Array:
 
 def _to_bytes(item: Any) -> bytes:
     if isinstance(item, bytes):
-        return item
+        return item[:]  # the same object, but Python's own class where it was numpy's
     if not isinstance(item, str):
         raise InternalError("Unable to get element as bytes.")
     try:
