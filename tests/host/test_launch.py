@@ -12,7 +12,9 @@ import pytest
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.assembly import Host
 from elastic_inference.host.folders import HostFolder
-from elastic_inference.host.launch import describe_exit, find_isolation, parse_uids
+from elastic_inference.host.gpu import describe_gpu, gpu_environment
+from elastic_inference.host.isolation import find_isolation, parse_uids
+from elastic_inference.host.launch import describe_exit
 from elastic_inference.host.records import State
 from elastic_inference.host.supervisor import Backoff
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
@@ -105,6 +107,18 @@ def test_logs_of_the_last_processes_are_kept_and_no_more(open_host: Callable[...
         )
     logs = sorted(p.name for p in (host.folder.path / "logs").iterdir())
     assert logs == [f"{record.accelerator_id}.{n}.log" for n in range(2, 7)]
+
+
+def test_a_gpu_accelerator_is_told_its_part() -> None:
+    assert gpu_environment("cpu:0", 0.5, 1024**3) == {}
+    environment = gpu_environment("cuda:1", 0.125, 3 * 1024**3)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "13"
+    assert environment["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=3072M"
+    assert describe_gpu("cpu:0", 0.5) == {}
+    assert describe_gpu("cuda:1", 0.5) == {
+        "gpu": "50% of cuda:1's threads by MPS, if its daemon runs (untested)"
+    }
 
 
 def test_tokens_are_random_and_compared_by_hash(tmp_path: Path) -> None:

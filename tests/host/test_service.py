@@ -25,7 +25,7 @@ from elastic_inference.errors import (
     PermissionDenied,
 )
 from elastic_inference.host.assembly import Host
-from elastic_inference.host.launch import Isolation
+from elastic_inference.host.isolation import Isolation
 from elastic_inference.host.records import AcceleratorRecord, State
 from elastic_inference.host.types import AcceleratorType
 from elastic_inference.protocol.endpoint import Endpoint

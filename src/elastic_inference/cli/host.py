@@ -117,7 +117,7 @@ def start(
     with extra("host"):
         from elastic_inference.host import assembly, server
         from elastic_inference.host.devices import list_devices
-        from elastic_inference.host.launch import parse_uids
+        from elastic_inference.host.isolation import parse_uids
         from elastic_inference.host.types import load_types
         from elastic_inference.protocol.endpoint import Endpoint
     if log_level not in ("debug", "info", "warning", "error"):

@@ -19,12 +19,13 @@ from elastic_inference.host.capacity import Capacity, DeviceCapacity
 from elastic_inference.host.cores import CoreKeeper
 from elastic_inference.host.devices import Device
 from elastic_inference.host.folders import HostFolder, TlsFiles
-from elastic_inference.host.launch import Launcher, find_isolation
+from elastic_inference.host.isolation import find_isolation
+from elastic_inference.host.launch import Launcher
 from elastic_inference.host.service import HostService
 from elastic_inference.host.state import StateStore
-from elastic_inference.host.supervisor import ProcessSettings, Workshop
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.host.types import AMAZON_TYPES, AcceleratorType, catalogue, cpu_types
+from elastic_inference.host.workshop import ProcessSettings, Workshop
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.detect import detect
 

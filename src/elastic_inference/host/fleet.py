@@ -19,7 +19,8 @@ from elastic_inference.errors import (
     ElasticInferenceError,
 )
 from elastic_inference.host.records import AcceleratorRecord, State, open_pidfd, wait_readable
-from elastic_inference.host.supervisor import Keeper, Workshop
+from elastic_inference.host.supervisor import Keeper
+from elastic_inference.host.workshop import Workshop
 from elastic_inference.limits.base import LimitError
 
 logger = logging.getLogger(__name__)

@@ -17,17 +17,16 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.errors import ConnectError, ElasticInferenceError, InvalidInput
+from elastic_inference.errors import ConnectError, ElasticInferenceError
+from elastic_inference.host.isolation import Isolation
 from elastic_inference.host.records import ProcessIdentity, wait_readable
 
 logger = logging.getLogger(__name__)
@@ -41,71 +40,6 @@ _KEPT_LOGS = 5
 
 class StartFailed(ElasticInferenceError):
     """An accelerator process did not begin to serve; nothing of it is left running."""
-
-
-@dataclass(frozen=True)
-class Isolation:
-    """With which rights accelerator processes run.
-
-    Attributes:
-        python: The interpreter that runs them.
-        python_path: Where it finds our packages; "" where it finds them by itself.
-        uids: Users for them, one each; None: they run as the host's own user.
-        statement: What is in force, and why not more; for `host status`.
-    """
-
-    python: str
-    python_path: str
-    uids: range | None
-    statement: str
-
-
-def find_isolation(directory: Path, uids: range) -> Isolation:
-    """Find out by trying whether accelerators can run as users of their own.
-
-    Args:
-        directory: Where their folders will be; it must be reachable for them.
-        uids: Users (and groups of the same numbers) that nothing else on this machine uses.
-    """
-    if os.geteuid() != 0:
-        user = os.geteuid()
-        return Isolation(
-            sys.executable, "", None, f"the host's own user (uid {user}), because the host is not root"
-        )
-    closed = [str(p) for p in (directory, *directory.parents) if not p.stat().st_mode & 0o001]
-    if closed:
-        text = f"root, because other users may not enter {closed[0]} (chmod o+x it, or choose --state-dir)"
-        return Isolation(sys.executable, "", None, text)
-    package_root = Path(__file__).resolve().parents[2]
-    library_paths = dict.fromkeys((str(package_root), *map(sysconfig.get_path, ("purelib", "platlib"))))
-    python_path = os.pathsep.join(library_paths)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    # An interpreter below /root, as pyenv puts it, is closed to others; the system's own of that version is not.
-    for python in (sys.executable, f"/usr/local/bin/python{version}", f"/usr/bin/python{version}"):
-        if _can_run(python, python_path, uids[0]):
-            text = f"a user of its own for each (uids {uids[0]} to {uids[-1]}), no_new_privs, {python}"
-            return Isolation(python, python_path, uids, text)
-    text = f"root, because other users may not run {sys.executable} with this package"
-    return Isolation(sys.executable, "", None, text)
-
-
-def _can_run(python: str, python_path: str, uid: int) -> bool:
-    program = "import elastic_inference.accelerator.config, httptools, numpy, openvino"
-    try:
-        finished = subprocess.run(
-            [python, "-P", "-c", program] if sys.version_info >= (3, 11) else [python, "-c", program],
-            user=uid,
-            group=uid,
-            extra_groups=[],
-            cwd="/",
-            env={"PYTHONPATH": python_path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/"},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return finished.returncode == 0
 
 
 class Child:
@@ -242,19 +176,20 @@ class Launcher:
         with self._lock:
             return len(self._spares)
 
-    def take(self, uid: int | None, name: str) -> Child:
+    def take(self, uid: int | None, name: str, environment: Mapping[str, str] | None = None) -> Child:
         """A process that waits for its configuration: a spare one, or for a given user a new one.
 
         Args:
             uid: The user it must have, because folders are that user's already; None: any.
             name: Its log's.
+            environment: Further variables; a process that needs some cannot be a spare one.
 
         Raises:
             StartFailed: It could not be started.
         """
-        child = self._take_spare() if uid is None else None
+        child = self._take_spare() if uid is None and not environment else None
         if child is None:
-            child = self._starter.submit(self._start, uid).result()
+            child = self._starter.submit(self._start, uid, environment or {}).result()
         child.move_log(self._logs / f"{name}.log")
         self._prune_logs(name.partition(".")[0])
         self._set_nice(child, 0)
@@ -278,7 +213,7 @@ class Launcher:
     def _refill(self) -> None:
         while not self._is_closed and len(self._spares) < self._num_spares:
             try:
-                child = self._start(None)
+                child = self._start(None, {})
             except StartFailed as error:
                 logger.warning("no spare process: %s", error)
                 return
@@ -291,7 +226,7 @@ class Launcher:
             with contextlib.suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
 
-    def _start(self, uid: int | None) -> Child:
+    def _start(self, uid: int | None, environment: Mapping[str, str]) -> Child:
         is_new = uid is None
         uid = self._take_uid() if is_new else uid
         token = secrets.token_hex(8)
@@ -300,7 +235,7 @@ class Launcher:
             home.mkdir(mode=0o700)
             if uid is not None:
                 os.chown(home, uid, uid)
-            popen = self._open_process(uid, home, log_path)
+            popen = self._open_process(uid, home, log_path, environment)
             try:
                 return Child(popen, uid, home, log_path)
             except ProcessLookupError as error:
@@ -317,7 +252,9 @@ class Launcher:
                 raise
             raise StartFailed(f"cannot start {self.isolation.python}: {error}") from error
 
-    def _open_process(self, uid: int | None, home: Path, log_path: Path) -> subprocess.Popen[bytes]:
+    def _open_process(
+        self, uid: int | None, home: Path, log_path: Path, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         with open(os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as log:
             return subprocess.Popen(
@@ -326,7 +263,7 @@ class Launcher:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=home,
-                env=self._environment(home),
+                env={**self._environment(home), **environment},
                 start_new_session=True,
                 umask=0o077,
                 **identity,
@@ -385,14 +322,6 @@ class Launcher:
         for home in self._homes.iterdir() if self._homes.exists() else ():
             if home not in kept:
                 shutil.rmtree(home, ignore_errors=True)
-
-
-def parse_uids(text: str) -> range:
-    """Read `61000-61999` as a range of users; 1000 at least, so that no service's own user is among them."""
-    first, _, last = text.partition("-")
-    if not (first.isdigit() and last.isdigit() and 1000 <= int(first) <= int(last) < 2**31):
-        raise InvalidInput(f"uids {text!r} must be FIRST-LAST, such as 61000-61999, from 1000 on")
-    return range(int(first), int(last) + 1)
 
 
 def _set_no_new_privs() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.host.records import AcceleratorRecord
-from elastic_inference.host.supervisor import Workshop
 from elastic_inference.host.usage import Sample
+from elastic_inference.host.workshop import Workshop
 
 _TIMEOUT_SECONDS = 1.0
 

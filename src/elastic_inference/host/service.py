@@ -26,10 +26,11 @@ from elastic_inference.host.fleet import Fleet
 from elastic_inference.host.leases import LeaseBook, check_lease
 from elastic_inference.host.meter import Meter, Reading
 from elastic_inference.host.records import AcceleratorRecord, State, data_size_bytes
-from elastic_inference.host.supervisor import Keeper, Workshop
+from elastic_inference.host.supervisor import Keeper
 from elastic_inference.host.tokens import hash_token, make_token
 from elastic_inference.host.types import AcceleratorType
 from elastic_inference.host.usage import UsageRow, summarize
+from elastic_inference.host.workshop import Workshop
 from elastic_inference.limits.base import fit_threads, rlimit_inside
 from elastic_inference.units import format_bytes
 

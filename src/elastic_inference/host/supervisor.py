@@ -11,21 +11,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.client.host_session import request_json
 from elastic_inference.errors import ElasticInferenceError
-from elastic_inference.host.cores import CoreKeeper
-from elastic_inference.host.folders import HostFolder, TlsFiles
-from elastic_inference.host.launch import Child, Launcher, StartFailed, describe_exit
+from elastic_inference.host.folders import TlsFiles
+from elastic_inference.host.gpu import describe_gpu, gpu_environment
+from elastic_inference.host.launch import Child, StartFailed, describe_exit
 from elastic_inference.host.records import AcceleratorRecord, State, open_pidfd, wait_readable
-from elastic_inference.host.state import StateStore
-from elastic_inference.host.tokens import HostSecret, hash_token
-from elastic_inference.limits.base import AppliedLimits, LimitRequest, Limits
+from elastic_inference.host.tokens import hash_token
+from elastic_inference.host.workshop import Workshop
+from elastic_inference.limits.base import AppliedLimits, LimitRequest
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import format_bytes
 
@@ -53,57 +50,6 @@ class Backoff:
         wait_seconds = self._next_seconds
         self._next_seconds = min(self.LONGEST_SECONDS, max(self.FIRST_SECONDS, 2 * wait_seconds))
         return wait_seconds
-
-
-@dataclass(frozen=True)
-class ProcessSettings:
-    """What all accelerator processes of a host have in common.
-
-    Attributes:
-        data_host: The address on which they listen by TCP; None: by Unix sockets alone.
-        ports: TCP ports for them.
-        drain_seconds: How long an accelerator that is given back may finish what is in flight.
-        allow_unsafe_operations: See EngineOptions.
-    """
-
-    data_host: str | None
-    ports: range
-    tls: TlsFiles | None = None
-    start_timeout_seconds: float = 60.0
-    drain_seconds: float = 10.0
-    allow_unsafe_operations: bool = False
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What every keeper works with."""
-
-    store: StateStore
-    limits: Limits
-    launcher: Launcher
-    folder: HostFolder
-    secret: HostSecret
-    settings: ProcessSettings
-    num_cores: Mapping[str, float]  # by device
-    cores: CoreKeeper
-
-    def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
-        """What the kernel is to hold this accelerator to."""
-        return LimitRequest(
-            accelerator_id=record.accelerator_id,
-            compute_share=record.share,
-            num_cores=self.num_cores[record.device],
-            memory_bytes=record.kind.memory_bytes,
-            may_burst=record.kind.may_burst,
-        )
-
-    def control(
-        self, record: AcceleratorRecord, method: str, path: str, body: Any = None, **options: Any
-    ) -> Any:
-        """Call the accelerator's own control endpoints, over its Unix socket."""
-        endpoint = Endpoint("unix", path=str(self.folder.accelerator(record.accelerator_id).socket))
-        token = self.secret.admin_token(record.accelerator_id)
-        return request_json(endpoint, method, path, body, token=token, **options)
 
 
 class Keeper:
@@ -242,7 +188,9 @@ class Keeper:
     def _start_process(self, record: AcceleratorRecord) -> None:
         workshop = self._workshop
         self.applied = workshop.limits.apply(workshop.limit_request(record))
-        child = workshop.launcher.take(record.uid, f"{self.accelerator_id}.{record.num_restarts}")
+        environment = gpu_environment(record.device, record.share, record.kind.memory_bytes)
+        name = f"{self.accelerator_id}.{record.num_restarts}"
+        child = workshop.launcher.take(record.uid, name, environment)
         with self._lock:
             self._child, self._home = child, child.home
         # Written down before the process knows what it is: a host that dies now leaves none that it forgot.
@@ -292,7 +240,7 @@ class Keeper:
             num_threads=applied.num_threads,
             memory_limit_bytes=applied.rlimit_data_bytes,
             compute_share=applied.duty_cycle_share,
-            limits=applied.describe(),
+            limits=applied.describe() | describe_gpu(record.device, record.share),
             cache_dir=str(folder.cache),
             allow_unsafe_operations=settings.allow_unsafe_operations,
             accelerator_type=record.kind.name,
