@@ -175,8 +175,9 @@ def _meta_graph(saved_model: SavedModel, tags: str | None) -> MetaGraphDef:
         "{" + ", ".join(map(repr, meta_graph.meta_info_def.tags)) + "}"
         for meta_graph in saved_model.meta_graphs
     )
+    named = str((tags or DEFAULT_TAGS).split(",")).strip("[]")
     raise TagsNotFound(
-        f"MetaGraphDef associated with tags {str(tags or DEFAULT_TAGS)!r} could not be found in SavedModel. To inspect "
+        f"MetaGraphDef associated with tags {named} could not be found in SavedModel. To inspect "
         "available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`\n"
         f"available_tags: [{available}]"
     )
