@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -193,3 +194,21 @@ def test_a_host_remembers_in_postgresql_too(start_host: StartHost, postgresql_ur
     assert again.endpoints == attached.endpoints
     host.session().detach(attached.accelerator_id)
     assert host.end() == 0
+
+
+def test_a_port_that_is_taken_is_told_and_nothing_is_begun(start_host: StartHost, state_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RuntimeError, match=f"cannot listen on tcp:127.0.0.1:{port}"):
+            start_host("--listen", f"127.0.0.1:{port}")
+    assert not state_dir.exists()
+
+
+def test_a_host_serves_at_a_unix_socket_alone(start_host: StartHost, state_dir: Path) -> None:
+    path = state_dir.parent / "host.sock"
+    host = start_host("--listen", f"unix:{path}")
+    assert host.url == f"unix:{path}"
+    attached = host.session().attach("cpu.quarter")
+    assert [e.split(":")[0] for e in attached.endpoints] == ["unix"]
+    assert host.end() == 0
+    assert not path.exists()

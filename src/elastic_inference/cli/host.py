@@ -91,7 +91,7 @@ def start(
     ] = None,
     uids: Annotated[
         str, typer.Option("--uids", metavar="FIRST-LAST", help="Users for accelerators, if root.")
-    ] = "61000-61999",
+    ] = "60600-61099",
     spares: Annotated[int, typer.Option("--spares", min=0, max=64, help="Processes started in advance.")] = 1,
     drain: Annotated[
         str, typer.Option("--drain", metavar="TIME", help="For what is in flight to finish.")
@@ -140,7 +140,6 @@ def start(
         allow_unsafe_operations=allow_unsafe_operations,
     )
     host = assembly.Host(settings)
-    host.open()
 
     def on_ready(url: str) -> None:
         value = {"url": url, "pid": os.getpid(), "operator_token_file": str(host.folder.operator_token)}

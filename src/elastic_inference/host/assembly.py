@@ -31,7 +31,8 @@ from elastic_inference.limits.detect import detect
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_UIDS = range(61000, 62000)
+# systemd gives no user a number from 60578 to 61183, and user namespaces of containers often end at 65535.
+DEFAULT_UIDS = range(60600, 61100)
 DEFAULT_PORTS = range(8600, 9600)
 RESERVE_SHARE = 0.1
 RESERVE_BYTES = 1 << 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def find_isolation(directory: Path, uids: range) -> Isolation:
 
 
 def _can_run(python: str, python_path: str, uid: int) -> bool:
-    program = "import elastic_inference.accelerator.config, httptools, numpy, openvino"
+    engines = [name for name in ("openvino", "onnxruntime") if importlib.util.find_spec(name)]
+    program = f"import {', '.join(('elastic_inference.accelerator.process', *engines))}"
     try:
         finished = subprocess.run(
             [python, "-P", "-c", program] if sys.version_info >= (3, 11) else [python, "-c", program],
@@ -78,8 +80,8 @@ def _can_run(python: str, python_path: str, uid: int) -> bool:
 
 
 def parse_uids(text: str) -> range:
-    """Read `61000-61999` as a range of users; 1000 at least, so that no service's own user is among them."""
+    """Read `60600-61099` as a range of users; 1000 at least, so that no service's own user is among them."""
     first, _, last = text.partition("-")
     if not (first.isdigit() and last.isdigit() and 1000 <= int(first) <= int(last) < 2**31):
-        raise InvalidInput(f"uids {text!r} must be FIRST-LAST, such as 61000-61999, from 1000 on")
+        raise InvalidInput(f"uids {text!r} must be FIRST-LAST, such as 60600-61099, from 1000 on")
     return range(int(first), int(last) + 1)

@@ -37,7 +37,9 @@ def set_up_logging(level: str) -> None:
 def serve(
     host: Host, listen: Endpoint, *, on_ready: Callable[[str], None], keep_running: bool = False
 ) -> None:
-    """Serve an opened host until SIGTERM or SIGINT, then close it.
+    """Open a host, serve it until SIGTERM or SIGINT, and close it.
+
+    It listens before it opens, so that clients of a host that is started again wait and are not refused.
 
     Args:
         on_ready: Called with the host's URL as soon as it answers.
@@ -45,13 +47,15 @@ def serve(
 
     Raises:
         ConnectError: The address is taken or may not be used.
+        InvalidInput: The state directory or the TLS files cannot be used.
     """
     with listen.listen() as sock:
+        if listen.kind == "unix":
+            os.chmod(listen.path, 0o666)  # the bearer token says who may
+        host.open()
         # uvicorn raises the signal that ended it once more; without a handler it would end us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
-        if listen.kind == "unix":
-            os.chmod(listen.path, 0o666)  # the bearer token says who may
         try:
             _Server(_config(host), lambda: on_ready(_url(listen, sock, host.settings.tls))).run([sock])
         finally:
