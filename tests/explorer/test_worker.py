@@ -115,6 +115,7 @@ def test_client_at_its_limit_is_named() -> None:
     assert "processors are 95% busy" in client_problems(busy, 10, 1)[0]
     assert client_problems(busy, 10, 2) == []
     assert "50 ms late" in client_problems(late, 10, 1)[0]
+    assert client_problems(late, 10, 1, target_seconds=0.6) == []
 
 
 def test_input_made_up_and_read(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def explore(
     ] = True,
     listen: Annotated[
         str, typer.Option("--listen", metavar="ADDRESS", help="Where clients elsewhere join.")
-    ] = "127.0.0.1:8600",
+    ] = "127.0.0.1:8490",
     measurements: Annotated[
         Path | None, typer.Option("--measurements", metavar="CSV", help="Analyse these instead of measuring.")
     ] = None,
@@ -279,13 +279,17 @@ def _analyse(
 
 
 def _show(exploration: Exploration, output: Path | None, claims: Sequence[Claim] = ()) -> None:
-    from elastic_inference.explorer.exploration import verdict
+    from elastic_inference.explorer.exploration import remarks, verdict
     from elastic_inference.explorer.text import claim_table, combination_table
 
     print(combination_table(exploration))
     if claims:
         print(f"\n{claim_table(claims)}")
     print(f"\n{verdict(exploration)}\n{exploration.result.proof}.")
+    if remarks(exploration):
+        print(
+            f"{len(remarks(exploration))} remarks on single measurements are in the report", file=sys.stderr
+        )
     for warning in exploration.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if output is not None:

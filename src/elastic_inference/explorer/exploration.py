@@ -176,6 +176,16 @@ def _dominates(one: CellResult, other: CellResult) -> bool:
     return cost <= its_cost and mine <= its and (cost, mine) != (its_cost, its)
 
 
+def usd_text(usd: Decimal | float) -> str:
+    """USD where there is little room: cents, or four digits below one dollar."""
+    return f"{usd:.2f}" if usd >= 1 else f"{usd:.4f}"
+
+
+def remarks(exploration: Exploration) -> list[str]:
+    """What a reader should know of single measurements, such as a mean known less well than wished for."""
+    return [f"{cell.name}: {note}" for cell, detail in exploration.details.items() for note in detail.notes]
+
+
 def pareto(exploration: Exploration) -> list[CellResult]:
     """Measured cells than which none is both cheaper and faster, fastest first."""
     measured = [r for r in exploration.result.cells.values() if r.state is CellState.MEASURED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
@@ -97,13 +98,19 @@ class Plan:
         """What makes a journal's runs answers to this exploration; neither the grid nor prices matter to that."""
         return {
             "model": ModelPackage.read(self.model).content_hash,
-            "input": self.input,
+            "input": _content(self.input),
             "predictor": {name: str(value) for name, value in self.predictor.items()},
             "host": self.host,
             "target_latency_seconds": self.options.target_latency_seconds,
             "percentile": self.percentile,
             "machine": platform.node(),
         }
+
+
+def _content(text: str) -> str:
+    """An input file by what it holds, made-up input by its shape."""
+    path = Path(text)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else text
 
 
 def explore(
@@ -202,7 +209,7 @@ def _exploration(
             notes = [note for run in runs for note in run.detail.notes]
             details[cell] = replace(runs[0].detail, curve=curve, notes=tuple(dict.fromkeys(notes)))
     used = prices_of(plan.grid.cells, plan.grid.prices)
-    warnings = [*plan.grid.warnings, *old_price_warnings(used, date.today()), *_notes(details)]
+    warnings = [*plan.grid.warnings, *old_price_warnings(used, date.today())]
     return Exploration(
         f"{Path(plan.model).name}, input {plan.input}",
         result,
@@ -214,10 +221,6 @@ def _exploration(
         tuple(warnings),
         plan.command,
     )
-
-
-def _notes(details: Mapping[Cell, Detail]) -> list[str]:
-    return [f"{cell.name}: {note}." for cell, detail in details.items() for note in detail.notes]
 
 
 def _facts(plan: Plan, journal: Journal) -> dict[str, str]:
@@ -240,7 +243,7 @@ def _in_force(report: Mapping[str, Any]) -> str:
     if not report:
         return ""
     text = (
-        f"{report['engine']} {report['engine_version']}, {report['precision']}, {report['num_threads']} threads, "
+        f"{report['engine']} {report['engine_version']}, {report['precision']}, threads: {report['num_threads']}, "
         f"{report['transport']}"
     )
     limits = "; ".join(f"{name}: {limit}" for name, limit in report.get("limits", {}).items())

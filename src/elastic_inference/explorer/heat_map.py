@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from elastic_inference.explorer.exploration import Exploration
+from elastic_inference.explorer.exploration import Exploration, usd_text
 from elastic_inference.explorer.outcome import CellResult, CellState
 from elastic_inference.explorer.space import Cell
 
@@ -60,8 +60,9 @@ def _cell(result: CellResult | None, span: tuple[float, float], winner: Cell | N
     if result.state is CellState.MEASURED and result.usd_per_100k is not None and result.interval is not None:
         heat = _heat(float(result.usd_per_100k), span)
         best = " best" if result.cell == winner else ""
+        usd = usd_text(result.usd_per_100k)
         return (
-            f'<td class="measured{best}" style="--heat:{heat:.0f}%" title="{reason}"><b>{result.usd_per_100k:.2f}</b>'
+            f'<td class="measured{best}" style="--heat:{heat:.0f}%" title="{reason}"><b>{usd}</b>'
             f"<small>{result.interval.mean * 1000:.4g} ms</small></td>"
         )
     bound = (

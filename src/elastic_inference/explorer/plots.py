@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from elastic_inference.explorer.exploration import Exploration, Row, pareto, rows
+from elastic_inference.explorer.exploration import Exploration, Row, pareto, rows, usd_text
 from elastic_inference.explorer.outcome import CellResult, CellState
 
 # matplotlib wants colours; these stand for the page's own, so that light, dark and print follow the style sheet.
@@ -98,7 +98,7 @@ def bars(exploration: Exploration) -> str:
                 low, high = (float(bound) for bound in row.interval_usd)
                 axes.plot([max(low, 0), high], [place, place], color=TEXT, linewidth=1.4)
             axes.annotate(
-                f"{cost:.2f}",
+                usd_text(cost),
                 (max(cost, high), place),
                 (5, 0),
                 textcoords="offset points",

@@ -15,7 +15,7 @@ from pathlib import Path
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer import plots
 from elastic_inference.explorer.article import Claim
-from elastic_inference.explorer.exploration import Exploration, Row, rows, to_json, verdict
+from elastic_inference.explorer.exploration import Exploration, Row, remarks, rows, to_json, verdict
 from elastic_inference.explorer.heat_map import heat_maps
 from elastic_inference.explorer.outcome import CellState
 from elastic_inference.explorer.space import Cell
@@ -84,6 +84,7 @@ def render_html(exploration: Exploration, claims: Sequence[Claim] = ()) -> str:
         heat_maps(exploration),
         _timing_table(exploration),
         _curves(exploration),
+        _remarks(exploration),
         _claims(claims),
         _price_table(exploration),
         _method(exploration),
@@ -249,6 +250,11 @@ def _curves(exploration: Exploration) -> str:
     if not svg:
         return ""
     return f"<h2>Throughput and latency of the finalists</h2><figure>{svg}</figure>"
+
+
+def _remarks(exploration: Exploration) -> str:
+    lines = "".join(f"<li>{escape(text)}</li>" for text in remarks(exploration))
+    return f'<h2>Remarks on single measurements</h2><ul class="note">{lines}</ul>' if lines else ""
 
 
 def _claims(claims: Iterable[Claim]) -> str:

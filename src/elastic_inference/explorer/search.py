@@ -47,7 +47,8 @@ def find_cheapest(space: Space, measure: Measure, options: SearchOptions | None 
 
 def rank(space: Space, runs: Mapping[Cell, Sequence[Observation]], options: SearchOptions) -> SearchResult:
     """Judge what is measured already, without measuring: the same verdict, intervals and reasons as `find_cheapest`."""
-    state = _Search(space, replace(options, repeats=max((len(found) for found in runs.values()), default=1)))
+    most = max((len(found) for found in runs.values()), default=1)
+    state = _Search(space, replace(options, repeats=max(1, most)))
     for cell, observations in runs.items():
         for observation in observations if cell in space.usd_per_hour else ():
             state.add(cell, observation)

@@ -34,6 +34,7 @@ class Task:
         rate_per_second: Of Poisson arrivals; None: evenly, at half of what one sequential caller reaches.
         loads: For a throughput curve: rates as shares of the sequential rate; empty measures none.
         curve_percentile: What the curve is about; None: p95.
+        min_seconds: Of the sequential part: three quick inferences agree by chance more easily than many.
         max_seconds: For the sequential part, for the tail and for each point of the curve, each.
     """
 
@@ -48,6 +49,7 @@ class Task:
     loads: tuple[float, ...] = ()
     curve_percentile: float | None = None
     min_runs: int = 3
+    min_seconds: float = 1.0
     max_runs: int = 200
     width_share: float = 0.05
     max_seconds: float = 60.0
