@@ -12,6 +12,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -171,6 +172,27 @@ def describe_machine(distributions: Iterable[str] = ()) -> dict[str, Any]:
         "load_average_1min": os.getloadavg()[0],
         "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]]),
     }
+
+
+class Bystanders:
+    """How much of the machine others used meanwhile: figures from a busy machine are not measurements."""
+
+    def __init__(self) -> None:
+        self._start = self._look()
+
+    def share(self) -> float:
+        """0..1 of all cores since the start, by processes that are not this one's, nor ended children of it."""
+        busy, own, elapsed = (now - then for now, then in zip(self._look(), self._start, strict=True))
+        return max(0.0, (busy - own) / (elapsed * (os.cpu_count() or 1)))
+
+    @staticmethod
+    def _look() -> tuple[float, float, float]:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf(
+            "SC_CLK_TCK"
+        )  # without idle and waiting for disks
+        times = os.times()
+        return busy, sum(times[:4]), time.monotonic()
 
 
 def write_json(path: str | Path, rows: Sequence[Row], machine: Mapping[str, Any], **more: Any) -> None:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks.common import Row, describe_machine, table, write_json
+from benchmarks.common import Bystanders, Row, describe_machine, table, write_json
 from benchmarks.dataplane.gigabit import gigabit_rows
 from benchmarks.dataplane.growth import growth_rows
 from benchmarks.dataplane.loopback import Effort, loopback_rows
@@ -50,14 +50,18 @@ def main() -> int:
     full = Effort(rounds=arguments.rounds or Effort.rounds, peers=peers)
     effort = full.quick() if arguments.quick else full
     machine = describe_machine(("httptools",))
+    bystanders = Bystanders()
     rows: list[Row] = []
     for name in arguments.rows:
         rows += ROWS[name](effort)
+    machine["bystanders_cpu_share"] = round(bystanders.share(), 3)
     print(
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, ",
-        end="",
+        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}"
     )
-    print(f"commit {machine['commit']}{' with changes' if machine['has_uncommitted_changes'] else ''}")
+    print(
+        f"commit {machine['commit']}{' with changes' if machine['has_uncommitted_changes'] else ''};", end=" "
+    )
+    print(f"other processes used {machine['bystanders_cpu_share']:.0%} of the cores meanwhile")
     print(table(rows))
     if arguments.json:
         write_json(arguments.json, rows, machine, effort={"rounds": effort.rounds, "share": effort.share})
