@@ -101,7 +101,7 @@ def test_columns_sort_both_ways_by_value(browser: Any, article_report: Path) -> 
 def test_empty_cells_stay_last_whichever_way_it_is_sorted(browser: Any, tmp_path: Path) -> None:
     report = write_report(searched(), tmp_path)[0]
     page, trouble = open_page(browser, report)
-    button = page.locator("table.costs th button", has_text="Rate")
+    button = page.locator("table.costs th button", has_text="Rate /s")
     for _ in range(2):
         button.click()
         latencies = page.locator("table.costs tbody tr td:nth-child(3)").evaluate_all(
