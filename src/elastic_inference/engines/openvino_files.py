@@ -70,8 +70,8 @@ class OpenVinoFile(LoadedModel):
         )
         self.signature = named_signature(request, inputs, outputs)
         if self.signature.unfed_placeholders:
-            names = ", ".join(repr(spec.name) for spec in self.signature.unfed_placeholders)
-            raise InvalidInput(f"input_names leave out {names}, and the model needs all of its inputs")
+            missing = ", ".join(repr(spec.name) for spec in self.signature.unfed_placeholders)
+            raise InvalidInput(f"input_names leave out {missing}, and the model needs all of its inputs")
         alias_of = {spec.name: alias for alias, spec in self.signature.inputs.items()}
         self._feeds = [alias_of[spec.name] for spec in inputs]
         positions = {spec.name: position for position, spec in enumerate(outputs)}

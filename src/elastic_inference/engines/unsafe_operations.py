@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from elastic_inference.errors import UnsafeModel
-from elastic_inference.models.graph_pb2 import AttrValue, FunctionDef, GraphDef, NodeDef
+from elastic_inference.models.graph_pb2 import FunctionDef, GraphDef, NodeDef
 from elastic_inference.models.operations import is_known, is_stateful
 from elastic_inference.models.resolve import ResolvedGraph
+from elastic_inference.models.soundness import called_functions
 
 # Stateful, but the state is a variable, a table in memory, a random generator or control flow within the session.
 _HARMLESS_STATEFUL = re.compile(
@@ -101,17 +102,10 @@ def _unsafe_ops(nodes: Iterable[NodeDef], library: Mapping[str, Sequence[NodeDef
     pending = list(nodes)
     while pending:
         node = pending.pop()
-        called = {name for value in node.attr.values() for name in _called(value)} | {node.op}
+        called = {name for value in node.attr.values() for name in called_functions(value)} | {node.op}
         for name in called & library.keys() - entered:
             entered.add(name)
             pending += library[name]
         if is_unsafe(node.op) and (is_known(node.op) or node.op not in library):
             found.add(node.op)
     return found
-
-
-def _called(value: AttrValue) -> list[str]:
-    kind = value.WhichOneof("value")
-    if kind == "func":
-        return [value.func.name]
-    return [function.name for function in value.list.func] if kind == "list" else []

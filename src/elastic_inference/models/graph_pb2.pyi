@@ -139,10 +139,17 @@ class FunctionDefLibrary(_message.Message):
 class FunctionDef(_message.Message):
     __slots__ = ("signature", "node_def")
     class Signature(_message.Message):
-        __slots__ = ("name",)
+        __slots__ = ("name", "input_arg")
+        class Argument(_message.Message):
+            __slots__ = ("name",)
+            NAME_FIELD_NUMBER: _ClassVar[int]
+            name: str
+            def __init__(self, name: _Optional[str] = ...) -> None: ...
         NAME_FIELD_NUMBER: _ClassVar[int]
+        INPUT_ARG_FIELD_NUMBER: _ClassVar[int]
         name: str
-        def __init__(self, name: _Optional[str] = ...) -> None: ...
+        input_arg: _containers.RepeatedCompositeFieldContainer[FunctionDef.Signature.Argument]
+        def __init__(self, name: _Optional[str] = ..., input_arg: _Optional[_Iterable[_Union[FunctionDef.Signature.Argument, _Mapping]]] = ...) -> None: ...
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     NODE_DEF_FIELD_NUMBER: _ClassVar[int]
     signature: FunctionDef.Signature

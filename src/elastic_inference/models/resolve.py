@@ -23,6 +23,7 @@ from elastic_inference.models.signature import (
     Signature,
     SignatureRequest,
 )
+from elastic_inference.models.soundness import check_sound
 from elastic_inference.models.tensor_graph import TensorGraph
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
@@ -95,10 +96,13 @@ def resolve_graph(package: ModelPackage, request: SignatureRequest) -> ResolvedG
         UnsupportedModel: A tensor's dtype is one that no request can carry.
     """
     if package.format is ModelFormat.FROZEN_GRAPH:
-        graph = TensorGraph(_read_frozen_graph(package))
+        graph_def = _read_frozen_graph(package)
+        check_sound(graph_def)
+        graph = TensorGraph(graph_def)
         inputs, outputs = _frozen_names(graph, request)
         return _resolved(package, graph, None, inputs, outputs)
     meta_graph = _meta_graph(_read_saved_model(package), request.tags)
+    check_sound(meta_graph.graph_def)
     graph = TensorGraph(meta_graph.graph_def)
     if request.input_names is not None and request.output_names is not None:
         return _resolved(package, graph, meta_graph, request.input_names, request.output_names)
