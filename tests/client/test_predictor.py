@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,24 @@ def test_what_is_no_dictionary_has_no_keys(models: Path, where: dict[str, Any], 
     words = f"'{type(inputs).__name__}' object has no attribute 'keys'"
     with EIPredictor(models / "arithmetic", **where) as predictor, pytest.raises(AttributeError, match=words):
         predictor(inputs)
+
+
+class Table:
+    """Has what TensorFlow's predictor asked of its input, and no more."""
+
+    def keys(self) -> list[str]:
+        return ["x", "y"]
+
+    def get(self, key: str) -> Any:
+        return {"x": X, "y": Y}[key]
+
+
+def test_whatever_has_keys_and_get_will_do(models: Path, where: dict[str, Any]) -> None:
+    with EIPredictor(models / "arithmetic", **where) as predictor:
+        for inputs in (Table(), MappingProxyType({"x": X, "y": Y}), OrderedDict(y=Y, x=X)):
+            assert predictor(inputs)["outputs"].tolist() == [11.0, 22.0]  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"Got unexpected keys in input_dict: \{5\}"):
+            predictor({5: X})  # type: ignore[dict-item]
 
 
 def test_each_call_gives_a_new_dictionary_and_new_arrays(models: Path, where: dict[str, Any]) -> None:

@@ -62,6 +62,9 @@ class Feeds:
             InvalidArgumentError: A value is missing that the outputs need.
         """
         feeds = self._feeds
+        if type(inputs) is not dict:
+            # TensorFlow asked for `keys` and `get` alone, which a table or an archive has too.
+            inputs = {key: inputs.get(key) for key in inputs.keys()}  # noqa: SIM118
         if not inputs.keys() <= feeds.keys():
             unexpected = set(inputs.keys()) - feeds.keys()
             raise InvalidInput(
