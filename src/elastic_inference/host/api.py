@@ -25,6 +25,7 @@ from elastic_inference.host.middleware import BodyLimit, RequestLog
 from elastic_inference.host.records import AcceleratorRecord
 from elastic_inference.host.service import MAX_DRAIN_SECONDS
 from elastic_inference.host.tokens import hash_token
+from elastic_inference.host.tracing import Tracing
 from elastic_inference.protocol.status import encode_error
 
 logger = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": schemas.ErrorView} for status in (400, 401, *statuses)}
 
 
-def make_app(host: Host) -> FastAPI:
-    """The control API of a host."""
+def make_app(host: Host, tracer_provider: Any = None) -> FastAPI:
+    """The control API of a host; with spans where an OpenTelemetry tracer provider is given."""
     app = FastAPI(
         title="elastic-inference host",
         version=host.version,
@@ -72,6 +73,8 @@ def make_app(host: Host) -> FastAPI:
     )
     _add_error_handlers(app)
     app.add_middleware(BodyLimit)
+    if tracer_provider is not None:
+        app.add_middleware(Tracing, provider=tracer_provider)
     app.add_middleware(RequestLog)
     caller = _authenticator(host)
     _add_accelerators(app, host, caller)

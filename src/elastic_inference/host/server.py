@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -19,6 +20,7 @@ from elastic_inference.host.api import make_app
 from elastic_inference.host.assembly import Host
 from elastic_inference.host.folders import TlsFiles
 from elastic_inference.host.middleware import RequestIdFilter
+from elastic_inference.host.tracing import otlp_provider
 from elastic_inference.protocol.endpoint import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,12 @@ def set_up_logging(level: str) -> None:
 
 
 def serve(
-    host: Host, listen: Endpoint, *, on_ready: Callable[[str], None], keep_running: bool = False
+    host: Host,
+    listen: Endpoint,
+    *,
+    on_ready: Callable[[str], None],
+    keep_running: bool = False,
+    is_traced: bool = False,
 ) -> None:
     """Open a host, serve it until SIGTERM or SIGINT, and close it.
 
@@ -44,11 +51,13 @@ def serve(
     Args:
         on_ready: Called with the host's URL as soon as it answers.
         keep_running: Whether the accelerators go on when the host ends.
+        is_traced: Whether to send OpenTelemetry spans.
 
     Raises:
         ConnectError: The address is taken or may not be used.
         InvalidInput: The state directory or the TLS files cannot be used.
     """
+    provider = otlp_provider("elastic-inference-host", host.version) if is_traced else None
     with listen.listen() as sock:
         if listen.kind == "unix":
             os.chmod(listen.path, 0o666)  # the bearer token says who may
@@ -57,9 +66,13 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
         try:
-            _Server(_config(host), lambda: on_ready(_url(listen, sock, host.settings.tls))).run([sock])
+            _Server(_config(host, provider), lambda: on_ready(_url(listen, sock, host.settings.tls))).run(
+                [sock]
+            )
         finally:
             host.close(keep_running)
+            if provider is not None:
+                provider.shutdown()
             if listen.kind == "unix":
                 os.unlink(listen.path)
 
@@ -75,10 +88,10 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
-def _config(host: Host) -> uvicorn.Config:
+def _config(host: Host, tracer_provider: Any) -> uvicorn.Config:
     tls = host.settings.tls
     config = uvicorn.Config(
-        make_app(host),
+        make_app(host, tracer_provider),
         log_config=None,
         access_log=False,
         server_header=False,
