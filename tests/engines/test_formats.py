@@ -77,7 +77,11 @@ def test_onnx_by_names(models: Path, load: Load, engine: str) -> None:
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_onnx_needs_all_of_its_inputs(models: Path, load: Load, engine: str) -> None:
     with pytest.raises(InvalidInput, match="leave out 'image'"):
-        load(models / "model.onnx", SignatureRequest(input_names={}, output_names={"b": "scores"}), engine=engine)
+        load(
+            models / "model.onnx",
+            SignatureRequest(input_names={}, output_names={"b": "scores"}),
+            engine=engine,
+        )
     model = load(models / "model.onnx", engine=engine)
     with pytest.raises(InvalidArgumentError, match="'image' with dtype float and shape"):
         model.predict({})

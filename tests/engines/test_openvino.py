@@ -237,6 +237,21 @@ def test_dtypes_that_openvino_would_compute_otherwise(
     np.testing.assert_array_equal(model.predict({"x": large})["y"], large + large)
 
 
+@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
+def test_placeholder_with_a_default_may_be_left_out(tmp_path: Path, load: Load, engine: str) -> None:
+    def scaled(tf: Any) -> None:
+        x = tf.compat.v1.placeholder("float32", [None], name="x")
+        scale = tf.compat.v1.placeholder_with_default(tf.constant(2.0), [], name="scale")
+        tf.multiply(x, scale, name="y")
+
+    request = by_names({"x": "x:0", "scale": "scale:0"}, y="y:0")
+    model = load(write_graph(tmp_path / "scaled.pb", scaled), request, engine=engine)
+    assert model.signature.required_inputs == {"x"}
+    assert model.predict({"x": vector(3)})["y"] == 6
+    assert model.predict({"x": vector(3), "scale": np.array(5, np.float32)})["y"] == 15
+    assert model.predict({"x": vector(3)})["y"] == 6
+
+
 def test_int64_beyond_int32_is_refused_not_wrapped(tmp_path: Path, load: Load) -> None:
     def double(tf: Any) -> None:
         x = tf.compat.v1.placeholder("int64", [None], name="x")

@@ -68,7 +68,10 @@ def _copy(resolved: ResolvedGraph, reach: Reach) -> GraphDef:
     if resolved.meta_graph is not None:
         return GraphDef.FromString(source.SerializeToString())
     kept = GraphDef(library=source.library, versions=source.versions)
-    wanted = reach.nodes | {name.partition(":")[0] for name in reach.fed}
+    producers = {
+        name.partition(":")[0] for name in reach.fed
+    }  # only placeholders are kept: others are replaced
+    wanted = reach.nodes | {name for name in producers if resolved.graph.nodes[name].op == "Placeholder"}
     for node in source.node:
         if node.name in wanted:
             kept.node.append(node)
