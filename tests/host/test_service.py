@@ -27,6 +27,7 @@ from elastic_inference.errors import (
 from elastic_inference.host.assembly import Host
 from elastic_inference.host.isolation import Isolation
 from elastic_inference.host.records import AcceleratorRecord, State
+from elastic_inference.host.service import Busy
 from elastic_inference.host.types import AcceleratorType
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.shared_memory import Region
@@ -251,6 +252,24 @@ def test_detach_leaves_nothing(open_host: OpenHost) -> None:
         host.service.detach(record.accelerator_id)
     with pytest.raises(ElasticInferenceError):
         ask(record, token)
+
+
+def test_who_changes_an_accelerator_at_the_same_time_is_told_so_and_not_held(open_host: OpenHost) -> None:
+    service = open_host(user_types=KINDS).service
+    record, _ = service.attach("small")
+
+    def detach(_: int) -> str:
+        try:
+            service.detach(record.accelerator_id)
+        except (Busy, AcceleratorNotFound) as error:
+            return type(error).__name__
+        return "detached"
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(detach, range(8)))
+    assert answers.count("detached") == 1
+    assert set(answers) <= {"detached", "Busy", "AcceleratorNotFound"}
+    assert service.list_all() == ()
 
 
 def test_a_start_that_fails_leaves_nothing(open_host: OpenHost) -> None:

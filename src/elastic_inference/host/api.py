@@ -23,7 +23,7 @@ from elastic_inference.host.aws import make_aws_app
 from elastic_inference.host.aws_directory import CredentialsFile, HostDirectory
 from elastic_inference.host.middleware import BodyLimit, RequestLog
 from elastic_inference.host.records import AcceleratorRecord
-from elastic_inference.host.service import MAX_DRAIN_SECONDS
+from elastic_inference.host.service import MAX_DRAIN_SECONDS, Busy
 from elastic_inference.host.tokens import hash_token
 from elastic_inference.host.tracing import Tracing
 from elastic_inference.protocol.status import encode_error
@@ -159,7 +159,10 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         return schemas.ResizedView(**view(record), was_restarted=was_restarted)
 
     @app.delete(
-        "/v1/accelerators/{accelerator_id}", status_code=204, responses=_errors(404), tags=["accelerators"]
+        "/v1/accelerators/{accelerator_id}",
+        status_code=204,
+        responses=_errors(404, 409),
+        tags=["accelerators"],
     )
     def detach(
         accelerator_id: str,
@@ -185,7 +188,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         who.check_owns(accelerator_id)
         return schemas.HeartbeatView(lease_seconds=service.heartbeat(accelerator_id))
 
-    @app.post("/v1/accelerators/{accelerator_id}/token", responses=_errors(404), tags=["accelerators"])
+    @app.post("/v1/accelerators/{accelerator_id}/token", responses=_errors(404, 409), tags=["accelerators"])
     def rotate_token(accelerator_id: str, who: Caller = caller) -> schemas.TokenView:
         """Give an accelerator a new bearer token; the old one is refused at once."""
         who.check_owns(accelerator_id)
@@ -274,6 +277,8 @@ def _add_error_handlers(app: FastAPI) -> None:
         headers = {}
         if isinstance(error, Forbidden):
             status = 403
+        elif isinstance(error, Busy):
+            status = 409
         elif status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(body, status, headers)

@@ -40,6 +40,10 @@ MAX_NAME_LENGTH = 100
 MAX_DRAIN_SECONDS = 600.0
 
 
+class Busy(ElasticInferenceError):
+    """Another request changes this accelerator at this moment. Nothing was done; a retry is safe."""
+
+
 @dataclass(frozen=True)
 class Offer:
     """A type of the catalogue and how many of it still fit."""
@@ -292,6 +296,8 @@ class HostService:
                 self.detach(accelerator_id)
             except AcceleratorNotFound:
                 self.leases.release(accelerator_id)
+            except Busy:
+                continue  # the next round sees to it
 
     def rotate_token(self, accelerator_id: str) -> str:
         """Give an accelerator a new bearer token; the old one is refused from now on."""
@@ -328,12 +334,19 @@ class HostService:
 
     @contextlib.contextmanager
     def _alone(self, accelerator_id: str) -> Iterator[AcceleratorRecord]:
-        """Change one accelerator at a time; raises AcceleratorNotFound also when it went while we waited."""
+        """Change an accelerator alone.
+
+        Nobody waits: callers that did could take all threads of the API from others.
+        """
         self.get(accelerator_id)
         with self._lock:
             lock = self._busy.setdefault(accelerator_id, threading.Lock())
-        with lock:
+        if not lock.acquire(blocking=False):
+            raise Busy(f"accelerator {accelerator_id} is being changed by another request; try again")
+        try:
             yield self.get(accelerator_id)
+        finally:
+            lock.release()
 
 
 def _check_name(name: str | None) -> str | None:
