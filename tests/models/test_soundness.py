@@ -51,12 +51,34 @@ def test_no_graph(nodes: list[tuple[str, ...]], text: str) -> None:
         check_sound(inside)
 
 
+FUNCTION_ATTRIBUTES = {
+    "PartitionedCall": ["f"],
+    "If": ["then_branch", "else_branch"],
+    "While": ["cond", "body"],
+}
+
+
 def calling(op: str, *inputs: str) -> GraphDef:
     """x, y, and a node that calls f(p, q) with `inputs`."""
     made = graph(("x", "Placeholder"), ("y", "Placeholder"), ("call", op, *inputs))
-    made.node[2].attr["f"].func.name = "f"
+    for attribute in FUNCTION_ATTRIBUTES.get(op, []):
+        made.node[2].attr[attribute].func.name = "f"
     add_function(made, "f", ["p", "q"], ("sum", "Add", "p", "q"))
     return made
+
+
+@pytest.mark.parametrize(
+    ("op", "attribute"), [(op, a) for op, names in FUNCTION_ATTRIBUTES.items() for a in names]
+)
+def test_call_that_names_no_function(op: str, attribute: str) -> None:
+    made = calling(op, *["x"] * (op == "If"), "x", "y")
+    check_sound(made)
+    made.node[2].attr[attribute].func.name = "ghost"
+    with pytest.raises(InvalidModel, match="calls function 'ghost', which does not exist"):
+        check_sound(made)
+    del made.node[2].attr[attribute]
+    with pytest.raises(InvalidModel, match=f"'call' names no function in '{attribute}'"):
+        check_sound(made)
 
 
 def test_calls_with_the_right_arguments() -> None:
@@ -66,7 +88,7 @@ def test_calls_with_the_right_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "inputs"), [("StatefulPartitionedCall", ["x"]), ("If", ["x", "y"]), ("f", ["x", "y", "x"])]
+    ("op", "inputs"), [("PartitionedCall", ["x"]), ("If", ["x", "y"]), ("f", ["x", "y", "x"])]
 )
 def test_call_with_the_wrong_arguments(op: str, inputs: list[str]) -> None:
     with pytest.raises(InvalidModel, match=r"'call' calls function 'f' with [13] arguments, not 2"):

@@ -7,6 +7,7 @@ a function that calls itself or that is called with too few arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from elastic_inference.errors import InvalidModel, UnsupportedModel
@@ -14,10 +15,20 @@ from elastic_inference.models.graph_pb2 import AttrValue, FunctionDef, GraphDef,
 
 _CLOSES_A_LOOP = ("NextIteration", "RefNextIteration")  # TensorFlow 1's loops go back through these alone
 
-# Operations that hand all inputs but the first so many on to the functions in their attributes.
-_NUM_OWN_INPUTS = {
-    "PartitionedCall": 0, "StatefulPartitionedCall": 0, "While": 0, "StatelessWhile": 0,
-    "If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1,
+
+@dataclass(frozen=True)
+class _Caller:
+    """An operation that hands its inputs, but for the first `num_own_inputs`, on to functions named in attributes."""
+
+    attributes: tuple[str, ...]
+    num_own_inputs: int = 0
+
+
+_CALL, _LOOP = _Caller(("f",)), _Caller(("cond", "body"))
+_BRANCH, _CASE = _Caller(("then_branch", "else_branch"), 1), _Caller(("branches",), 1)
+_CALLERS = {
+    "PartitionedCall": _CALL, "StatefulPartitionedCall": _CALL, "While": _LOOP, "StatelessWhile": _LOOP,
+    "If": _BRANCH, "StatelessIf": _BRANCH, "Case": _CASE, "StatelessCase": _CASE,
 }  # fmt: skip
 
 
@@ -56,14 +67,18 @@ def _called(function: FunctionDef, functions: Collection[str]) -> set[str]:
 
 
 def _check_calls(nodes: Iterable[NodeDef], functions: Mapping[str, FunctionDef]) -> None:
-    if not functions:
-        return
     for node in nodes:
-        num_inputs = sum(not name.startswith("^") for name in node.input) - _NUM_OWN_INPUTS.get(node.op, 0)
-        called = {node.op}
-        if node.op in _NUM_OWN_INPUTS:
-            called.update(name for value in node.attr.values() for name in called_functions(value))
-        for name in called & functions.keys():
+        caller = _CALLERS.get(node.op, _Caller(()))
+        called = [node.op] if node.op in functions else []
+        for attribute in caller.attributes:
+            named = called_functions(node.attr[attribute]) if attribute in node.attr else []
+            if not named:
+                raise InvalidModel(f"node {node.name!r} names no function in {attribute!r}")
+            called += named
+        num_inputs = sum(not name.startswith("^") for name in node.input) - caller.num_own_inputs
+        for name in called:
+            if name not in functions:
+                raise InvalidModel(f"node {node.name!r} calls function {name!r}, which does not exist")
             num_arguments = len(functions[name].signature.input_arg)
             if num_inputs != num_arguments:
                 raise InvalidModel(
