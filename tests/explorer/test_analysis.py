@@ -55,7 +55,7 @@ def test_verdict_on_the_article(target_ms: float, sentence: str) -> None:
 
 def test_walk_back_in_words() -> None:
     assert walk_back_sentence(article(), shipped_prices(), 0.145) == (
-        "Walk-back finds nothing after 1 combinations: m5.4xlarge + eia1.xlarge."
+        "Walk-back finds nothing; its way: m5.4xlarge + eia1.xlarge."
     )
 
 

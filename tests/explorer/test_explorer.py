@@ -161,6 +161,17 @@ def test_grid_prices_cores_and_host_types_and_says_so() -> None:
         make_grid((Client("cores=2", (0, 1)),), ["cpu.huge"], ["fp32"], shipped_prices(), rows)
 
 
+def test_walk_back_measures_its_own_way_only(quick_model: str, tmp_path: Path) -> None:
+    rows = [offered("share.25", 0.25, "0.02"), offered("share.50", 0.5, "0.05")]
+    grid = make_grid(CLIENTS, ["all"], ["fp32"], shipped_prices(), rows)
+    options = SearchOptions(target_latency_seconds=0.3, repeats=1)
+    plan = Plan(quick_model, "float32:1,4", grid, options, has_curves=False, is_walk_back=True)
+    exploration = explore(plan, tmp_path, known)
+    assert exploration.result.winner == Cell("m5.xlarge", "share.25")
+    assert exploration.result.num_measured == 4
+    assert not exploration.result.is_complete
+
+
 def test_client_elsewhere_joins_fetches_the_model_and_measures(quick_model: str, tmp_path: Path) -> None:
     grid = make_grid((Client("mybox", None),), [], ["fp32"], _priced("mybox"))
     plan = Plan(

@@ -142,7 +142,7 @@ def explore(
         "with_no_accelerator": no_ei_too,
     }
     plan = _plan(model, str(input_file or shape), clients, wanted, prices, options, engine, host, token)
-    plan = _with(plan, percentile, rate, curves, parse_seconds(seconds))
+    plan = _with(plan, percentile, rate, curves, parse_seconds(seconds), method == "walk-back")
     _measure(plan, output or DEFAULT_OUTPUT, listen)
 
 
@@ -193,7 +193,14 @@ def _plan(
     return Plan(path, given_input, grid, options, {"engine": engine}, host=host, token=token)
 
 
-def _with(plan: Plan, percentile: float, rate: float | None, has_curves: bool, max_seconds: float) -> Plan:
+def _with(
+    plan: Plan,
+    percentile: float,
+    rate: float | None,
+    has_curves: bool,
+    max_seconds: float,
+    is_walk_back: bool,
+) -> Plan:
     from dataclasses import replace
 
     if not 0 < percentile < 100:
@@ -203,6 +210,7 @@ def _with(plan: Plan, percentile: float, rate: float | None, has_curves: bool, m
         percentile=percentile / 100,
         demand_per_second=rate,
         has_curves=has_curves,
+        is_walk_back=is_walk_back,
         max_seconds=max_seconds,
         command=shlex.join(["ei", *sys.argv[1:]]),
     )

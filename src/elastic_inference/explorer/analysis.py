@@ -16,7 +16,7 @@ from elastic_inference.explorer.outcome import Observation, SearchOptions
 from elastic_inference.explorer.prices import OLD_AFTER_DAYS, PriceRow, PriceTable
 from elastic_inference.explorer.search import rank
 from elastic_inference.explorer.space import DEFAULT_PRECISION, Cell, space_of
-from elastic_inference.explorer.walk_back import walk_back
+from elastic_inference.explorer.walk_back import smallest_first, walk_back
 
 REQUIRED_COLUMNS = ("client", "accelerator", "latency_ms")
 TAIL_COLUMN = "target_latency_ms"
@@ -151,20 +151,13 @@ def walk_back_sentence(
     for row in measured:
         seen.setdefault(row.cell, row.observation)
     space = space_of(list(seen), prices)
-    pairs = [cell for cell in space.usd_per_hour if cell.accelerator is not None]
-    clients = sorted({cell.client for cell in pairs}, key=lambda name: _size(prices.get(name)))
-    accelerators = sorted({str(cell.accelerator) for cell in pairs}, key=lambda name: _size(prices.get(name)))
-    if not pairs:
+    clients, accelerators = smallest_first(space, prices)
+    if not accelerators:
         return "Walk-back needs combinations of a client and an accelerator; there are none."
     absent = Observation(None, problem="not among the measurements")
-    result = walk_back(space, clients, accelerators, lambda cell: seen.get(cell, absent), target_seconds)
-    names = " -> ".join(cell.name for cell in result.measured)
-    found = "finds nothing" if result.winner is None else f"names {result.winner.name}"
-    return f"Walk-back {found} after {len(result.measured)} combinations: {names}."
-
-
-def _size(row: PriceRow) -> tuple[float, float, float]:
-    return (row.vcpu or 0, row.fp32_tflops or row.accelerator_fraction or 0, row.memory_gib or 0)
+    return walk_back(
+        space, clients, accelerators, lambda cell: seen.get(cell, absent), target_seconds
+    ).sentence()
 
 
 def prices_of(cells: Iterable[Cell], prices: PriceTable) -> tuple[PriceRow, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.analysis import old_price_warnings, prices_of
 from elastic_inference.explorer.exploration import Detail, Exploration
 from elastic_inference.explorer.grid import Grid
@@ -24,6 +25,7 @@ from elastic_inference.explorer.outcome import CellState, Observation, SearchOpt
 from elastic_inference.explorer.search import find_cheapest, rank
 from elastic_inference.explorer.space import Cell, space_of
 from elastic_inference.explorer.task import Outcome, Task
+from elastic_inference.explorer.walk_back import smallest_first, walk_back
 from elastic_inference.models.package import ModelPackage
 
 FINALIST_LOADS = (0.5, 0.7, 0.9)
@@ -59,6 +61,7 @@ class Plan:
         host, token, tls_ca: Of the host that gives accelerators; None where there is none.
         has_curves: Whether the finalists' throughput is measured, for costs (b) and (c).
         demand_per_second: For cost (c).
+        is_walk_back: Whether to go the article's way instead, for comparison; it proves nothing.
     """
 
     model: str
@@ -72,6 +75,7 @@ class Plan:
     percentile: float | None = None
     demand_per_second: float | None = None
     has_curves: bool = True
+    is_walk_back: bool = False
     max_seconds: float = 60.0
     command: str = ""
 
@@ -146,7 +150,15 @@ class _Session:
 
     def search(self) -> SearchResult:
         space = space_of(self.plan.grid.cells, self.plan.grid.prices)
-        return find_cheapest(space, self._observe, self.plan.options)
+        if not self.plan.is_walk_back:
+            return find_cheapest(space, self._observe, self.plan.options)
+        clients, accelerators = smallest_first(space, self.plan.grid.prices)
+        if not accelerators:
+            raise InvalidInput("walk-back needs a host's accelerators to walk back from")
+        target = self.plan.options.target_latency_seconds
+        way = walk_back(space, clients, accelerators, self._observe, target)
+        runs = {cell: [run.observation for run in self.journal.runs(cell)] for cell in way.measured}
+        return rank(space, runs, self.plan.options)
 
     def _observe(self, cell: Cell) -> Observation:
         """The next run of a cell: from the journal where it holds one, else measured."""

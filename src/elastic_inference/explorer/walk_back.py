@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from elastic_inference.explorer.cost import sequential_usd
 from elastic_inference.explorer.outcome import Measure, Observation
+from elastic_inference.explorer.prices import PriceTable
 from elastic_inference.explorer.space import Cell, Space
 
 
@@ -15,6 +16,24 @@ class WalkBackResult:
 
     winner: Cell | None
     measured: tuple[Cell, ...]
+
+    def sentence(self) -> str:
+        """What was found, and on which way."""
+        found = "finds nothing" if self.winner is None else f"names {self.winner.name}"
+        names = " -> ".join(cell.name for cell in self.measured)
+        return f"Walk-back {found}; its way: {names}."
+
+
+def smallest_first(space: Space, prices: PriceTable) -> tuple[list[str], list[str]]:
+    """Clients and accelerators of the cells that have both, in the order in which they are walked back."""
+
+    def size(name: str) -> tuple[float, float, float]:
+        row = prices.get(name)
+        return (row.vcpu or 0, row.fp32_tflops or row.accelerator_fraction or 0, row.memory_gib or 0)
+
+    pairs = [cell for cell in space.usd_per_hour if cell.accelerator is not None]
+    clients = sorted({cell.client for cell in pairs}, key=size)
+    return clients, sorted({str(cell.accelerator) for cell in pairs}, key=size)
 
 
 def walk_back(
