@@ -14,6 +14,7 @@ from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Requ
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.table import ModelEntry, ModelTable
+from elastic_inference.accelerator.tracing import Tracer
 from elastic_inference.engines.base import Arrays, LoadedModel
 from elastic_inference.errors import ElasticInferenceError, InvalidInput, MemoryQuotaExceeded, ModelNotFound
 from elastic_inference.models.signature import Signature
@@ -40,12 +41,14 @@ class Shared:
 
     Attributes:
         body_limit_bytes: A larger body is refused.
+        tracer: Makes spans of requests; None where nobody asked for them.
     """
 
     models: ModelTable
     regions: RegionTable
     queue: RequestQueue
     body_limit_bytes: int
+    tracer: Tracer | None = None
 
 
 @dataclass
@@ -77,13 +80,18 @@ class InferHandler:
         arrived = time.monotonic()
         entry = self._shared.models.ready(model_name, head.timeout_seconds)
         timing = Timing()
+        outcome = "success"
         try:
-            response = self._run(entry, head, data, arrived, timing)
+            return self._run(entry, head, data, arrived, timing)
         except Exception as error:
-            entry.count(type(error).__name__, timing.queue_seconds, timing.service_seconds)
+            outcome = type(error).__name__
             raise
-        entry.count("success", timing.queue_seconds, timing.service_seconds)
-        return response
+        finally:
+            entry.count(outcome, timing.queue_seconds, timing.service_seconds)
+            if self._shared.tracer is not None:
+                self._shared.tracer.record(
+                    request.headers, entry.name, outcome, timing.queue_seconds, timing.service_seconds
+                )
 
     def _run(
         self, entry: ModelEntry, head: RequestHead, data: memoryview, arrived: float, timing: Timing

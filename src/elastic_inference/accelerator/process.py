@@ -29,6 +29,7 @@ from elastic_inference.accelerator.routes import Service
 from elastic_inference.accelerator.server import Server
 from elastic_inference.accelerator.store import ModelStore
 from elastic_inference.accelerator.table import ModelTable
+from elastic_inference.accelerator.tracing import make_tracer
 from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.errors import ElasticInferenceError
@@ -101,6 +102,8 @@ def run(config: AcceleratorConfig) -> int:
     server.close(SEND_SECONDS if is_supervised else 0.0)
     if is_idle:
         models.close()
+    if service.shared.tracer is not None:
+        service.shared.tracer.close()
     if config.watch_pid is not None:
         shutil.rmtree(config.store_dir, ignore_errors=True)
     if not is_idle:
@@ -125,9 +128,9 @@ def make_service(config: AcceleratorConfig) -> Service:
     )
     models = ModelTable(store, store_dir / "loaded", options, queue, config.memory_limit_bytes)
     memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total
-    return Service(
-        config, Shared(models, RegionTable(), queue, min(MAX_BODY_BYTES, memory_bytes // 2)), store
-    )
+    body_limit_bytes = min(MAX_BODY_BYTES, memory_bytes // 2)
+    tracer = make_tracer(config.accelerator_id)
+    return Service(config, Shared(models, RegionTable(), queue, body_limit_bytes, tracer), store)
 
 
 def _set_up_logging(config: AcceleratorConfig) -> None:

@@ -32,7 +32,7 @@ from elastic_inference.host.records import ProcessIdentity, wait_readable
 logger = logging.getLogger(__name__)
 
 _PR_SET_NO_NEW_PRIVS = 38
-_PASSED_ON = ("CUDA_", "NVIDIA_", "TF_", "OPENVINO_", "LD_LIBRARY_PATH")
+_PASSED_ON = ("CUDA_", "NVIDIA_", "TF_", "OPENVINO_", "OTEL_", "LD_LIBRARY_PATH")
 _READY_LINE_LIMIT_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 2000
 _KEPT_LOGS = 5

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _ADOPTION_TIMEOUT_SECONDS = 5.0
 _TRY_AGAIN_SECONDS = 1.0
+_STORE_PER_MEMORY = 4  # disk for models by memory: what cannot be loaded at once need not be kept at once
 _TERM_SECONDS = 5.0  # between SIGTERM and SIGKILL, beyond the time to drain
 
 
@@ -231,6 +232,7 @@ class Keeper:
             accelerator_id=self.accelerator_id,
             listen=tuple(listen),
             store_dir=str(folder.store),
+            store_limit_bytes=_STORE_PER_MEMORY * record.kind.memory_bytes,
             token_sha256=record.token_sha256,
             admin_token_sha256=hash_token(self._workshop.secret.admin_token(self.accelerator_id)),
             tls_cert=None if tls is None else str(tls.cert),

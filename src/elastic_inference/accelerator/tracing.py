@@ -1,0 +1,80 @@
+"""OpenTelemetry spans of inference requests, when they are asked for by OpenTelemetry's own environment variables.
+
+`OTEL_TRACES_EXPORTER=otlp` (or an `OTEL_EXPORTER_OTLP_ENDPOINT`) switches them on; it needs the extra `otel`. A request
+that carries W3C's `traceparent` header continues that trace. Spans are made after the answer is known, from the times
+that are taken anyway, so a process without tracing pays for one comparison a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from elastic_inference.errors import EngineNotAvailable
+
+log = logging.getLogger(__name__)
+_NANOSECONDS = 1_000_000_000
+
+
+class Tracer:
+    """Makes three spans of each request: the whole, its queue wait, its service time."""
+
+    def __init__(self, accelerator_id: str) -> None:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        except ImportError as error:
+            raise EngineNotAvailable(
+                f"traces are asked for by OTEL_* variables, which needs `pip install elastic-inference[otel]`: {error}"
+            ) from error
+        attributes = {"service.name": "elastic-inference", "service.instance.id": accelerator_id}
+        self._provider = TracerProvider(resource=Resource.create(attributes))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("elastic_inference.accelerator")
+        self._propagator = TraceContextTextMapPropagator()
+
+    def record(
+        self,
+        headers: Mapping[bytes, bytes],
+        model: str,
+        outcome: str,
+        queue_seconds: float,
+        service_seconds: float,
+    ) -> None:
+        """Add the spans of a request that ended just now."""
+        end = time.time_ns()
+        started = end - int(service_seconds * _NANOSECONDS)
+        entered = started - int(queue_seconds * _NANOSECONDS)
+        carrier = {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
+        context = self._propagator.extract(carrier)
+        attributes = {"elastic_inference.model": model, "elastic_inference.outcome": outcome}
+        whole = self._tracer.start_span("infer", context, attributes=attributes, start_time=entered)
+        inner = self._inner_context(whole)
+        for name, begin, until in (("queue", entered, started), ("service", started, end)):
+            self._tracer.start_span(name, inner, start_time=begin).end(until)
+        whole.end(end)
+
+    @staticmethod
+    def _inner_context(span: Any) -> Any:
+        from opentelemetry.trace import set_span_in_context
+
+        return set_span_in_context(span)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
+
+
+def make_tracer(accelerator_id: str) -> Tracer | None:
+    """A tracer where the environment asks for one, else None; raises EngineNotAvailable where it cannot be had."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if exporter == "none" or (exporter != "otlp" and not any(os.environ.get(name) for name in endpoints)):
+        return None
+    return Tracer(accelerator_id)
