@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench notebook clean
+.PHONY: help demo test lint format bench bench-isolation bench-explorer generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,16 @@ format: $(VENV)/.dev ## Mend style and format
 bench: $(VENV)/.dev ## Measure the data path beside raw sockets and other servers (about 10 minutes; root for one row)
 	$(BIN)/python -m benchmarks.dataplane.setup_peers
 	$(BIN)/python -m benchmarks.dataplane --json benchmark-dataplane.json
+
+bench-isolation: $(VENV)/.dev ## Measure whether fractions hold beside bad neighbours (about 25 minutes; needs EI_SHARED)
+	$(BIN)/python -m benchmarks.isolation --json benchmark-isolation.json
+
+bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
+	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json
+
+generate: $(VENV)/.dev ## Make the generated files again: protobuf messages, table of TensorFlow's operations
+	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. elastic_inference/models/graph.proto
+	$(BIN)/python -m elastic_inference.models.generate_operations
 
 clean: ## Remove environments and outputs
 	rm -rf .venv .venv-* demo-output *.egg-info src/*.egg-info
