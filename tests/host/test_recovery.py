@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 
 from elastic_inference import EIPredictor
+from elastic_inference.client.host_session import request_json
 from elastic_inference.host.records import AcceleratorRecord, ProcessIdentity, State
 from elastic_inference.host.state import StateStore
+from elastic_inference.protocol.endpoint import Endpoint
 from tests.host.conftest import HostProcess
 from tests.host.support import wait_until
 from tests.integration.tiny_model import write_doubling_graph
@@ -212,3 +215,29 @@ def test_a_host_serves_at_a_unix_socket_alone(start_host: StartHost, state_dir: 
     assert [e.split(":")[0] for e in attached.endpoints] == ["unix"]
     assert host.end() == 0
     assert not path.exists()
+
+
+def test_an_ended_host_lets_accelerators_finish_what_is_in_flight(
+    start_host: StartHost, state_dir: Path, model: Path
+) -> None:
+    types = state_dir.parent / "types.toml"
+    types.write_text('[slow]\nmemory = "1GiB"\ndevice_share = 0.05\n')
+    host = start_host("--types", str(types), "--drain", "60s")
+    attached = host.session().attach("slow", lease_seconds=None)
+    image = np.arange(2_000_000, dtype=np.int32)
+    with contextlib.ExitStack() as stack:
+        predictors = [stack.enter_context(predictor(attached, model)) for _ in range(5)]
+        pool = stack.enter_context(ThreadPoolExecutor(5))
+        endpoint = Endpoint.parse(attached.endpoints[0])
+
+        def num_arrived() -> int:
+            queue = request_json(endpoint, "GET", "/v2/accelerator", token=attached.token)["queue"]
+            return int(queue["num_waiting"] + queue["num_running"] + queue["num_served"])
+
+        before = num_arrived()
+        answers = [pool.submit(p, {"x": image}) for p in predictors]
+        wait_until(lambda: num_arrived() == before + 5, "the requests")
+        host.process.terminate()
+        assert all((a.result()["y"] == 2 * image).all() for a in answers)
+        assert host.process.wait(60) == 0
+    assert not process_of(state_dir).is_alive()
