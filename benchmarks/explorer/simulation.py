@@ -188,7 +188,7 @@ class Row:
     exact_or_tie_share: float
     within_5_percent_share: float
     within_5_percent_or_told_share: float
-    worst_excess_share: float
+    worst_excess_share: float | None  # None: no answer where there is one
     median_cells: float
     median_runs: float
     max_runs: int
@@ -234,7 +234,7 @@ def run(method: str, solve: Solve, size: tuple[int, int], monotone: bool, num: i
     total = size[0] * size[1]
     return Row(
         method, f"{size[0]}x{size[1]}", "monotone" if monotone else "not monotone", num,
-        exact / num, tied / num, near / num, told / num, worst,
+        exact / num, tied / num, near / num, told / num, worst if math.isfinite(worst) else None,
         statistics.median(cells), statistics.median(runs), max(runs), statistics.median(cells) / total,
     )  # fmt: skip
 
@@ -256,7 +256,7 @@ def line(row: Row) -> str:
     )
     return (
         f"{row.method:26} {row.grid:4} {row.prices:13}"
-        + "".join(f" {share:7.1%}" for share in shares)
+        + "".join("    none" if share is None else f" {share:7.1%}" for share in shares)
         + counts
     )
 

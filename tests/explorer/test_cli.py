@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from elastic_inference.cli import main
+from elastic_inference.cli.explore import command_line
 from elastic_inference.explorer.article import article_path
 
 
@@ -50,6 +51,11 @@ def test_own_prices_change_the_winner(tmp_path: Path, capsys: pytest.CaptureFixt
     )
     assert main(["explore", "--article", "--prices", str(prices)]) == 0
     assert "p3.2xlarge is the cheapest combination: 0.1696 USD" in capsys.readouterr().out
+
+
+def test_report_does_not_tell_the_token() -> None:
+    assert command_line(["explore", "--token", "secret", "--host", "h"]) == "ei explore --token ... --host h"
+    assert command_line(["explore", "--token=secret"]) == "ei explore --token=..."
 
 
 def test_walk_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,17 @@ def explore(
     _measure(plan, output or DEFAULT_OUTPUT, listen)
 
 
+def command_line(arguments: Sequence[str]) -> str:
+    """The command for a report, which others may read: without the token."""
+    shown = ["ei"]
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if argument.startswith("--token="):
+            shown.append("--token=...")
+        else:
+            shown.append("..." if before == "--token" else argument)
+    return shlex.join(shown)
+
+
 def parse_rate(text: str | None) -> float | None:
     """Read `20/s`, `600/min`, `5000/h` or `20` (a second) as requests a second."""
     if text is None:
@@ -212,7 +223,7 @@ def _with(
         has_curves=has_curves,
         is_walk_back=is_walk_back,
         max_seconds=max_seconds,
-        command=shlex.join(["ei", *sys.argv[1:]]),
+        command=command_line(sys.argv[1:]),
     )
 
 
@@ -281,7 +292,7 @@ def _analyse(
         else f"measurements of {measurements}",
         today=date.today(),
         demand_per_second=demand_per_second,
-        command=shlex.join(["ei", *sys.argv[1:]]),
+        command=command_line(sys.argv[1:]),
     )
     _show(exploration, output, article_claims(prices) if measurements is None else ())
 

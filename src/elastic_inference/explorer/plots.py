@@ -59,25 +59,23 @@ def scatter(exploration: Exploration) -> str:
             axes.scatter([latency], [cost], s=size, c=colour, marker=marker, zorder=3, linewidths=0)
         front = pareto(exploration)
         points = [((r.target_latency_seconds or 0) * 1000, float(r.usd_per_100k or 0)) for r in front]
-        axes.plot(
-            *zip(*points, strict=True), color=ACCENT, linewidth=1.2, zorder=2, label="cheapest at its speed"
-        )
+        shown = [_latency_ms(row) for row in measured]
+        if len(points) > 1:
+            name = "cheapest at its speed"
+            axes.plot(*zip(*points, strict=True), color=ACCENT, linewidth=1.2, zorder=2, label=name)
         if exploration.target_seconds is not None:
-            axes.axvline(
-                exploration.target_seconds * 1000,
-                color=BAD,
-                linewidth=1.2,
-                linestyle=(0, (5, 3)),
-                label="target",
-            )
+            target = exploration.target_seconds * 1000
+            axes.axvline(target, color=BAD, linewidth=1.2, linestyle=(0, (5, 3)), label="target")
+            shown.append(target)
         axes.set_xscale("log")
-        _plain_log_ticks(axes, [_latency_ms(row) for row in measured])
+        _plain_log_ticks(axes, shown)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.12)
         _label_front(axes, front)
         axes.set_xlabel(f"{exploration.target_name}, ms (logarithmic)")
         axes.set_ylabel("USD per 100,000 inferences")
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9.5, borderpad=0.1)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9.5, borderpad=0.1)
 
     return _draw("scatter", "Latency against cost of each measured combination", 4.2, paint)
 
