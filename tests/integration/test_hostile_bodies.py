@@ -215,9 +215,11 @@ def region(target: Target) -> Iterator[Path]:
     answer = target.ask(target.head("POST", f"{url}/register", {"Content-Length": len(body)}) + body)
     assert answer is not None
     assert answer.status == 200, answer
-    yield path
-    target.ask(target.head("POST", f"{url}/unregister", {"Content-Length": 0}))
-    path.unlink(missing_ok=True)
+    try:
+        yield path
+        target.ask(target.head("POST", f"{url}/unregister", {"Content-Length": 0}))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @pytest.mark.usefixtures("region")
