@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from queue import SimpleQueue
 
 import psutil
 
@@ -80,10 +79,13 @@ def run(config: AcceleratorConfig) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))
-    # Not an Event: its lock is not one that a signal handler may take.
-    stop: SimpleQueue[None] = SimpleQueue()
+    # A pipe and not a lock: the kernel may give a signal to another thread, and Python's handler would then wait until
+    # the main thread leaves the lock by itself.
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.put(None))
+        signal.signal(number, lambda *_: None)
     service = make_service(config)
     models = service.shared.models
     models.recall()
@@ -94,9 +96,9 @@ def run(config: AcceleratorConfig) -> int:
     print(json.dumps(ready), flush=True)
     os.dup2(2, 1)  # that was all that the other end reads: what an engine prints goes to the log
     if config.watch_pid is not None:
-        watcher = threading.Thread(target=_watch, args=(config.watch_pid, stop), name="watch", daemon=True)
+        watcher = threading.Thread(target=_watch, args=(config.watch_pid, waker), name="watch", daemon=True)
         watcher.start()
-    stop.get()
+    os.read(wake, 1)
     is_supervised = config.watch_pid is None  # else the one client is gone
     is_idle = service.shared.queue.drain(DRAIN_SECONDS if is_supervised else 0.0)
     server.close(SEND_SECONDS if is_supervised else 0.0)
@@ -141,8 +143,8 @@ def _set_up_logging(config: AcceleratorConfig) -> None:
     root.setLevel(os.environ.get("EI_LOG_LEVEL", "WARNING" if config.watch_pid is not None else "INFO"))
 
 
-def _watch(pid: int, stop: SimpleQueue[None]) -> None:
+def _watch(pid: int, waker: int) -> None:
     """End with the watched process, however it ends; a pidfd cannot mean another process of the same number."""
     with contextlib.suppress(ProcessLookupError):
         select.select([os.pidfd_open(pid)], [], [])
-    stop.put(None)
+    os.write(waker, b"\0")
