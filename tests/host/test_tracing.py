@@ -51,7 +51,7 @@ def test_a_request_is_a_span_of_its_callers_trace(
     trace = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-    host = start_host("--otel")
+    host = start_host()
     import http.client
 
     connection = http.client.HTTPConnection(host.url.removeprefix("http://"), timeout=20)

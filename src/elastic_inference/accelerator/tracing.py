@@ -71,10 +71,13 @@ class Tracer:
         self._provider.shutdown()
 
 
-def make_tracer(accelerator_id: str) -> Tracer | None:
-    """A tracer where the environment asks for one, else None; raises EngineNotAvailable where it cannot be had."""
+def is_asked_for() -> bool:
+    """Whether the environment asks for traces."""
     exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if exporter == "none" or (exporter != "otlp" and not any(os.environ.get(name) for name in endpoints)):
-        return None
-    return Tracer(accelerator_id)
+    return exporter != "none" and (exporter == "otlp" or any(os.environ.get(name) for name in endpoints))
+
+
+def make_tracer(accelerator_id: str) -> Tracer | None:
+    """A tracer where the environment asks for one, else None; raises EngineNotAvailable where it cannot be had."""
+    return Tracer(accelerator_id) if is_asked_for() else None

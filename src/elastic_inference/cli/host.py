@@ -103,9 +103,6 @@ def start(
         bool,
         typer.Option("--allow-unsafe-operations", help="Let graphs touch files, processes, the network."),
     ] = False,
-    otel: Annotated[
-        bool, typer.Option("--otel", help="Send OpenTelemetry spans where OTEL_* variables say.")
-    ] = False,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
     as_json: JsonOption = False,
 ) -> None:
@@ -157,7 +154,7 @@ def start(
                 flush=True,
             )
 
-    server.serve(host, address, on_ready=on_ready, keep_running=keep_running, is_traced=otel)
+    server.serve(host, address, on_ready=on_ready, keep_running=keep_running)
 
 
 def status(

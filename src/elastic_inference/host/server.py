@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 
 from elastic_inference.accelerator.process import JsonFormatter
+from elastic_inference.accelerator.tracing import is_asked_for
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.api import make_app
 from elastic_inference.host.assembly import Host
@@ -42,7 +43,6 @@ def serve(
     *,
     on_ready: Callable[[str], None],
     keep_running: bool = False,
-    is_traced: bool = False,
 ) -> None:
     """Open a host, serve it until SIGTERM or SIGINT, and close it.
 
@@ -51,13 +51,12 @@ def serve(
     Args:
         on_ready: Called with the host's URL as soon as it answers.
         keep_running: Whether the accelerators go on when the host ends.
-        is_traced: Whether to send OpenTelemetry spans.
 
     Raises:
         ConnectError: The address is taken or may not be used.
         InvalidInput: The state directory or the TLS files cannot be used.
     """
-    provider = otlp_provider("elastic-inference-host", host.version) if is_traced else None
+    provider = otlp_provider("elastic-inference-host", host.version) if is_asked_for() else None
     with listen.listen() as sock:
         if listen.kind == "unix":
             os.chmod(listen.path, 0o666)  # the bearer token says who may

@@ -1,6 +1,6 @@
-"""OpenTelemetry spans of the control API, when asked for (`ei host start --otel`, extra `otel`).
+"""OpenTelemetry spans of the control API, when OpenTelemetry's own variables ask for them; needs the extra `otel`.
 
-Where spans go is said by OpenTelemetry's own variables, such as OTEL_EXPORTER_OTLP_ENDPOINT.
+The same variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, reach accelerators, which trace predictions by themselves.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def otlp_provider(service_name: str, version: str) -> Any:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         raise InvalidInput(
-            f"--otel needs {error.name}, which is not installed: pip install 'elastic-inference[otel]'"
+            f"traces are asked for by OTEL_* variables, which needs {error.name}: pip install "
+            "'elastic-inference[otel]'"
         ) from error
     resource = Resource.create({"service.name": service_name, "service.version": version})
     provider = TracerProvider(resource=resource)
