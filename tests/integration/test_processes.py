@@ -342,8 +342,7 @@ def test_a_constructor_error_names_the_signatures(model: Path) -> None:
 def test_an_accelerator_ends_by_a_signal_that_another_of_its_threads_gets(model: Path) -> None:
     # The kernel may choose any thread; it was the main one nearly always, and else nothing happened.
     tgkill = 234 if os.uname().machine == "x86_64" else 131
-    with start_accelerator() as running:
-        with EIPredictor(model, address=running.address, token=running.token):
-            other = next(t.id for t in psutil.Process(running.pid).threads() if t.id != running.pid)
-            assert ctypes.CDLL(None).syscall(tgkill, running.pid, other, signal.SIGTERM) == 0
-            assert running.process.wait(30) == 0
+    with start_accelerator() as running, EIPredictor(model, address=running.address, token=running.token):
+        other = next(t.id for t in psutil.Process(running.pid).threads() if t.id != running.pid)
+        assert ctypes.CDLL(None).syscall(tgkill, running.pid, other, signal.SIGTERM) == 0
+        assert running.process.wait(30) == 0
