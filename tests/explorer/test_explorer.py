@@ -129,6 +129,22 @@ def test_cell_that_fails_is_marked_and_the_rest_goes_on(quick_model: str, tmp_pa
     assert exploration.result.winner == Cell("m5.xlarge")
 
 
+def test_invalid_measurement_is_made_once_more_and_then_marked(quick_model: str, tmp_path: Path) -> None:
+    tried: list[str] = []
+
+    def busy_at_first(task: Task) -> Outcome:
+        name = task.cell.client
+        tried.append(name)
+        if name == "m5.large" or (name == "m5.xlarge" and tried.count(name) == 1):
+            return Outcome.failed("invalid: the client is the limit")
+        return known(task)
+
+    exploration = explore(plan_of(quick_model), tmp_path, busy_at_first)
+    assert [tried.count(name) for name in SECONDS] == [2, 2, 1]
+    assert exploration.result.cells[Cell("m5.large")].state is CellState.FAILED
+    assert exploration.result.winner == Cell("m5.xlarge")
+
+
 def test_clients_by_cores_and_by_name() -> None:
     assert parse_clients("cores=1,2,mybox", usable=[3, 4, 5]) == (
         Client("cores=1", (5,)),

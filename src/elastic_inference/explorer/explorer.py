@@ -24,7 +24,7 @@ from elastic_inference.explorer.measure import RunTask
 from elastic_inference.explorer.outcome import CellState, Observation, SearchOptions, SearchResult
 from elastic_inference.explorer.search import find_cheapest, rank
 from elastic_inference.explorer.space import Cell, space_of
-from elastic_inference.explorer.task import Outcome, Task
+from elastic_inference.explorer.task import INVALID, Outcome, Task
 from elastic_inference.explorer.walk_back import smallest_first, walk_back
 from elastic_inference.models.package import ModelPackage
 
@@ -167,7 +167,12 @@ class _Session:
         known = self.journal.runs(cell)
         if number < len(known):
             return known[number].observation
-        outcome = self._measure(cell, self.plan.task(cell))
+        task = self.plan.task(cell)
+        outcome = self._measure(cell, task)
+        if outcome.observation.problem.startswith(INVALID):
+            outcome = self._measure(
+                cell, task
+            )  # a busy moment of this machine looks the same; twice is no chance
         self.journal.add(cell, outcome)
         return outcome.observation
 

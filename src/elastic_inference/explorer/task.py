@@ -18,6 +18,7 @@ from elastic_inference.explorer.statistics import Interval
 from elastic_inference.tensors import NUMPY_DTYPES
 
 MAX_INPUT_BYTES = 1 << 31
+INVALID = "invalid: "  # begins a problem that lies in how it was measured, not in the combination
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from elastic_inference.explorer.statistics import (
     percentile,
     warm_up_length,
 )
-from elastic_inference.explorer.task import Outcome, Task, read_input
+from elastic_inference.explorer.task import INVALID, Outcome, Task, read_input
 
 # Load of the tail run where no rate is asked for: low enough that evenly spaced requests do not queue.
 LIGHT_LOAD_SHARE = 0.5
@@ -118,7 +118,7 @@ class _Measurement:
         observation = Observation(
             interval.mean,
             percentile(counted, share) if counted and share is not None else None,
-            problem=next((text for text in self.problems if text.startswith("invalid")), ""),
+            problem=next((text for text in self.problems if text.startswith(INVALID)), ""),
             interval=interval if math.isfinite(interval.low) else None,
         )
         return Outcome(observation, detail, self.predictor.report.to_json())
@@ -167,7 +167,7 @@ class _Measurement:
             )
         if run.errors:
             self.problems.append(
-                f"invalid: {len(run.errors)} requests failed, the first with {run.errors[0]}"
+                f"{INVALID}{len(run.errors)} requests failed, the first with {run.errors[0]}"
             )
         # Without accelerator the client computes, so it is the limit by right.
         if run.latencies_seconds and self.predictor.report.use_ei:
@@ -209,13 +209,13 @@ def client_problems(
     busy = run.client_seconds / (run.elapsed_seconds * num_cores)
     if busy > BUSY_CLIENT_SHARE:
         problems.append(
-            f"invalid: the client is the limit, its processors are {busy:.0%} busy at {rate:.3g} /s"
+            f"{INVALID}the client is the limit, its processors are {busy:.0%} busy at {rate:.3g} /s"
         )
     late = percentile(run.delays_seconds, 0.99)
     judged = max(percentile(run.latencies_seconds, 0.5), target_seconds or 0.0)
     if late > LATE_SHARE * judged:
         problems.append(
-            f"invalid: the client is the limit, it starts requests up to {late * 1e3:.3g} ms late "
+            f"{INVALID}the client is the limit, it starts requests up to {late * 1e3:.3g} ms late "
             f"where {judged * 1e3:.3g} ms are judged"
         )
     return problems
