@@ -28,14 +28,22 @@ class RegionTable:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._regions: dict[str, tuple[Region, RegionStatus]] = {}
+        self._bound: set[str] = set()
 
     def register(
-        self, name: str, key: str, offset: int, size_bytes: int, peer_uid: int | None = None
+        self,
+        name: str,
+        key: str,
+        offset: int,
+        size_bytes: int,
+        peer_uid: int | None = None,
+        is_bound: bool = False,
     ) -> None:
         """Map a region; raises InvalidInput where the name is taken or the region cannot be had.
 
         Args:
             peer_uid: The user who asks, where the kernel tells; see Region.open.
+            is_bound: It lives as long as a connection, which unregisters it by name.
         """
         with self._lock:
             if name in self._regions:
@@ -44,18 +52,22 @@ class RegionTable:
                 raise InvalidInput(f"no more than {MAX_REGIONS} shared memory regions can be registered")
             region = Region.open(key, size_bytes, offset, peer_uid)
             self._regions[name] = (region, RegionStatus(name, key, offset, size_bytes))
+            if is_bound:
+                self._bound.add(name)
 
     def unregister(self, name: str) -> None:
         """Unmap a region; fine when there is none of that name."""
         with self._lock:
             entry = self._regions.pop(name, None)
+            self._bound.discard(name)
         if entry is not None:
             entry[0].close()
 
     def unregister_all(self) -> None:
-        """Unmap all regions."""
+        """Unmap all regions but those bound to connections, which other clients use."""
         for status in self.statuses():
-            self.unregister(status.name)
+            if status.name not in self._bound:
+                self.unregister(status.name)
 
     def statuses(self, name: str | None = None) -> list[RegionStatus]:
         """All regions, or the one of that name; InvalidInput where it is not registered."""

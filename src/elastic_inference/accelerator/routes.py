@@ -212,8 +212,9 @@ class Service:
         key, size, offset = value.get("key"), value.get("byte_size"), value.get("offset", 0)
         if not isinstance(key, str) or not isinstance(size, int) or not isinstance(offset, int):
             raise InvalidInput("register needs a key (string), a byte_size and an offset (integers)")
-        self.shared.regions.register(name, key, offset, size, session.peer_uid)
-        if value.get("bound_to_connection") is True:
+        is_bound = value.get("bound_to_connection") is True
+        self.shared.regions.register(name, key, offset, size, session.peer_uid, is_bound)
+        if is_bound:
             session.bound_regions.add(name)
 
     def _blob(self, session: Session, request: Request, body: Body, sha256: str) -> Response:
