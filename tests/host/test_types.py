@@ -71,7 +71,7 @@ def test_types_file_is_read_with_and_without_quotes(tmp_path: Path) -> None:
         ('[a]\nmemory = "1GB"\ndevice_share = nan', "device_share nan"),
         ('[a]\nmemory = "1GB"\nfp32_tflops = -1', "fp32_tflops -1.0 is not above 0"),
         ('[a]\nmemory = "1GB"\nfp32_tflops = "1"', "fp32_tflops must be a number, not '1'"),
-        ('[a]\nmemory = "1 parsec"\ndevice_share = 1', "unit 'parsec'"),
+        ('[a]\nmemory = "1 parsec"\ndevice_share = 1', "memory: size '1 parsec'"),
         ("[a]\nmemory = true\ndevice_share = 1", "memory must be text"),
         ("[a]\nmemory = 5\ndevice_share = 1", "memory 5 B is not between 192.0 MiB"),
         ('[a]\nmemory = "1GB"\ndevice_share = 1\nusd_per_hour = "-1"', "usd_per_hour '-1' must be finite"),
