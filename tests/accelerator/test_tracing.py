@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from elastic_inference import EIPredictor
 from elastic_inference.accelerator.tracing import make_tracer
 from elastic_inference.client.connection import Address, Connection
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.testing import start_accelerator, write_model
+from tests.otlp import Collector, running_collector
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
 
-class Collector(HTTPServer):
-    """Keeps the spans that are sent to it."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.spans: list[object] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:  # http.server's name
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            for scope in resource.scope_spans:
-                self.server.spans += scope.spans
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with running_collector() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_request_becomes_three_spans_of_the_callers_trace(
