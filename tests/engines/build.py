@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from elastic_inference.engines.tensorflow import import_tensorflow
+from elastic_inference.engines.tensorflow_library import import_tensorflow
 
 IMAGE_SHAPE = (8, 8, 3)
 NUM_CLASSES = 4

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_inference.engines.tensorflow import import_tensorflow
+from elastic_inference.engines.tensorflow_library import import_tensorflow
 from elastic_inference.errors import InvalidArgumentError, InvalidInput
 from elastic_inference.models.signature import SignatureRequest
 from tests.engines.build import images

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_inference.engines.tensorflow import import_tensorflow
+from elastic_inference.engines.tensorflow_library import import_tensorflow
 from elastic_inference.engines.unsafe_operations import is_unsafe
 from elastic_inference.errors import UnsafeModel
 from elastic_inference.models.operations import is_stateful

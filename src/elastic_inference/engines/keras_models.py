@@ -16,7 +16,7 @@ from typing import Any
 
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.engines.quiet import quiet_stderr
-from elastic_inference.engines.tensorflow import import_tensorflow
+from elastic_inference.engines.tensorflow_library import import_tensorflow
 from elastic_inference.errors import InvalidModel, UnsafeModel, UnsupportedModel
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY

@@ -6,13 +6,10 @@ imported when the first model is loaded.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +25,7 @@ from elastic_inference.engines.base import (
     check_format,
 )
 from elastic_inference.engines.quiet import quiet_stderr
+from elastic_inference.engines.tensorflow_library import import_tensorflow
 from elastic_inference.engines.unsafe_operations import refuse_unsafe
 from elastic_inference.errors import (
     ElasticInferenceError,
@@ -129,25 +127,6 @@ class TensorFlowGraph(LoadedModel):
 
     def close(self) -> None:
         self._session.close()
-
-
-@cache
-def import_tensorflow() -> ModuleType:
-    """TensorFlow, imported without its greetings.
-
-    Raises:
-        EngineNotAvailable: It is not installed.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        with quiet_stderr():
-            tf = import_module("tensorflow")
-    except ImportError as error:
-        raise EngineNotAvailable(
-            f"engine tensorflow is not installed here ({error}); install elastic-inference[tensorflow]"
-        ) from error
-    tf.get_logger().setLevel("ERROR")
-    return tf
 
 
 def _check_device(tf: ModuleType, device: str) -> None:
