@@ -23,7 +23,7 @@ from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel, check_format
 from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_inexact, refuse_out_of_range
 from elastic_inference.engines.openvino_runner import Runner, shape_conflict, shape_of_port
-from elastic_inference.errors import InvalidArgumentError, PredictorClosed
+from elastic_inference.errors import InvalidArgumentError, PredictorClosed, UnsupportedModel
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
 from elastic_inference.models.signature import Signature, SignatureRequest, unfed_text
@@ -175,12 +175,13 @@ class _Plan:
         aliases: dict[str, str | None] = {name: alias for alias, name in made.feeds.items()}
         if made.zero is not None:
             aliases[made.zero] = None
-        feeds = [
-            next(name for name in port.get_names() if name in aliases) for port in self.runner.compiled.inputs
-        ]
-        self.feeds = tuple(aliases[name] for name in feeds)
+        ports = self.runner.compiled.inputs
+        feeds = [next((name for name in port.get_names() if name in aliases), None) for port in ports]
         ports = self.runner.compiled.outputs
         positions = {name: position for position, port in enumerate(ports) for name in port.get_names()}
+        if None in feeds or not positions.keys() >= set(made.fetches.values()):
+            raise UnsupportedModel("OpenVINO read the graph, but lost tensors that are to be fed or fetched")
+        self.feeds = tuple(aliases[name] for name in feeds if name is not None)
         self._fetches = tuple(
             (alias, positions[name], resolved.outputs[alias].numpy_dtype)
             for alias, name in made.fetches.items()
