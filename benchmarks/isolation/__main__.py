@@ -38,7 +38,7 @@ def _run(name: str, mode: str, length: float, rounds: int) -> list[Row]:
         case "shares":
             return rows.shares(mode, 30 * length)
         case "neighbours":
-            return rows.neighbours(mode, 20 * length, rounds)
+            return rows.neighbours(mode, 12 * length, rounds)
         case "bursting":
             return [rows.bursting(mode, 8 * length)]
         case "accelerator":
