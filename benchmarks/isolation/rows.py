@@ -95,7 +95,7 @@ def neighbours(mode: str, seconds: float, rounds: int) -> list[Row]:
         ("is OOM-killed over and over", _dying),
     ):
         with running_host([0.5], mode) as host:
-            tenant, other = host.attach(0.5), host.attach(0.5)
+            tenant = host.attach(0.5)
             with closing(load(tenant, classifier(), threads=1)) as probe:
                 service = percentile(probe.run(3)["latencies_seconds"], 50)
             rate = LOAD_SHARE / service
@@ -103,7 +103,7 @@ def neighbours(mode: str, seconds: float, rounds: int) -> list[Row]:
             with closing(load(tenant, classifier(), threads=8, rate=rate)) as client:
                 for _ in range(rounds):
                     alone.append(client.run(seconds))
-                    with neighbour(host, other):
+                    with neighbour(host):
                         beside.append(client.run(seconds))
         rows.append(_neighbour_row(mode, name, rate, alone, beside))
     return rows
@@ -143,12 +143,14 @@ def closing(client: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _saturating(host: RunningHost, other: Attachment) -> Iterator[None]:  # noqa: ARG001
+def _saturating(host: RunningHost) -> Iterator[None]:
+    other = host.attach(0.5)
     with closing(load(other, classifier(), threads=SATURATING_THREADS)) as client:
         client.begin(3600)
         time.sleep(1)
         yield
         client.kill()
+    host.detach(other)
 
 
 @contextmanager
@@ -202,24 +204,20 @@ def _load_large(attachment: Attachment) -> None:
 
 
 @contextmanager
-def _loading(host: RunningHost, other: Attachment) -> Iterator[None]:
+def _loading(host: RunningHost) -> Iterator[None]:
     def again() -> None:
         fresh = host.attach(0.5)
         try:
-            _load_large(fresh)
+            _load_large(fresh)  # into a fresh accelerator, which has nothing of the model yet
         finally:
             host.detach(fresh)
 
-    host.detach(
-        other
-    )  # its place is needed: each load goes to a fresh accelerator, which has nothing of it yet
     with _repeating(again):
         yield
 
 
 @contextmanager
-def _dying(host: RunningHost, other: Attachment) -> Iterator[None]:
-    host.detach(other)
+def _dying(host: RunningHost) -> Iterator[None]:
     victim = host.session.attach("small", lease_seconds=None)
     try:
         with _repeating(lambda: _run_out_of_memory(victim)):

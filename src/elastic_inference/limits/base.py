@@ -193,7 +193,12 @@ def fit_threads(request: LimitRequest) -> int:
 
 
 def fit_duty_cycle(request: LimitRequest) -> float:
-    """Part of the time for which the threads that `fit_threads` gives may run, so that they use the share."""
+    """Part of the time for which the threads that `fit_threads` gives may run, so that they use the share.
+
+    All of it for the whole device, where there is no neighbour to hold it back for.
+    """
+    if request.compute_share == 1:
+        return 1.0
     return min(1.0, request.cores / fit_threads(request))
 
 
