@@ -6,12 +6,15 @@ and answers one JSON line. Open-loop latencies count from the intended start of 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,8 @@ class LoadSpec:
         dtype, shape: Of the one input.
         threads: Requests at once.
         rate: Requests a second over all threads, from an even schedule; None: as many as will go.
+        is_remote: The process stands for one on another machine, which would not wait here for a core: it runs before
+            all others (nice -20, root only).
     """
 
     address: str
@@ -41,6 +46,7 @@ class LoadSpec:
     shape: tuple[int, ...]
     threads: int = 1
     rate: float | None = None
+    is_remote: bool = False
     timeout_seconds: float = 60.0
 
 
@@ -62,7 +68,7 @@ class LoadProcess:
         self._write(f"run {seconds}")
 
     def end(self) -> dict[str, Any]:
-        """What the run gave: `latencies_seconds`, `num_failed`, `num_wrong`, `errors`."""
+        """What the run gave: `latencies_seconds`, `inside_seconds` (queue and service), `num_failed` and so on."""
         return json.loads(self._read())
 
     def run(self, seconds: float) -> dict[str, Any]:
@@ -105,6 +111,7 @@ class _Load:
 
     def run(self, seconds: float) -> dict[str, Any]:
         self._latencies: list[float] = []
+        self._inside: list[float] = []
         self._errors: list[str] = []
         self._num_wrong = self._next = 0
         self._start = time.monotonic()
@@ -116,6 +123,7 @@ class _Load:
             thread.join()
         return {
             "latencies_seconds": self._latencies,
+            "inside_seconds": self._inside,
             "num_failed": len(self._errors),
             "num_wrong": self._num_wrong,
             "errors": sorted(set(self._errors))[:5],
@@ -124,7 +132,7 @@ class _Load:
     def _work(self) -> None:
         while (start := self._next_start()) < self._end:
             try:
-                outputs = self._predictor(self._inputs)
+                outputs, timing = self._predictor.predict_timed(self._inputs)
             except ElasticInferenceError as error:
                 with self._lock:
                     self._errors.append(f"{type(error).__name__}: {error}")
@@ -133,6 +141,7 @@ class _Load:
             is_right = all(np.allclose(outputs[k], v, atol=1e-4) for k, v in self._expected.items())
             with self._lock:
                 self._latencies.append(latency)
+                self._inside.append(timing.queue_seconds + timing.service_seconds)
                 self._num_wrong += not is_right
 
     def _next_start(self) -> float:
@@ -145,9 +154,18 @@ class _Load:
         return start
 
 
+def _run_first() -> None:
+    os.setsid()  # a session of its own, whose priority counts where the kernel groups processes by session
+    os.setpriority(os.PRIO_PROCESS, 0, -20)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("-20")
+
+
 def main() -> None:
     """Serve one LoadProcess."""
     spec = LoadSpec(**json.loads(sys.stdin.readline()))
+    if spec.is_remote:
+        _run_first()
     with EIPredictor(
         spec.model,
         input_names=spec.inputs or None,

@@ -47,6 +47,12 @@ def test_newcomer_moves_no_one() -> None:
     assert plan_cores(requests, (0, 1), previous) == {"a": {1}, "b": {0}}
 
 
+def test_newcomer_with_part_of_a_core_moves_no_one() -> None:
+    previous = {"b": frozenset({0})}
+    requests = {"a": CoreRequest(0.95), "b": CoreRequest(0.95)}
+    assert plan_cores(requests, (0, 1), previous) == {"a": {1}, "b": {0}}
+
+
 @given(st.lists(st.floats(0.01, 4.0), max_size=8), st.integers(1, 8))
 def test_nobody_is_left_without_a_core_and_whole_cores_are_alone(sizes: list[float], cores: int) -> None:
     total = sum(sizes)

@@ -62,7 +62,8 @@ def plan_cores(
         plan[name].update(free[:whole])
         del free[:whole]
     room = dict.fromkeys(free, 1.0)
-    for name in sorted(rests, key=lambda n: (-rests[n], n)):
+    # Those that are there already choose first: their engine's threads do not like to be moved.
+    for name in sorted(rests, key=lambda n: (n not in before, -rests[n], n)):
         if rests[name] > _ROUNDING:
             plan[name].update(_place_rest(rests[name], room, before.get(name, frozenset())))
     everywhere = frozenset(cores)
