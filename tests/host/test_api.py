@@ -23,6 +23,7 @@ from elastic_inference.errors import (
     PermissionDenied,
 )
 from tests.host.conftest import HostProcess, _starter, new_state_dir
+from tests.host.support import wait_until
 
 UNKNOWN = "eia-" + "0" * 32
 
@@ -204,10 +205,13 @@ def test_request_ids_are_answered_and_logged(host: HostProcess) -> None:
     assert raw(host, "GET", "/v1/health", **{"X-Request-Id": "my-id.1"})[1]["X-Request-Id"] == "my-id.1"
     made = raw(host, "GET", "/v1/health", **{"X-Request-Id": 'bad"id'})[1]["X-Request-Id"]
     assert made.isalnum()
-    lines = [json.loads(line) for line in host.log_path.read_text().splitlines()]
-    logged = [line for line in lines if line.get("request_id") in ("my-id.1", made)]
-    assert {line["path"] for line in logged} == {"/v1/health"}
-    assert len(logged) == 2
+
+    def logged() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in host.log_path.read_text().splitlines()]
+        return [line for line in lines if line.get("request_id") in ("my-id.1", made)]
+
+    wait_until(lambda: len(logged()) == 2, "the lines, which are written after the answer is sent")
+    assert {line["path"] for line in logged()} == {"/v1/health"}
 
 
 def test_metrics_are_prometheus_text(operator: HostSession) -> None:
