@@ -24,6 +24,7 @@ from elastic_inference.host.assembly import Host, HostSettings
 from elastic_inference.host.devices import Device, cache_key
 from elastic_inference.limits.machine import usable_cores
 from tests.host.support import wait_until
+from tests.integration.tiny_model import write_doubling_graph
 
 GIB = 1024**3
 DEVICE = Device("cpu:0", "cpu", "a CPU", 2.0, 4 * GIB, {"fp32": 0.2}, "given by the test")
@@ -54,6 +55,12 @@ def state_dir() -> Iterator[Path]:
     """A state directory of this test."""
     with new_state_dir() as directory:
         yield directory
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A graph that doubles `x`."""
+    return write_doubling_graph(tmp_path / "doubling.pb")
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from elastic_inference import EIPredictor
 
 WAIT_SECONDS = 60.0
 
@@ -16,6 +19,13 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {WAIT_SECONDS:.0f} s in vain for: {what}"
         pause.wait(0.02)
+
+
+def predictor(endpoint: str, token: str, model: Path) -> EIPredictor:
+    """A predictor of the doubling graph on an attached accelerator."""
+    return EIPredictor(
+        str(model), input_names={"x": "x:0"}, output_names={"y": "y:0"}, address=endpoint, token=token
+    )
 
 
 class ManualClock:

@@ -16,7 +16,6 @@ from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import AcceleratorNotFound, CapacityExceeded, InvalidInput, PermissionDenied
 from tests.host.conftest import HostProcess, _starter, new_state_dir
 from tests.host.support import wait_until
-from tests.integration.tiny_model import write_doubling_graph
 
 NAMES = {"input_names": {"x": "x:0"}, "output_names": {"y": "y:0"}}
 
@@ -35,16 +34,11 @@ def operator(host: HostProcess) -> Iterator[HostSession]:
         session.detach(accelerator["accelerator_id"], drain_seconds=0)
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    return str(write_doubling_graph(tmp_path / "doubling.pb"))
-
-
 def attached_ids(session: HostSession) -> list[str]:
     return [a["accelerator_id"] for a in session.request("GET", "/v1/accelerators")]
 
 
-def test_a_predictor_attaches_and_detaches_by_itself(operator: HostSession, model: str) -> None:
+def test_a_predictor_attaches_and_detaches_by_itself(operator: HostSession, model: Path) -> None:
     with EIPredictor(
         model, **NAMES, host=operator.url, token=operator.token, accelerator_type="cpu.quarter"
     ) as predict:
@@ -57,7 +51,7 @@ def test_a_predictor_attaches_and_detaches_by_itself(operator: HostSession, mode
 
 
 def test_a_predictor_takes_an_attached_accelerator_from_the_environment_and_leaves_it(
-    operator: HostSession, model: str, monkeypatch: pytest.MonkeyPatch
+    operator: HostSession, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attached = operator.attach("cpu.quarter", lease_seconds=None)
     monkeypatch.setenv("EI_HOST", operator.url)
@@ -104,7 +98,7 @@ def test_a_program_that_is_killed_loses_its_accelerator_with_its_lease(operator:
         wait_until(lambda: attached_ids(operator) == [], "the lease's end")
 
 
-def test_a_predictor_whose_accelerator_is_detached_says_so(operator: HostSession, model: str) -> None:
+def test_a_predictor_whose_accelerator_is_detached_says_so(operator: HostSession, model: Path) -> None:
     with EIPredictor(
         model, **NAMES, host=operator.url, token=operator.token, accelerator_type="cpu.quarter"
     ) as predict:
@@ -113,7 +107,7 @@ def test_a_predictor_whose_accelerator_is_detached_says_so(operator: HostSession
             predict({"x": np.array([4], np.int32)})
 
 
-def test_refusals_reach_the_caller(operator: HostSession, model: str) -> None:
+def test_refusals_reach_the_caller(operator: HostSession, model: Path) -> None:
     with pytest.raises(CapacityExceeded, match="needs 4 FP32 TFLOPS"):
         EIPredictor(model, **NAMES, host=operator.url, token=operator.token, accelerator_type="eia1.xlarge")
     with pytest.raises(PermissionDenied):

@@ -10,19 +10,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from elastic_inference import EIPredictor
 from elastic_inference.client.host_session import request_json
 from elastic_inference.host.records import AcceleratorRecord, ProcessIdentity, State
 from elastic_inference.host.state import StateStore
 from elastic_inference.protocol.endpoint import Endpoint
 from tests.host.conftest import HostProcess
-from tests.host.support import wait_until
-from tests.integration.tiny_model import write_doubling_graph
+from tests.host.support import predictor, wait_until
 
 MODES = ("best", "rlimit and duty cycle")
 StartHost = Callable[..., HostProcess]
@@ -47,21 +44,6 @@ def process_of(state_dir: Path) -> ProcessIdentity:
     return process
 
 
-def predictor(attached: Any, model: Path) -> EIPredictor:
-    return EIPredictor(
-        str(model),
-        input_names={"x": "x:0"},
-        output_names={"y": "y:0"},
-        address=attached.endpoints[0],
-        token=attached.token,
-    )
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_doubling_graph(tmp_path / "doubling.pb")
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_clients_notice_nothing_of_a_host_that_is_killed_and_the_next_adopts(
     start_host: StartHost, state_dir: Path, model: Path, mode: str
@@ -70,7 +52,7 @@ def test_clients_notice_nothing_of_a_host_that_is_killed_and_the_next_adopts(
     attached = host.session().attach("cpu.quarter")
     before = process_of(state_dir)
     stop, answers = threading.Event(), []
-    with predictor(attached, model) as predict, ThreadPoolExecutor(1) as pool:
+    with predictor(attached.endpoints[0], attached.token, model) as predict, ThreadPoolExecutor(1) as pool:
 
         def call() -> None:
             while not stop.is_set():
@@ -116,7 +98,7 @@ def test_an_accelerator_that_died_while_no_host_was_there_is_started_again(
 ) -> None:
     host = start_host()
     attached = host.session().attach("cpu.quarter")
-    with predictor(attached, model) as predict:
+    with predictor(attached.endpoints[0], attached.token, model) as predict:
         host.kill()
         os.kill(process_of(state_dir).pid, signal.SIGKILL)
         with ThreadPoolExecutor(1) as pool:
@@ -148,7 +130,7 @@ def test_an_ended_host_ends_its_accelerators_and_the_next_starts_them(
 ) -> None:
     host = start_host()
     attached = host.session().attach("cpu.quarter")
-    with predictor(attached, model) as predict:
+    with predictor(attached.endpoints[0], attached.token, model) as predict:
         before = process_of(state_dir)
         assert host.end() == 0
         assert not before.is_alive()
@@ -226,7 +208,9 @@ def test_an_ended_host_lets_accelerators_finish_what_is_in_flight(
     attached = host.session().attach("slow", lease_seconds=None)
     image = np.arange(2_000_000, dtype=np.int32)
     with contextlib.ExitStack() as stack:
-        predictors = [stack.enter_context(predictor(attached, model)) for _ in range(5)]
+        predictors = [
+            stack.enter_context(predictor(attached.endpoints[0], attached.token, model)) for _ in range(5)
+        ]
         pool = stack.enter_context(ThreadPoolExecutor(5))
         endpoint = Endpoint.parse(attached.endpoints[0])
 

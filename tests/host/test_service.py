@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -14,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastic_inference import EIPredictor
 from elastic_inference.client.host_session import request_json
 from elastic_inference.errors import (
     AcceleratorNotFound,
@@ -32,8 +29,7 @@ from elastic_inference.host.types import AcceleratorType
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.shared_memory import Region
 from tests.host.conftest import free_ports
-from tests.host.support import wait_until
-from tests.integration.tiny_model import write_doubling_graph
+from tests.host.support import predictor, wait_until
 
 MIB = 1024**2
 SMALL = AcceleratorType("small", 512 * MIB, device_share=0.25, usd_per_hour=Decimal("0.13"))
@@ -46,23 +42,8 @@ MODES = (None, "rlimit and duty cycle")
 OpenHost = Callable[..., Host]
 
 
-def predictor(record: AcceleratorRecord, token: str, model: Path, number: int = 0) -> EIPredictor:
-    return EIPredictor(
-        str(model),
-        input_names={"x": "x:0"},
-        output_names={"y": "y:0"},
-        address=record.endpoints[number],
-        token=token,
-    )
-
-
 def ask(record: AcceleratorRecord, token: str) -> None:
     request_json(Endpoint.parse(record.endpoints[0]), "GET", "/v2/accelerator", token=token)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_doubling_graph(tmp_path / "doubling.pb")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -73,7 +54,7 @@ def test_an_attached_accelerator_predicts_at_each_endpoint(
     record, token = service.attach("small", name="first")
     assert (record.state, record.name, len(record.endpoints)) == (State.READY, "first", 2)
     for number in range(2):
-        with predictor(record, token, model, number) as predict:
+        with predictor(record.endpoints[number], token, model) as predict:
             assert predict({"x": np.arange(3, dtype=np.int32)})["y"].tolist() == [0, 2, 4]
             assert predict.report.accelerator_type == "small"
             limits = service.limits_of(record)
@@ -150,52 +131,12 @@ def test_the_process_is_told_nothing_of_the_hosts_environment(
     assert record.accelerator_id not in Path(f"/proc/{record.process.pid}/cmdline").read_text()
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_killed_accelerator_comes_back_and_calls_under_way_return(
-    open_host: OpenHost, model: Path, mode: str
-) -> None:
-    service = open_host(user_types=KINDS, limits_mode=mode).service
-    record, token = service.attach("small")
-    stop, wrong = threading.Event(), []
-    with predictor(record, token, model, 0) as by_unix, predictor(record, token, model, 1) as by_tcp:
-
-        def call(predict: EIPredictor) -> int:
-            count = 0
-            while not stop.is_set():
-                if predict({"x": np.array([count], np.int32)})["y"].tolist() != [2 * count]:
-                    wrong.append(count)
-                count += 1
-            return count
-
-        with ThreadPoolExecutor(2) as pool:
-            calls = [pool.submit(call, p) for p in (by_unix, by_tcp)]
-            try:
-                for kills in range(1, 4):
-                    process = service.get(record.accelerator_id).process
-                    assert process is not None
-                    os.kill(process.pid, signal.SIGKILL)
-                    wait_until(
-                        lambda kills=kills: (
-                            (now := service.get(record.accelerator_id)).num_restarts == kills
-                            and now.state is State.READY
-                        ),
-                        f"restart {kills}",
-                    )
-            finally:
-                stop.set()
-            assert all(c.result() > 0 for c in calls)
-    assert wrong == []
-    after = service.get(record.accelerator_id)
-    assert after.endpoints == record.endpoints
-    assert after.last_exit.startswith("killed by SIGKILL")
-
-
 def test_shared_memory_works_between_users_and_only_for_those_it_was_granted_to(
     open_host: OpenHost, model: Path
 ) -> None:
     service = open_host(user_types=KINDS).service
     (first, first_token), (second, second_token) = service.attach("small"), service.attach("small")
-    with predictor(first, first_token, model) as predict:
+    with predictor(first.endpoints[0], first_token, model) as predict:
         assert predict.report.transport == "unix + shared memory"
         assert predict({"x": np.arange(100_000, dtype=np.int32)})["y"][-1] == 199_998
     assert first.uid is not None or os.geteuid() != 0, "as root, accelerators here have users of their own"
@@ -303,7 +244,7 @@ def test_without_tcp_there_is_a_unix_socket_alone(open_host: OpenHost) -> None:
 def test_a_resize_keeps_endpoints_token_and_models(open_host: OpenHost, model: Path) -> None:
     service = open_host(user_types=KINDS).service
     record, token = service.attach("small")
-    with predictor(record, token, model) as predict:
+    with predictor(record.endpoints[0], token, model) as predict:
         for kind in ("wide", "small", "bigger"):
             changed, _ = service.resize(record.accelerator_id, kind)
             assert (changed.kind.name, changed.endpoints) == (kind, record.endpoints)
@@ -343,7 +284,7 @@ def test_a_resize_that_does_not_fit_changes_nothing(open_host: OpenHost) -> None
 def test_a_resize_below_what_is_in_use_is_refused_with_both_figures(open_host: OpenHost, model: Path) -> None:
     service = open_host(user_types=KINDS).service
     record, token = service.attach("small")
-    with predictor(record, token, model, 1) as predict:
+    with predictor(record.endpoints[1], token, model) as predict:
         predict({"x": np.zeros(15 * MIB, np.int32)})  # the connection keeps a buffer of that size
         with pytest.raises(MemoryQuotaExceeded) as caught:
             service.resize(record.accelerator_id, "tiny")
@@ -372,7 +313,7 @@ def test_a_token_opens_its_own_accelerator_only(open_host: OpenHost) -> None:
 def test_usage_counts_inferences_time_and_cost(open_host: OpenHost, model: Path) -> None:
     host = open_host(user_types=KINDS)
     record, token = host.service.attach("small")
-    with predictor(record, token, model) as predict:
+    with predictor(record.endpoints[0], token, model) as predict:
         before = host.service.usage()[0].inferences
         for _ in range(10):
             predict({"x": np.array([1], np.int32)})

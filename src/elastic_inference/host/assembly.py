@@ -58,6 +58,7 @@ class HostSettings:
         limits_mode: See limits.detect; None: the best that works.
         uids: Users for accelerators where the host is root.
         num_spares: Processes started in advance.
+        hang_seconds: See ProcessSettings.
     """
 
     state_dir: Path
@@ -72,6 +73,7 @@ class HostSettings:
     num_spares: int = 1
     drain_seconds: float = 10.0
     start_timeout_seconds: float = 60.0
+    hang_seconds: float = 60.0
     allow_unsafe_operations: bool = False
 
 
@@ -161,6 +163,7 @@ class Host:
                 tls=settings.tls,
                 start_timeout_seconds=settings.start_timeout_seconds,
                 drain_seconds=settings.drain_seconds,
+                hang_seconds=settings.hang_seconds,
                 allow_unsafe_operations=settings.allow_unsafe_operations,
             ),
             num_cores={device.name: offered_cores(device) for device in settings.devices},

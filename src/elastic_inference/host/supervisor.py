@@ -1,4 +1,4 @@
-"""Keeps the process of each accelerator running: starts it, adopts it, starts it again when it dies.
+"""Keeps the process of each accelerator running: starts it, adopts it, starts it again when it dies or hangs.
 
 Which accelerators there are is the service's business; a keeper only writes what it sees into the state store.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.errors import ConnectError, DeadlineExceeded, ElasticInferenceError
 from elastic_inference.host.folders import TlsFiles
 from elastic_inference.host.gpu import describe_gpu, gpu_environment
 from elastic_inference.host.launch import Child, StartFailed, describe_exit
@@ -29,6 +29,7 @@ from elastic_inference.units import format_bytes
 logger = logging.getLogger(__name__)
 
 _ADOPTION_TIMEOUT_SECONDS = 5.0
+_ASK_SECONDS = 5.0  # between two questions whether a process still answers, and for the answer
 _TRY_AGAIN_SECONDS = 1.0
 _STORE_PER_MEMORY = 4  # disk for models by memory: what cannot be loaded at once need not be kept at once
 _TERM_SECONDS = 5.0  # between SIGTERM and SIGKILL, beyond the time to drain
@@ -66,6 +67,7 @@ class Keeper:
         self._start_error: ElasticInferenceError | None = None
         self._is_stopping = False
         self._is_expected = False  # the next exit was asked for, such as by a resize
+        self._why_ended: str | None = None  # where the keeper itself ended it
         self._child: Child | None = None
         self._home: Path | None = None
         self._pidfd: int | None = None
@@ -277,10 +279,34 @@ class Keeper:
         return True
 
     def _wait_exit(self) -> bool:
-        """Wait for the end of the process; True where keeping is to stop instead."""
+        """Wait for the end of the process, which is ended where it hangs; True where keeping is to stop instead."""
         assert self._pidfd is not None
-        ready = wait_readable((self._pidfd, self._wake_read), None)
-        return self._pidfd not in ready or self._is_stopping
+        hang_seconds = self._workshop.settings.hang_seconds
+        ask_seconds = min(_ASK_SECONDS, hang_seconds / 2)
+        answered_at = time.monotonic()
+        while True:
+            ready = wait_readable((self._pidfd, self._wake_read), ask_seconds)
+            if ready or self._is_stopping:
+                return self._pidfd not in ready or self._is_stopping
+            if self._answers(ask_seconds):
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > hang_seconds:
+                self._why_ended = f"did not answer for {hang_seconds:g} s, so the host ended it"
+                _signal(self._pidfd, signal.SIGKILL)
+
+    def _answers(self, timeout_seconds: float) -> bool:
+        """Whether the process still serves; a connection that it breaks off, having too many, is an answer."""
+        record = self._record()
+        if record is None:
+            return True
+        path = "/v2/health/live"
+        try:
+            self._workshop.control(record, "GET", path, timeout_seconds=timeout_seconds)
+        except (ConnectError, DeadlineExceeded):
+            return False
+        except ElasticInferenceError:
+            return True
+        return True
 
     def _wait(self, seconds: float) -> bool:
         """Wait between two starts; True where keeping is to stop."""
@@ -294,7 +320,7 @@ class Keeper:
             self._is_expected = False
             return
         record = self._record()
-        why = describe_exit(status)
+        why, self._why_ended = self._why_ended or describe_exit(status), None
         if record is None:
             return
         with contextlib.suppress(ElasticInferenceError):

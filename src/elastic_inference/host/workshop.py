@@ -25,6 +25,8 @@ class ProcessSettings:
         data_host: The address on which they listen by TCP; None: by Unix sockets alone.
         ports: TCP ports for them.
         drain_seconds: How long an accelerator that is given back may finish what is in flight.
+        hang_seconds: A process that does not answer for so long is started again. Engines load models without
+            keeping connections from being answered, so even a small share answers within a second or two.
         allow_unsafe_operations: See EngineOptions.
     """
 
@@ -33,6 +35,7 @@ class ProcessSettings:
     tls: TlsFiles | None = None
     start_timeout_seconds: float = 60.0
     drain_seconds: float = 10.0
+    hang_seconds: float = 60.0
     allow_unsafe_operations: bool = False
 
 
