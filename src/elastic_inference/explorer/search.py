@@ -41,7 +41,7 @@ def find_cheapest(space: Space, measure: Measure, options: SearchOptions | None 
         contenders = state.contenders()
         if not contenders:
             return state.result()
-        for cell in contenders:  # interleaved, so that a drift of the machine reaches all alike
+        for cell in contenders:  # by turns, so that a drift of the machine reaches both alike
             state.add(cell, measure(cell))
 
 
@@ -161,13 +161,19 @@ class _Search:
         return self.cells[min(candidates, key=remaining)]
 
     def contenders(self) -> list[Cell]:
-        """The best and the cells that are not yet apart from it, as far as they may still be repeated."""
-        best = self.best()
-        rivals = self._rivals(best)
-        if self.options.repeats <= 1 or not rivals:
+        """Whom to repeat next: the best and its strongest rival that may still be repeated; none when all is clear.
+
+        The strongest is the one that could cost least. Those behind it are repeated only if they come to the
+        front, so runs go where they decide.
+        """
+        best, costs = self.best(), self.cost_intervals()
+        rivals = [i for i in self._rivals(best) if len(self.latencies[i]) < self.options.repeats]
+        if not rivals:
             return []
-        group = rivals if best is None or best in rivals else [best, *rivals]
-        return [self.cells[i] for i in group if len(self.latencies[i]) < self.options.repeats]
+        rival = min(rivals, key=lambda i: (costs[i].low, len(self.latencies[i]), self.cost(i)))
+        pair = [rival] if best is None or best == rival else [best, rival]
+        most = len(self.latencies[rival])
+        return [self.cells[i] for i in pair if len(self.latencies[i]) <= most]
 
     def _rivals(self, best: int | None) -> list[int]:
         """Cells that could be the winner instead: costs overlap, or the side of the target is open."""
