@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from benchmarks.common import Row, describe_machine, table, write_json
-from benchmarks.isolation import rows
+from benchmarks.isolation import neighbours, rows, survival
 
 ROWS = ("shares", "neighbours", "bursting", "accelerator", "host", "memory", "attach", "cost")
 MODES = ("best", "rlimit and duty cycle")
@@ -38,15 +38,15 @@ def _run(name: str, mode: str, length: float, rounds: int) -> list[Row]:
         case "shares":
             return rows.shares(mode, 30 * length)
         case "neighbours":
-            return rows.neighbours(mode, 12 * length, rounds)
+            return [neighbours.limit(12 * length, rounds), *neighbours.rows(mode, 12 * length, rounds)]
         case "bursting":
             return [rows.bursting(mode, 8 * length)]
         case "accelerator":
-            return [rows.accelerator_killed(mode, max(60 * length, 10))]
+            return [survival.accelerator_killed(mode, max(60 * length, 10))]
         case "host":
-            return [rows.host_killed(mode, max(30 * length, 10))]
+            return [survival.host_killed(mode, max(30 * length, 10))]
         case "memory":
-            return [rows.too_large(mode, max(15 * length, 5))]
+            return [survival.too_large(mode, max(15 * length, 5))]
         case "attach":
             return [rows.attach_time(mode, max(round(10 * length), 3))]
         case "cost":

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.isolation.load import LoadProcess, LoadSpec
 from elastic_inference.client.host_session import Attachment, HostSession, request_json
 from elastic_inference.errors import ConnectError, ElasticInferenceError
 from elastic_inference.protocol.endpoint import Endpoint
@@ -153,9 +152,3 @@ def cpu_seconds(attachment: Attachment) -> float:
     match = re.search(r"^elastic_inference_cpu_seconds_total (\S+)$", text, re.MULTILINE)
     assert match is not None, "the metric elastic_inference_cpu_seconds_total is not there"
     return float(match[1])
-
-
-def load(attachment: Attachment, model: dict[str, object], **changes: object) -> LoadProcess:
-    """A client of this accelerator."""
-    address = attachment.usable_endpoints()[0]
-    return LoadProcess(LoadSpec(address=address, token=attachment.token, **model, **changes))  # type: ignore[arg-type]
