@@ -47,7 +47,8 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line; whatever is given as `extra` becomes a field."""
 
     converter = time.gmtime  # type: ignore[assignment]
-    _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+    # `color_message` is uvicorn's, for terminals.
+    _LEFT_OUT = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
     def format(self, record: logging.LogRecord) -> str:
         value: dict[str, object] = {
@@ -56,7 +57,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        value |= {k: v for k, v in vars(record).items() if k not in self._STANDARD}
+        value |= {k: v for k, v in vars(record).items() if k not in self._LEFT_OUT}
         if record.exc_info:
             value["exception"] = self.formatException(record.exc_info)
         return json.dumps(value, default=str)
