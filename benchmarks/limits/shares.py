@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Iterator
 
-from elastic_inference.limits.affinity import keep_to_cores
 from elastic_inference.limits.base import MEBIBYTE, LimitRequest, Limits, held_command
 from elastic_inference.limits.cores import CoreRequest, plan_cores
 from elastic_inference.limits.detect import MODES, detect
@@ -106,8 +105,7 @@ def measure(
             for (accelerator_id, _), share in zip(tenants, shares, strict=True)
         }
         plan = plan_cores(wanted, sorted(os.sched_getaffinity(0))) if keep else {}
-        for accelerator_id, cores in plan.items():
-            keep_to_cores(limits.processes(accelerator_id), cores)
+        means = {limits.keep_to_cores(accelerator_id, cores) for accelerator_id, cores in plan.items()}
         for _, process in tenants:
             assert process.stdin is not None
             process.stdin.write("go\n")
@@ -120,7 +118,7 @@ def measure(
         elapsed, busy = time.monotonic() - began, busy_seconds() - busy_first
     got = [(b.cpu_seconds - a.cpu_seconds) / num_cores for a, b in zip(first, last, strict=True)]
     return {
-        "limits": limits.name + (", kept to cores" if keep else ""),
+        "limits": limits.name + "".join(f", kept to cores by {each}" for each in means),
         "shares_percent": [round(100 * share, 1) for share in shares],
         "got_percent_of_all_got": [round(100 * g / sum(got), 2) for g in got],
         "off_points": max(round(100 * abs(g / sum(got) - s), 2) for g, s in zip(got, shares, strict=True)),

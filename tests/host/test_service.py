@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,8 @@ def test_an_attached_accelerator_predicts_at_each_endpoint(
             assert predict.report.accelerator_type == "small"
             limits = service.limits_of(record)
             assert set(limits) == {"compute", "memory", "cores"}
+            means = "affinity of threads" if mode else "(cpuset|affinity of threads)"
+            assert re.fullmatch(rf"\d+(, \d+)* by {means}", limits["cores"])
             assert predict.report.limits == {name: limits[name] for name in ("compute", "memory")}
 
 

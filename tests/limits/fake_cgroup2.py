@@ -16,6 +16,7 @@ from elastic_inference.limits.files import CgroupFiles
 
 _CORE = {"cgroup.procs": "", "cgroup.subtree_control": "", "cpu.stat": "usage_usec 0\nuser_usec 0\n"}
 _BY_CONTROLLER = {
+    "cpuset": {"cpuset.cpus": "\n", "cpuset.mems": "\n"},
     "cpu": {"cpu.max": "max 100000\n", "cpu.weight": "100\n"},
     "memory": {
         "memory.max": "max\n",
@@ -27,6 +28,7 @@ _BY_CONTROLLER = {
     },
 }
 _VALUES = {
+    "cpuset.cpus": re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*|"),
     "cpu.max": re.compile(r"(max|[1-9]\d{3,}) [1-9]\d{3,6}"),
     "cpu.weight": re.compile(r"[1-9]\d{0,3}|10000"),
     "memory.max": re.compile(r"max|\d+"),

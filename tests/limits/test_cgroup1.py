@@ -184,6 +184,133 @@ def test_quota_period_and_weight_stand_in_the_files_of_the_kernel(limits: Limits
     assert values() == [-1, 10_000, 256]
 
 
+PINS_ITSELF = """
+import os, sys, threading
+def serve():
+    for line in sys.stdin:
+        try: os.sched_setaffinity(0, {int(line)})
+        except OSError as error: print(error.strerror, flush=True)
+        else: print(*os.sched_getaffinity(0), flush=True)
+threading.Thread(target=serve).start()
+"""
+
+
+@pytest.fixture
+def cpuset(limits: Limits, parent_name: str) -> Path:
+    """The group of cpuset that holds those of the accelerators."""
+    if "no cpuset" in limits.reason or "cpuset" not in read_mounts().v1:
+        pytest.skip("needs the v1 controller cpuset, mounted and writable")
+    return read_mounts().v1["cpuset"].own_group / parent_name
+
+
+def two_cores() -> tuple[int, int]:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+    return cores[0], cores[1]
+
+
+def cores_of_threads(pid: int) -> list[set[int]]:
+    return [os.sched_getaffinity(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")]
+
+
+def test_a_thread_with_an_affinity_of_its_own_is_moved_by_the_kernel_and_cannot_go_back(
+    limits: Limits, cpuset: Path
+) -> None:
+    first, second = two_cores()
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    with held(limits, accelerator_id, PINS_ITSELF) as started:
+        started.tell(str(first))
+        assert started.line() == str(first)
+        (cpuset / accelerator_id / "cpuset.cpus").write_text(str(second))
+        assert cores_of_threads(started.process.pid) == [{second}, {second}]
+        started.tell(str(first))
+        assert started.line() == "Invalid argument"
+        assert cores_of_threads(started.process.pid) == [{second}, {second}]
+
+
+def test_cores_are_held_by_cpuset_and_given_back_to_threads_that_had_fewer(
+    limits: Limits, cpuset: Path
+) -> None:
+    first, second = two_cores()
+    accelerator_id = new_id()
+    limits.apply(request(accelerator_id))
+    with held(limits, accelerator_id, PINS_ITSELF) as started:
+        assert limits.keep_to_cores(accelerator_id, frozenset({first})) == "cpuset"
+        started.tell(str(second))
+        assert started.line() == "Invalid argument"
+        started.tell(str(first))
+        assert started.line() == str(first)
+        assert limits.keep_to_cores(accelerator_id, frozenset({first, second})) == "cpuset"
+        assert cores_of_threads(started.process.pid) == [{first, second}, {first, second}]
+        limits.update(request(accelerator_id, mebibytes=256))
+        limits.keep_to_cores(accelerator_id, frozenset({second}))
+        limits.apply(request(accelerator_id))  # as a host that takes it over
+        assert cores_of_threads(started.process.pid) == [{second}, {second}]
+    limits.release(accelerator_id)
+    assert not (cpuset / accelerator_id).exists()
+    limits.keep_to_cores(accelerator_id, frozenset({first}))
+
+
+def test_processes_of_an_earlier_host_that_used_no_cpuset_are_put_in(
+    limits: Limits, cpuset: Path, parent_name: str
+) -> None:
+    accelerator_id = new_id()
+    earlier = CgroupV1(read_mounts(), parent_name, use_cpuset=False)
+    earlier.apply(request(accelerator_id))
+    program = "import subprocess; c = subprocess.Popen(['sleep', '100']); print(c.pid, flush=True); c.wait()"
+    with held(earlier, accelerator_id, program) as started:
+        child_pid = int(started.line())
+        core = min(os.sched_getaffinity(0))
+        assert earlier.keep_to_cores(accelerator_id, frozenset({core})) == "affinity of threads"
+        assert limits.list_existing() == (accelerator_id,)
+        limits.apply(request(accelerator_id))
+        members = {int(line) for line in (cpuset / accelerator_id / "cgroup.procs").read_text().split()}
+        assert members == {started.process.pid, child_pid}
+        assert limits.keep_to_cores(accelerator_id, frozenset({core})) == "cpuset"
+        limits.release(accelerator_id)
+        assert not (cpuset / accelerator_id).exists()
+
+
+def test_a_host_whose_own_cores_are_limited_gives_no_others(cpuset: Path, parent_name: str) -> None:
+    first, second = two_cores()
+    mounts, own = read_mounts(), cpuset.parent / f"{cpuset.name}-own"
+    own.mkdir()
+    try:
+        (own / "cpuset.mems").write_text((own.parent / "cpuset.mems").read_text())
+        (own / "cpuset.cpus").write_text(str(first))
+        inside = GroupMounts({**mounts.v1, "cpuset": GroupMount(mounts.v1["cpuset"].mount_point, own)})
+        limits, accelerator_id = CgroupV1(inside, parent_name), new_id()
+        limits.apply(request(accelerator_id))
+        with held(limits, accelerator_id, "print('up', flush=True); input()") as started:
+            assert started.line() == "up"
+            assert cores_of_threads(started.process.pid) == [{first}]
+            with pytest.raises(LimitError, match=r"cpuset\.cpus did not take"):
+                limits.keep_to_cores(accelerator_id, frozenset({second}))
+        limits.release(accelerator_id)
+        limits.close()
+    finally:
+        own.rmdir()
+
+
+@pytest.mark.usefixtures("limits")
+def test_where_cpuset_cannot_be_written_the_other_limits_hold_and_say_so(
+    parent_name: str, tmp_path: Path
+) -> None:
+    mounts = GroupMounts({**read_mounts().v1, "cpuset": GroupMount(tmp_path, tmp_path)})  # no group takes it
+    found, accelerator_id = detect("cgroup v1", parent_name=parent_name, mounts=mounts), new_id()
+    assert "no cpuset: " in found.reason
+    assert str(tmp_path) in found.reason
+    found.apply(request(accelerator_id))
+    with held(found, accelerator_id, "print('up', flush=True); input()") as started:
+        assert started.line() == "up"
+        core = min(os.sched_getaffinity(0))
+        assert found.keep_to_cores(accelerator_id, frozenset({core})) == "affinity of threads"
+        assert cores_of_threads(started.process.pid) == [{core}]
+    found.release(accelerator_id)
+
+
 def test_a_refused_request_leaves_no_group(limits: Limits) -> None:
     with pytest.raises(LimitError, match="less than the kernel can hold"):
         limits.apply(request(new_id(), share=0.0001))
@@ -231,7 +358,7 @@ def test_a_host_started_in_another_session_finds_the_groups_of_its_predecessor(
 
 def test_controllers_that_are_mounted_together_are_one_directory(tmp_path: Path) -> None:
     joint, memory = GroupMount(tmp_path / "cc", tmp_path / "cc"), GroupMount(tmp_path / "m", tmp_path / "m")
-    limits = CgroupV1(GroupMounts({"cpu": joint, "cpuacct": joint, "memory": memory}), "p")
+    limits = CgroupV1(GroupMounts({"cpu": joint, "cpuacct": joint, "cpuset": joint, "memory": memory}), "p")
     assert limits._directories("eia-" + "0" * 32) == (
         tmp_path / "cc" / "p" / ("eia-" + "0" * 32),
         tmp_path / "m" / "p" / ("eia-" + "0" * 32),

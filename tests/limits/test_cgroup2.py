@@ -74,6 +74,38 @@ def test_the_whole_device_has_no_quota_but_most_of_it_has(limits: CgroupV2, tmp_
     assert (group(tmp_path) / "cpu.max").read_text() == "20000 10000\n"
 
 
+def test_cores_stand_in_the_file_of_the_group(limits: CgroupV2, tmp_path: Path) -> None:
+    limits.apply(request())
+    assert (group(tmp_path) / "cpuset.cpus").read_text().strip() == ""  # all that the host may use
+    assert limits.keep_to_cores(ID, frozenset({3, 0})) == "cpuset"
+    assert (group(tmp_path) / "cpuset.cpus").read_text() == "0,3\n"
+    limits.update(request(share=0.5))
+    assert (group(tmp_path) / "cpuset.cpus").read_text() == "0,3\n"
+
+
+@pytest.mark.parametrize(("offered", "is_wanted"), [("cpu memory", True), ("cpuset cpu memory", False)])
+def test_without_cpuset_the_limits_hold_and_cores_are_a_matter_of_threads(
+    tmp_path: Path, offered: str, is_wanted: bool
+) -> None:
+    files, mounts = FakeCgroup2Files(tmp_path, offered), GroupMounts({}, GroupMount(tmp_path, tmp_path))
+    limits = CgroupV2(mounts, files=files, machine_cores=4.0, use_cpuset=is_wanted)
+    limits.apply(request())
+    assert limits.keep_to_cores(ID, frozenset({0})) == "affinity of threads"
+    assert not (group(tmp_path) / "cpuset.cpus").exists()
+
+
+def test_a_group_of_an_earlier_host_without_cpuset_is_given_it(limits: CgroupV2, tmp_path: Path) -> None:
+    files, mounts = FakeCgroup2Files(tmp_path), GroupMounts({}, GroupMount(tmp_path, tmp_path))
+    CgroupV2(mounts, files=files, machine_cores=4.0, use_cpuset=False).apply(request())
+    assert limits.keep_to_cores(ID, frozenset({0})) == "affinity of threads"
+    limits.apply(request())
+    assert limits.keep_to_cores(ID, frozenset({0})) == "cpuset"
+
+
+def test_cores_of_an_accelerator_without_a_group_are_fine(limits: CgroupV2) -> None:
+    limits.keep_to_cores(ID, frozenset({0}))
+
+
 def test_all_accelerators_together_outweigh_other_work(limits: CgroupV2, tmp_path: Path) -> None:
     limits.apply(request())
     assert (tmp_path / "elastic-inference" / "cpu.weight").read_text() == "4000\n"

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from elastic_inference.limits.affinity import keep_to_cores
+from elastic_inference.limits.base import LimitError
 from elastic_inference.limits.cores import CoreRequest, plan_cores
 
 
@@ -80,3 +82,10 @@ def test_all_threads_of_a_process_are_moved() -> None:
         threads = [int(name) for name in os.listdir(f"/proc/{process.pid}/task")]
         assert len(threads) == 5
         assert all(os.sched_getaffinity(thread) == {core} for thread in threads)
+
+
+def test_cores_that_the_machine_does_not_have_are_refused() -> None:
+    before = os.sched_getaffinity(0)
+    with pytest.raises(LimitError, match=r"cannot be kept to cores \[9999\]: Invalid argument"):
+        keep_to_cores([os.getpid()], frozenset({9999}))
+    assert os.sched_getaffinity(0) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
@@ -68,6 +69,20 @@ def test_release_kills_what_the_accelerator_started_too() -> None:
         limits.release(accelerator_id)
     assert limits.processes(accelerator_id) == ()
     assert limits.list_existing() == ()
+
+
+def test_all_that_an_accelerator_started_is_kept_to_cores() -> None:
+    limits, accelerator_id = RlimitAndDutyCycle(), new_id()
+    limits.apply(LimitRequest(accelerator_id, 0.5, 2.0, 128 * MEBIBYTE))
+    program = "import subprocess; c = subprocess.Popen(['sleep', '100']); print(c.pid, flush=True); c.wait()"
+    core = min(os.sched_getaffinity(0))
+    with start(program) as p:
+        limits.add_process(accelerator_id, p.pid)
+        child_pid = int(ask(p, "go"))
+        assert limits.keep_to_cores(accelerator_id, frozenset({core})) == "affinity of threads"
+        assert [os.sched_getaffinity(pid) for pid in (p.pid, child_pid)] == [{core}, {core}]
+        limits.release(accelerator_id)
+    limits.keep_to_cores(accelerator_id, frozenset({core}))
 
 
 def test_a_bursting_accelerator_is_not_held_and_says_so() -> None:

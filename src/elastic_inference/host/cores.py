@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping
 
 from elastic_inference.host.state import StateStore
-from elastic_inference.limits.affinity import keep_to_cores
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.cores import CoreRequest, plan_cores
 
@@ -25,6 +24,7 @@ class CoreKeeper:
         self._num_cores = dict(num_cores)
         self._cores = sorted(os.sched_getaffinity(0))
         self._plan: dict[str, frozenset[int]] = {}
+        self._statements: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def refresh(self, started: str | None = None) -> None:
@@ -42,12 +42,15 @@ class CoreKeeper:
                 if record.device in self._num_cores
             }
             plan = plan_cores(requests, self._cores, self._plan)
+            statements = {}
             for accelerator_id, cores in plan.items():
                 if accelerator_id == started or cores != self._plan.get(accelerator_id):
-                    keep_to_cores(self._limits.processes(accelerator_id), cores)
-            self._plan = plan
+                    means = self._limits.keep_to_cores(accelerator_id, cores)
+                    statements[accelerator_id] = f"{', '.join(map(str, sorted(cores)))} by {means}"
+                else:
+                    statements[accelerator_id] = self._statements[accelerator_id]
+            self._plan, self._statements = plan, statements
 
     def describe(self, accelerator_id: str) -> str | None:
-        """On which cores an accelerator runs, as text; None where it is kept to none."""
-        cores = self._plan.get(accelerator_id)
-        return None if cores is None else ", ".join(map(str, sorted(cores)))
+        """On which cores an accelerator runs and by what means, as text; None where it is kept to none."""
+        return self._statements.get(accelerator_id)

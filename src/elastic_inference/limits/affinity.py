@@ -1,4 +1,4 @@
-"""Keeping the threads of running processes to cores; the edge of `cores`."""
+"""Keeping the threads of running processes to cores, one by one; what needs no control group."""
 
 from __future__ import annotations
 
@@ -7,19 +7,35 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from elastic_inference.limits.base import LimitError
+
+MEANS = "affinity of threads"
+
 
 def keep_to_cores(pids: Iterable[int], cores: frozenset[int]) -> None:
     """Move all threads of these processes to `cores`; those that end meanwhile are fine.
 
     New threads inherit from the thread that makes them, so it looks again until it has seen no new one.
+
+    Raises:
+        LimitError: The kernel refused.
     """
     for pid in pids:
         seen: set[int] = set()
         while new := _threads(pid) - seen:
             for thread in new:
-                with contextlib.suppress(ProcessLookupError):
-                    os.sched_setaffinity(thread, cores)
+                _set_affinity(thread, cores)
             seen |= new
+
+
+def _set_affinity(thread: int, cores: frozenset[int]) -> None:
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, cores)
+    except OSError as error:
+        raise LimitError(
+            f"thread {thread} cannot be kept to cores {sorted(cores)}: {error.strerror}"
+        ) from error
 
 
 def _threads(pid: int) -> set[int]:

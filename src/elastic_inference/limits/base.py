@@ -161,6 +161,18 @@ class Limits(ABC):
         """
 
     @abstractmethod
+    def keep_to_cores(self, accelerator_id: str, cores: frozenset[int]) -> str:
+        """Move all processes of an accelerator to these cores; no group of that id is fine.
+
+        Returns:
+            By what means they are kept there, for reports: "cpuset", which the kernel holds, or "affinity of
+            threads", which a thread may change for itself.
+
+        Raises:
+            LimitError: The kernel refused, such as cores that this process may not use itself.
+        """
+
+    @abstractmethod
     def usage(self, accelerator_id: str) -> LimitUsage:
         """What the group has used. Raises AcceleratorNotFound where there is no such group."""
 

@@ -7,6 +7,8 @@ machine leaves less than all cores to them; with the quota alone the small tenan
 bursting accelerator has
 the weight but no quota: it takes what neighbours leave idle, and is back at its share as soon as they want
     theirs.
+
+Cores are held by the controller cpuset where it is there and takes what is written, else by the affinity of threads.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elastic_inference.errors import AcceleratorNotFound
+from elastic_inference.limits import affinity
 from elastic_inference.limits.base import (
     AppliedLimits,
     LimitError,
@@ -31,6 +34,8 @@ from elastic_inference.limits.mounts import GroupMount
 from elastic_inference.units import format_bytes
 
 PARENT_NAME = "elastic-inference"
+CPUSET = "cpuset"
+"""The controller that holds processes to cores; both versions call it so."""
 
 PERIOD_US = 10_000
 """The kernel's default of 100 ms lets a group spend its quota at once and then stand still for the rest of
@@ -85,6 +90,7 @@ class CgroupLimits(Limits):
         parent_name: The group below the own one that holds those of the accelerators.
         files: The edge to the kernel.
         machine_cores: Cores of the machine; None: those that this process may use.
+        cpuset: The one of `mounts` that holds processes to cores; None: the affinity of threads does.
     """
 
     def __init__(
@@ -93,27 +99,31 @@ class CgroupLimits(Limits):
         parent_name: str,
         files: CgroupFiles,
         machine_cores: float | None = None,
+        cpuset: GroupMount | None = None,
     ) -> None:
         self._mounts = mounts
         self._parent_name = parent_name
         self._parents = tuple(mount.own_group / parent_name for mount in mounts)
         self._files = files
         self._machine_cores = usable_cores() if machine_cores is None else machine_cores
+        self._cpuset = None if cpuset is None else mounts.index(cpuset)
         self._rlimits: dict[str, int] = {}
         self._elsewhere: dict[tuple[int, str], Path] = {}
 
     def apply(self, request: LimitRequest) -> AppliedLimits:
-        is_new = not self._is_there(request.accelerator_id)
-        self._prepare_parents(request.num_cores)
         directories = self._directories(request.accelerator_id)
+        is_new = not any(self._files.exists(directory) for directory in directories)
+        self._prepare_parents(request.num_cores)
         try:
             for directory in directories:
                 self._files.make(directory)
-            return self._put_in_force(request)
+            applied = self._put_in_force(request)
+            self._complete(request.accelerator_id)
         except LimitError:
             if is_new:
                 remove_groups(self._files, directories)
             raise
+        return applied
 
     def add_process(self, accelerator_id: str, pid: int) -> None:
         self._require(accelerator_id)
@@ -134,6 +144,12 @@ class CgroupLimits(Limits):
         applied = self._put_in_force(request)
         set_data_limit(self.processes(request.accelerator_id), applied.rlimit_data_bytes)
         return applied
+
+    def keep_to_cores(self, accelerator_id: str, cores: frozenset[int]) -> str:
+        means = CPUSET if self._write_cores(accelerator_id, cores) else affinity.MEANS
+        # Inside a cpuset too: a thread that set its own affinity would use no core that is added to the group.
+        affinity.keep_to_cores(self.processes(accelerator_id), cores)
+        return means
 
     def processes(self, accelerator_id: str) -> tuple[int, ...]:
         pids = {
@@ -176,6 +192,31 @@ class CgroupLimits(Limits):
     @abstractmethod
     def _write_limits(self, request: LimitRequest, quota: CpuQuota) -> None:
         """Write quota, weight and memory limit of a group that exists."""
+
+    def _complete(self, accelerator_id: str) -> None:
+        """Put the processes of a group that is taken over into every hierarchy: its host may have used fewer."""
+        for directory in self._directories(accelerator_id):
+            while missing := set(self.processes(accelerator_id)) - set(self._files.processes(directory)):
+                for pid in missing:
+                    try:
+                        self._files.write(directory / "cgroup.procs", pid)
+                    except LimitError:
+                        if pid in self.processes(accelerator_id):
+                            raise
+
+    def _write_cores(self, accelerator_id: str, cores: frozenset[int]) -> bool:
+        """Let the controller cpuset hold a group to cores; False where it does not hold this group."""
+        if self._cpuset is None:
+            return False
+        path = self._directories(accelerator_id)[self._cpuset] / "cpuset.cpus"
+        try:
+            if self._files.exists(path):
+                self._files.write(path, ",".join(map(str, sorted(cores))))
+                return True
+        except LimitError:
+            if self._files.exists(path):  # else another thread has released it meanwhile
+                raise
+        return False
 
     def _put_in_force(self, request: LimitRequest) -> AppliedLimits:
         quota = fit_quota(request, self._machine_cores)

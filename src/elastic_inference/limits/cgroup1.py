@@ -1,11 +1,12 @@
-"""Limits by cgroup v1: the controllers cpu, cpuacct and memory, each in its own hierarchy or together."""
+"""Limits by cgroup v1: the controllers cpu, cpuacct and memory, and cpuset where there is one, each in its own
+hierarchy or together."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from elastic_inference.limits.base import LimitError, LimitRequest, LimitUsage
-from elastic_inference.limits.cgroup import PARENT_NAME, WEIGHT_AGAINST_OTHERS, CgroupLimits, CpuQuota
+from elastic_inference.limits.cgroup import CPUSET, PARENT_NAME, WEIGHT_AGAINST_OTHERS, CgroupLimits, CpuQuota
 from elastic_inference.limits.files import CgroupFiles
 from elastic_inference.limits.mounts import GroupMounts
 
@@ -23,6 +24,7 @@ class CgroupV1(CgroupLimits):
         parent_name: The group, below the own one, that holds those of the accelerators.
         files: The edge to the kernel.
         machine_cores: Cores of the machine; None: those that this process may use.
+        use_cpuset: Whether cpuset is to hold cores, where it is mounted.
 
     Raises:
         LimitError: A controller is not mounted.
@@ -36,13 +38,16 @@ class CgroupV1(CgroupLimits):
         parent_name: str = PARENT_NAME,
         files: CgroupFiles | None = None,
         machine_cores: float | None = None,
+        use_cpuset: bool = True,
     ) -> None:
         missing = [name for name in _CONTROLLERS if name not in mounts.v1]
         if missing:
             raise LimitError(f"the v1 controllers {', '.join(missing)} are not mounted")
         # Controllers that are mounted together are one hierarchy, whose group must be made and entered once.
-        hierarchies = tuple(dict.fromkeys(mounts.v1[name] for name in _CONTROLLERS))
-        super().__init__(hierarchies, parent_name, files or CgroupFiles(), machine_cores)
+        cpuset = mounts.v1.get(CPUSET) if use_cpuset else None
+        used = [mounts.v1[name] for name in _CONTROLLERS] + ([] if cpuset is None else [cpuset])
+        hierarchies = tuple(dict.fromkeys(used))
+        super().__init__(hierarchies, parent_name, files or CgroupFiles(), machine_cores, cpuset)
         self._index = {name: hierarchies.index(mounts.v1[name]) for name in _CONTROLLERS}
 
     def _group(self, controller: str, accelerator_id: str) -> Path:
@@ -72,6 +77,8 @@ class CgroupV1(CgroupLimits):
             self._files.write(hierarchy, 1)
 
     def _write_limits(self, request: LimitRequest, quota: CpuQuota) -> None:
+        if self._cpuset is not None:
+            self._fill_cpuset(self._directories(request.accelerator_id)[self._cpuset])
         self._write_memory(self._group("memory", request.accelerator_id), request.memory_bytes)
         cpu = self._group("cpu", request.accelerator_id)
         # Off first: a shorter period with the old quota could be more than a group around this one allows.
@@ -81,6 +88,18 @@ class CgroupV1(CgroupLimits):
             self._files.write(cpu / "cpu.cfs_quota_us", quota.quota_us)
         shares = round(_SHARES_OF_ONE_CORE * request.num_cores * self._weight_share(request))
         self._files.write(cpu / "cpu.shares", min(_MAX_SHARES, max(_MIN_SHARES, shares)))
+
+    def _fill_cpuset(self, group: Path) -> None:
+        """Let a group use what the host may use, until it is kept to cores: with nothing it takes no process."""
+        parent, own = group.parent, group.parent.parent
+        for name in ("cpus", "mems"):
+            effective = own / f"cpuset.effective_{name}"
+            source = effective if self._files.exists(effective) else own / f"cpuset.{name}"
+            usable = self._files.read(source).strip()
+            # The parent each time, for that of an earlier host may have been given less; it has to be first.
+            self._files.write(parent / f"cpuset.{name}", usable)
+            if not self._files.read(group / f"cpuset.{name}").strip():
+                self._files.write(group / f"cpuset.{name}", usable)
 
     def _write_memory(self, group: Path, limit_bytes: int) -> None:
         """Limit memory, and memory with swap to the same: an accelerator that swaps would hold no latency."""

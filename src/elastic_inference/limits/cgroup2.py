@@ -1,4 +1,4 @@
-"""Limits by cgroup v2: cpu.max, cpu.weight and memory.max in the one hierarchy.
+"""Limits by cgroup v2: cpu.max, cpu.weight, memory.max and, where it is offered, cpuset.cpus in the one hierarchy.
 
 A group that hands controllers to its children may hold no process itself. Where the own group does, as that
 of a systemd service with `Delegate=yes`, this process moves to a leaf beside the accelerators first.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from elastic_inference.limits.base import LimitError, LimitRequest, LimitUsage
-from elastic_inference.limits.cgroup import PARENT_NAME, WEIGHT_AGAINST_OTHERS, CgroupLimits, CpuQuota
+from elastic_inference.limits.cgroup import CPUSET, PARENT_NAME, WEIGHT_AGAINST_OTHERS, CgroupLimits, CpuQuota
 from elastic_inference.limits.files import CgroupFiles
 from elastic_inference.limits.mounts import GroupMount, GroupMounts
 
@@ -30,6 +30,7 @@ class CgroupV2(CgroupLimits):
         parent_name: The group, below the own one, that holds those of the accelerators.
         files: The edge to the kernel.
         machine_cores: Cores of the machine; None: those that this process may use.
+        use_cpuset: Whether cpuset is to hold cores, where it is offered.
 
     Raises:
         LimitError: The hierarchy is not mounted, or does not hold the controllers cpu and memory.
@@ -43,6 +44,7 @@ class CgroupV2(CgroupLimits):
         parent_name: str = PARENT_NAME,
         files: CgroupFiles | None = None,
         machine_cores: float | None = None,
+        use_cpuset: bool = True,
     ) -> None:
         files = files or CgroupFiles()
         if mounts.v2 is None:
@@ -56,8 +58,10 @@ class CgroupV2(CgroupLimits):
         if missing:
             raise LimitError(f"the v2 group {self._base} does not offer the controllers {', '.join(missing)}")
         mount = GroupMount(mounts.v2.mount_point, self._base)
-        super().__init__((mount,), parent_name, files, machine_cores)
+        has_cpuset = use_cpuset and CPUSET in offered
+        super().__init__((mount,), parent_name, files, machine_cores, mount if has_cpuset else None)
         self._parent = self._parents[0]
+        self._handed_on = (*_CONTROLLERS, CPUSET) if has_cpuset else _CONTROLLERS
 
     def usage(self, accelerator_id: str) -> LimitUsage:
         self._require(accelerator_id)
@@ -78,7 +82,7 @@ class CgroupV2(CgroupLimits):
         self._files.remove(self._leaf)
 
     def _prepare_parents(self, num_cores: float) -> None:
-        wanted = " ".join(f"+{name}" for name in _CONTROLLERS)
+        wanted = " ".join(f"+{name}" for name in self._handed_on)
         self._files.make(self._parent)
         try:
             self._files.write(self._base / "cgroup.subtree_control", wanted)

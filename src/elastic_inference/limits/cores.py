@@ -2,7 +2,7 @@
 
 A quota says how much, not where: two accelerators whose quotas add up to the machine still wait for each
 other on one core while the other core rests, which took p99 from 20 ms to over 100. Pure; the edge is
-`affinity`.
+`Limits.keep_to_cores`.
 """
 
 from __future__ import annotations

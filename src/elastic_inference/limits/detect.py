@@ -43,24 +43,25 @@ def detect(
     if preferred is not None and preferred not in MODES:
         raise InvalidInput(f"limits {preferred!r} is not one of {', '.join(MODES)}")
     found = mounts or read_mounts()
-    ways: list[tuple[str, Callable[[], Limits]]] = [
-        (CgroupV2.name, lambda: CgroupV2(found, parent_name)),
-        (CgroupV1.name, lambda: CgroupV1(found, parent_name)),
-        (RlimitAndDutyCycle.name, RlimitAndDutyCycle),
+    ways: list[tuple[str, Callable[[bool], Limits]]] = [
+        (CgroupV2.name, lambda cpuset: CgroupV2(found, parent_name, use_cpuset=cpuset)),
+        (CgroupV1.name, lambda cpuset: CgroupV1(found, parent_name, use_cpuset=cpuset)),
+        (RlimitAndDutyCycle.name, lambda _: RlimitAndDutyCycle()),
     ]
     if found.v2 is not None and found.v2.own_group != found.v2.mount_point:
-        ways.insert(1, (CgroupV2.name, lambda: CgroupV2(_at_top(found), parent_name)))
+        ways.insert(
+            1, (CgroupV2.name, lambda cpuset: CgroupV2(_at_top(found), parent_name, use_cpuset=cpuset))
+        )
     refusals = []
     for name, make in ways:
         if preferred not in (None, name):
             continue
         try:
-            limits = make()
-            _try(limits)
+            limits = _find_working(make)
         except LimitError as error:
             refusals.append(f"no {name}: {error}")
         else:
-            limits.reason = "; ".join(dict.fromkeys(refusals))
+            limits.reason = "; ".join(filter(None, (*dict.fromkeys(refusals), limits.reason)))
             return limits
     raise LimitError("; ".join(refusals))
 
@@ -77,7 +78,17 @@ def _at_top(mounts: GroupMounts) -> GroupMounts:
     return replace(mounts, v2=GroupMount(top, top))
 
 
-def _try(limits: Limits) -> None:
+def _find_working(make: Callable[[bool], Limits]) -> Limits:
+    """One way of limiting, with the controller cpuset or, where that is refused, without."""
+    try:
+        return _try(make(True))
+    except LimitError as error:
+        limits = _try(make(False))
+        limits.reason = f"no cpuset: {error}"
+        return limits
+
+
+def _try(limits: Limits) -> Limits:
     """Hold a small process, read its use and let go of it; raises LimitError where that does not work."""
     accelerator_id = f"eia-{secrets.token_hex(16)}"
     request = LimitRequest(accelerator_id, compute_share=0.5, num_cores=1.0, memory_bytes=64 * MEBIBYTE)
@@ -89,8 +100,13 @@ def _try(limits: Limits) -> None:
         limits.add_process(accelerator_id, process.pid)
         if process.pid not in limits.processes(accelerator_id):
             raise LimitError(f"the process put in a group of {limits.name} is not in it")
+        core = min(os.sched_getaffinity(0))
+        limits.keep_to_cores(accelerator_id, frozenset({core}))
+        if os.sched_getaffinity(process.pid) != {core}:
+            raise LimitError(f"the process put in a group of {limits.name} is not kept to core {core}")
         limits.usage(accelerator_id)
     finally:
         process.kill()
         process.communicate()
         limits.release(accelerator_id)
+    return limits

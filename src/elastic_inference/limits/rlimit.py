@@ -13,6 +13,7 @@ import time
 import psutil
 
 from elastic_inference.errors import AcceleratorNotFound
+from elastic_inference.limits import affinity
 from elastic_inference.limits.base import (
     AppliedLimits,
     LimitError,
@@ -56,6 +57,10 @@ class RlimitAndDutyCycle(Limits):
         set_data_limit(self.processes(request.accelerator_id), request.memory_bytes)
         self._requests[request.accelerator_id] = request
         return self._applied(request)
+
+    def keep_to_cores(self, accelerator_id: str, cores: frozenset[int]) -> str:
+        affinity.keep_to_cores(self.processes(accelerator_id), cores)
+        return affinity.MEANS
 
     def usage(self, accelerator_id: str) -> LimitUsage:
         request = self._require(accelerator_id)
