@@ -48,7 +48,12 @@ class JsonFormatter(logging.Formatter):
 
     converter = time.gmtime  # type: ignore[assignment]
     # `color_message` is uvicorn's, for terminals.
-    _LEFT_OUT = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+    _LEFT_OUT = frozenset(vars(logging.makeLogRecord({}))) | {
+        "message",
+        "asctime",
+        "taskName",
+        "color_message",
+    }
 
     def format(self, record: logging.LogRecord) -> str:
         value: dict[str, object] = {
