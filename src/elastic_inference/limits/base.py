@@ -151,9 +151,8 @@ class Limits(ABC):
     def update(self, request: LimitRequest) -> AppliedLimits:
         """Change the limits of a running accelerator; the RLIMIT_DATA of its processes too.
 
-        `num_threads` and `duty_cycle_share` of the answer are for the process to be told: a loaded model
-            keeps its
-        threads until it is loaded again.
+        `num_threads` and `duty_cycle_share` of the answer are for the process to be told: a loaded model keeps
+        its threads until it is loaded again.
 
         Raises:
             AcceleratorNotFound: No limits were applied for this id.

@@ -1,12 +1,9 @@
-"""What cgroup v1 and v2 share: one group an accelerator below a common parent, quota and weight from a
-request.
+"""What cgroup v1 and v2 share: one group an accelerator below a common parent, quota and weight from a request.
 
-Compute is held twice. The quota is the ceiling: the group gets no more than its share in each period. The
-weight, in proportion to the share, is what it gets while groups compete, also when something else on the
-machine leaves less than all cores to them; with the quota alone the small tenant would then get too much. A
-bursting accelerator has
-the weight but no quota: it takes what neighbours leave idle, and is back at its share as soon as they want
-    theirs.
+Compute is held twice. The quota is the ceiling: the group gets no more than its share in each period. The weight, in
+proportion to the share, is what it gets while groups compete, also when something else on the machine leaves less than
+all cores to them; with the quota alone the small tenant would then get too much. A bursting accelerator has the weight
+but no quota: it takes what neighbours leave idle, and is back at its share as soon as they want theirs.
 
 Cores are held by the controller cpuset where it is there and takes what is written, else by the affinity of threads.
 """
@@ -64,10 +61,8 @@ class CpuQuota:
 def fit_quota(request: LimitRequest, machine_cores: float) -> CpuQuota:
     """The quota of a request.
 
-    None for a bursting accelerator, and for one that has the whole device, where at most part of one core of
-    the
-    machine is kept free of accelerators: there is no neighbour to hold it back for. A share too small for the
-        least
+    None for a bursting accelerator, and for one that has the whole device, where at most part of one core of the
+    machine is kept free of accelerators: there is no neighbour to hold it back for. A share too small for the least
     quota gets a longer period.
     """
     has_all = request.compute_share == 1 and request.num_cores > machine_cores - 1
