@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from elastic_inference.explorer.exploration import Exploration, Row, pareto, rows, usd_text
@@ -55,14 +56,13 @@ def scatter(exploration: Exploration) -> str:
     def paint(axes: Any) -> None:
         for row in measured:
             colour, marker, size = _mark(row)
-            latency, cost = _latency_ms(row), float(row.sequential_usd or 0)
+            latency, cost = _place(row.result)
             axes.scatter([latency], [cost], s=size, c=colour, marker=marker, zorder=3, linewidths=0)
-        front = pareto(exploration)
-        points = [((r.target_latency_seconds or 0) * 1000, float(r.usd_per_100k or 0)) for r in front]
-        shown = [_latency_ms(row) for row in measured]
-        if len(points) > 1:
-            name = "cheapest at its speed"
-            axes.plot(*zip(*points, strict=True), color=ACCENT, linewidth=1.2, zorder=2, label=name)
+        front = [(result.cell.name, _place(result)) for result in pareto(exploration)]
+        shown = [_place(row.result)[0] for row in measured]
+        if len(front) > 1:
+            line = zip(*(place for _, place in front), strict=True)
+            axes.plot(*line, color=ACCENT, linewidth=1.2, zorder=2, label="cheapest at its speed")
         if exploration.target_seconds is not None:
             target = exploration.target_seconds * 1000
             axes.axvline(target, color=BAD, linewidth=1.2, linestyle=(0, (5, 3)), label="target")
@@ -71,11 +71,11 @@ def scatter(exploration: Exploration) -> str:
         _plain_log_ticks(axes, shown)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.12)
-        _label_front(axes, front)
         axes.set_xlabel(f"{exploration.target_name}, ms (logarithmic)")
         axes.set_ylabel("USD per 100,000 inferences")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9.5, borderpad=0.1)
+        _label_front(axes, front, [_place(row.result) for row in measured])
 
     return _draw("scatter", "Latency against cost of each measured combination", 4.2, paint)
 
@@ -158,24 +158,71 @@ def _mark(row: Row) -> tuple[str, str, float]:
     return ACCENT, "o", 36
 
 
-def _latency_ms(row: Row) -> float:
-    return (row.result.target_latency_seconds or 0) * 1000
+def _place(result: CellResult) -> tuple[float, float]:
+    """Where a measured combination stands: latency in ms, USD per 100,000 inferences."""
+    return (result.target_latency_seconds or 0) * 1000, float(result.usd_per_100k or 0)
 
 
-def _label_front(axes: Any, front: Sequence[CellResult]) -> None:
-    # Only the Pareto line is named: all names would lie over each other. The line falls to the right, so there is
-    # room above its start, and below the rest, where neighbours alternate between two heights.
-    for place, result in enumerate(front):
-        is_start = place == 0 and len(front) > 1
-        axes.annotate(
-            result.cell.name,
-            ((result.target_latency_seconds or 0) * 1000, float(result.usd_per_100k or 0)),
-            xytext=(0, 8) if is_start else (-4, -15 - 12 * ((len(front) - place) % 2)),
-            textcoords="offset points",
-            fontsize=9,
-            ha="left" if is_start else "center",
-            color=TEXT,
-        )
+def _label_front(axes: Any, front: Sequence[tuple[str, tuple[float, float]]], points: Sequence[Any]) -> None:
+    """Name what is on the Pareto line (all names would lie over each other), each where most room is.
+
+    Args:
+        front: Name and place of each, in the axes' data, along the line.
+        points: Places of everything that is marked.
+    """
+    axes.figure.draw_without_rendering()  # names can be compared with what is there once the layout stands
+    line = [place for _, place in front]
+    taken = [_box_around(place) for place in axes.transData.transform([*points, *_along(axes, line)])]
+    for name, place in front:
+        label = axes.annotate(name, place, (0, 0), textcoords="offset points", fontsize=9, color=TEXT)
+
+        def cost(where: tuple[int, int, str, str], label: Any = label) -> float:
+            _move(label, where)
+            box = label.get_window_extent()
+            inside = _shared_area(box, axes.bbox)
+            outside = float(box.width * box.height) - inside
+            return outside + sum(_shared_area(box, other) for other in taken)
+
+        _move(label, min(_PLACES, key=cost))
+        taken.append(label.get_window_extent())
+
+
+# Offset in points, and which side of the name is there; the nearest and most usual first.
+_PLACES = tuple(
+    (
+        x * distance,
+        y * distance,
+        {1: "left", 0: "center", -1: "right"}[x],
+        {1: "bottom", 0: "center", -1: "top"}[y],
+    )
+    for distance in (7, 16, 28)
+    for x, y in ((1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 0), (-1, 1), (-1, -1))
+)
+
+
+def _move(label: Any, where: tuple[int, int, str, str]) -> None:
+    x, y, horizontal, vertical = where
+    label.set(position=(x, y), horizontalalignment=horizontal, verticalalignment=vertical)
+
+
+def _along(axes: Any, line: Sequence[tuple[float, float]]) -> list[Any]:
+    """Places along the line, in the axes' data; it is straight on the page, not in the data."""
+    corners = axes.transData.transform(line)
+    steps = [start + (end - start) * k / 12 for start, end in pairwise(corners) for k in range(1, 12)]
+    return list(axes.transData.inverted().transform(steps)) if steps else []
+
+
+def _box_around(place: Any) -> Any:
+    from matplotlib.transforms import Bbox
+
+    return Bbox.from_bounds(place[0] - 4, place[1] - 4, 8, 8)
+
+
+def _shared_area(one: Any, other: Any) -> float:
+    from matplotlib.transforms import Bbox
+
+    shared = Bbox.intersection(one, other)
+    return 0.0 if shared is None else float(shared.width * shared.height)
 
 
 def _plain_log_ticks(axes: Any, values: Sequence[float]) -> None:
