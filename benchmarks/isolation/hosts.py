@@ -51,6 +51,7 @@ class RunningHost:
                 *("--types", str(self._types)),
                 *(("--limits", self._limits_mode) if self._limits_mode != "best" else ()),
             ],
+            start_new_session=True,  # as a service has one
             stdout=subprocess.DEVNULL,
             stderr=open(self._folder / "host.log", "ab"),  # noqa: SIM115  # the process's own from here on
         )

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.client.host_session import request_json
+from elastic_inference.host.priority import HOST_NICE
 from elastic_inference.host.records import AcceleratorRecord, ProcessIdentity, State
 from elastic_inference.host.state import StateStore
 from elastic_inference.protocol.endpoint import Endpoint
@@ -106,6 +107,16 @@ def test_an_accelerator_that_died_while_no_host_was_there_is_started_again(
             host = start_host()
             assert answer.result()["y"].tolist() == [6]
     assert host.session().describe(attached.accelerator_id).endpoints == attached.endpoints
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run before others")
+def test_a_host_runs_before_its_accelerators(start_host: StartHost, state_dir: Path) -> None:
+    host = start_host()
+    for _ in range(2):  # the second one was not started in advance, or only just
+        attached = host.session().attach("cpu.quarter")
+        assert os.getpriority(os.PRIO_PROCESS, process_of(state_dir).pid) == 0
+        host.session(attached.token).detach(attached.accelerator_id)
+    assert os.getpriority(os.PRIO_PROCESS, host.process.pid) == HOST_NICE
 
 
 def test_an_attach_that_the_hosts_death_cut_off_leaves_nothing(

@@ -115,6 +115,9 @@ def start(
       ei host start --listen unix:/run/ei.sock --data-listen none
     """
     with extra("host"):
+        from elastic_inference.host.priority import come_first
+
+        come_first()  # before the imports, most of a start's work
         from elastic_inference.host import assembly, server
         from elastic_inference.host.devices import list_devices
         from elastic_inference.host.isolation import parse_uids
