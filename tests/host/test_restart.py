@@ -75,14 +75,14 @@ def test_a_killed_accelerator_comes_back_and_calls_under_way_return(
 def test_an_accelerator_that_hangs_is_started_again_and_the_call_under_way_returns(
     open_host: OpenHost, model: Path, mode: str
 ) -> None:
-    service = open_host(limits_mode=mode, hang_seconds=3.0).service
+    service = open_host(limits_mode=mode, hang_seconds=5.0).service
     record, token = service.attach("cpu.quarter")
     with predictor(record.endpoints[0], token, model) as predict, ThreadPoolExecutor(1) as pool:
         signal_process(service, record.accelerator_id, signal.SIGSTOP)
         answer = pool.submit(predict, {"x": np.array([4], np.int32)})
         wait_restarted(service, record.accelerator_id, 1)
         assert answer.result()["y"].tolist() == [8]
-    assert service.get(record.accelerator_id).last_exit == "did not answer for 3 s, so the host ended it"
+    assert service.get(record.accelerator_id).last_exit == "did not answer for 5 s, so the host ended it"
 
 
 def test_a_host_that_ends_does_not_wait_for_an_accelerator_that_hangs(open_host: OpenHost) -> None:
