@@ -13,7 +13,7 @@ from elastic_inference.host.cores import CoreKeeper
 from elastic_inference.host.records import AcceleratorRecord
 from elastic_inference.host.state import StateStore
 from elastic_inference.host.types import AcceleratorType
-from elastic_inference.limits.base import MEBIBYTE, LimitRequest
+from elastic_inference.limits.base import MEBIBYTE, LimitError, LimitRequest
 from elastic_inference.limits.rlimit import RlimitAndDutyCycle
 
 FIRST, SECOND = (f"eia-{digit * 32}" for digit in "12")
@@ -86,3 +86,27 @@ def test_one_that_has_to_make_room_is_moved_and_its_neighbour_is_not(
         assert keeper.describe(SECOND) == f"{second} by affinity of threads"
         for accelerator_id in (FIRST, SECOND):
             limits.release(accelerator_id)
+
+
+class Refusing(RlimitAndDutyCycle):
+    """Limits of a kernel that moves one accelerator nowhere."""
+
+    def keep_to_cores(self, accelerator_id: str, cores: frozenset[int]) -> str:
+        if accelerator_id == FIRST:
+            raise LimitError("the kernel refuses")
+        return super().keep_to_cores(accelerator_id, cores)
+
+
+def test_a_neighbour_that_cannot_be_moved_is_named_in_the_log_and_does_not_stand_in_the_way(
+    store: StateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = CoreKeeper(store, Refusing(), {"cpu:0": 1.0})
+    for accelerator_id in (FIRST, SECOND):
+        store.add(record(accelerator_id, 0.5))
+    keeper.refresh(started=SECOND)
+    assert keeper.describe(FIRST) is None
+    assert keeper.describe(SECOND) is not None
+    (line,) = caplog.records
+    assert (vars(line)["accelerator_id"], vars(line)["why"]) == (FIRST, "the kernel refuses")
+    with pytest.raises(LimitError, match="the kernel refuses"):
+        keeper.refresh(started=FIRST)
