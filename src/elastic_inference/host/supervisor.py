@@ -288,20 +288,20 @@ class Keeper:
             ready = wait_readable((self._pidfd, self._wake_read), ask_seconds)
             if ready or self._is_stopping:
                 return self._pidfd not in ready or self._is_stopping
-            if self._answers(ask_seconds):
+            # One that was asked to end takes no more connections while it finishes what is in flight.
+            if self._is_expected or self._answers(ask_seconds):
                 answered_at = time.monotonic()
             elif time.monotonic() - answered_at > hang_seconds:
                 self._why_ended = f"did not answer for {hang_seconds:g} s, so the host ended it"
                 _signal(self._pidfd, signal.SIGKILL)
 
     def _answers(self, timeout_seconds: float) -> bool:
-        """Whether the process still serves; a connection that it breaks off, having too many, is an answer."""
+        """Whether the process still serves; to refuse, or to break off one connection too many, is an answer."""
         record = self._record()
         if record is None:
             return True
-        path = "/v2/health/live"
         try:
-            self._workshop.control(record, "GET", path, timeout_seconds=timeout_seconds)
+            self._workshop.control(record, "GET", "/v2/health/live", timeout_seconds=timeout_seconds)
         except (ConnectError, DeadlineExceeded):
             return False
         except ElasticInferenceError:
