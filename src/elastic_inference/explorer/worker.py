@@ -64,10 +64,19 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    """Take the signal that the kernel sends when the parent is killed as a wish to end, with accelerators detached."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    """End, with accelerators detached, when the parent says so, or the kernel because the parent was killed.
+
+    Ctrl-C reaches a terminal's whole group: the parent hears it and passes it on, and once is enough.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the detaching
+    sys.exit(1)
 
 
 def run_task(task: Task) -> Outcome:
