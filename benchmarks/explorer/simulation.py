@@ -30,8 +30,9 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from elastic_inference.explorer.outcome import Observation, SearchOptions
+from elastic_inference.explorer.observation import Observation
 from elastic_inference.explorer.search import find_cheapest
+from elastic_inference.explorer.search_result import SearchOptions
 from elastic_inference.explorer.space import Cell, Space
 from elastic_inference.explorer.walk_back import walk_back
 

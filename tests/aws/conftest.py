@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from elastic_inference.errors import AcceleratorNotFound
-from elastic_inference.host.aws_directory import CredentialsFile, ListedAccelerator, ListedType
+from elastic_inference.host.doors.aws_directory import CredentialsFile, ListedAccelerator, ListedType
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = Path(os.environ.get("EI_AWS_ENVIRONMENT", _ROOT / ".venv-aws"))

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from elastic_inference.host.aws import make_aws_app
-from elastic_inference.host.aws_directory import CredentialsFile
+from elastic_inference.host.doors.aws import make_aws_app
+from elastic_inference.host.doors.aws_directory import CredentialsFile
 from tests.aws.conftest import MemoryDirectory, serving
 
 IDS = [f"eia-{number:032x}" for number in range(1, 4)]

@@ -9,8 +9,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from elastic_inference.host.aws import make_aws_app
-from elastic_inference.host.aws_directory import CredentialsFile, Place
+from elastic_inference.host.doors.aws import make_aws_app
+from elastic_inference.host.doors.aws_directory import CredentialsFile, Place
 from tests.aws.conftest import Boto, MemoryDirectory, serving
 
 PLACE = Place("here", "here-a", "here-az1", "123456789012")

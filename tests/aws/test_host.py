@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.host.api import make_app
-from elastic_inference.host.assembly import Host, HostSettings
+from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.devices import Device
-from elastic_inference.host.types import AcceleratorType
+from elastic_inference.host.doors.api import make_app
+from elastic_inference.host.host import Host, HostSettings
 from tests.aws.conftest import Boto, serving
 
 GIB = 1024**3

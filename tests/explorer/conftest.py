@@ -16,7 +16,7 @@ TESTING_WORKER = (
     sys.executable,
     "-c",
     "import sys; from elastic_inference.testing.engine import register; register(); "
-    "from elastic_inference.explorer.worker import main; sys.exit(main())",
+    "from elastic_inference.explorer.measuring.worker import main; sys.exit(main())",
 )
 
 

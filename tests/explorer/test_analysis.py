@@ -19,10 +19,10 @@ from elastic_inference.explorer.analysis import (
     walk_back_sentence,
 )
 from elastic_inference.explorer.article import article_path
-from elastic_inference.explorer.exploration import Exploration, rows, to_json, verdict
-from elastic_inference.explorer.outcome import CellState, SearchOptions
 from elastic_inference.explorer.prices import shipped_prices
-from elastic_inference.explorer.report import render_csv
+from elastic_inference.explorer.reporting.html import render_csv
+from elastic_inference.explorer.reporting.result import Exploration, rows, to_json, verdict
+from elastic_inference.explorer.search_result import CellState, SearchOptions
 from elastic_inference.explorer.space import Cell
 
 HEAD = "client,accelerator,latency_ms,target_latency_ms,throughput_per_second"

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.article import article_rows
-from elastic_inference.explorer.outcome import CellState, Observation, SearchOptions
+from elastic_inference.explorer.observation import Observation
 from elastic_inference.explorer.prices import PriceTable, parse_prices, shipped_prices
 from elastic_inference.explorer.search import find_cheapest
+from elastic_inference.explorer.search_result import CellState, SearchOptions
 from elastic_inference.explorer.space import Cell, Space, machine_is_at_least, space_of
 from elastic_inference.explorer.walk_back import walk_back
 

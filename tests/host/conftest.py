@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from elastic_inference.client.host_session import HostSession
-from elastic_inference.host.assembly import Host, HostSettings
 from elastic_inference.host.devices import Device, cache_key
+from elastic_inference.host.host import Host, HostSettings
 from elastic_inference.limits.machine import usable_cores
 from tests.host.support import wait_until
 from tests.integration.tiny_model import write_doubling_graph
@@ -201,7 +201,7 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """A PostgreSQL database without our tables."""
     import sqlalchemy as sa
 
-    from elastic_inference.host import state
+    from elastic_inference.host.accounts import state
 
     engine = sa.create_engine(postgresql_server)
 

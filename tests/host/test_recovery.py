@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from elastic_inference.client.host_session import request_json
+from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.priority import HOST_NICE
-from elastic_inference.host.records import AcceleratorRecord, ProcessIdentity, State
-from elastic_inference.host.state import StateStore
+from elastic_inference.limits.processes import ProcessIdentity
 from elastic_inference.protocol.endpoint import Endpoint
 from tests.host.conftest import HostProcess
 from tests.host.support import predictor, wait_until

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from elastic_inference import EIPredictor
-from elastic_inference.host.assembly import Host
-from elastic_inference.host.records import State
+from elastic_inference.host.accounts.records import State
+from elastic_inference.host.host import Host
 from elastic_inference.host.service import HostService
 from tests.host.support import predictor, wait_until
 

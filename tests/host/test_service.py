@@ -22,11 +22,11 @@ from elastic_inference.errors import (
     MemoryQuotaExceeded,
     PermissionDenied,
 )
-from elastic_inference.host.assembly import Host
-from elastic_inference.host.isolation import Isolation
-from elastic_inference.host.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.host import Host
+from elastic_inference.host.processes.isolation import Isolation
 from elastic_inference.host.service import Busy
-from elastic_inference.host.types import AcceleratorType
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.shared_memory import Region
 from tests.host.conftest import free_ports
@@ -268,7 +268,7 @@ def test_a_resize_to_less_of_the_same_threads_does_not_touch_the_process(open_ho
     changed, was_restarted = host.service.resize(record.accelerator_id, "cheaper")
     assert not was_restarted
     assert changed.process == record.process
-    offered = host.service.workshop.num_cores["cpu:0"]
+    offered = host.service.context.num_cores["cpu:0"]
     assert f"0.10 of {offered:g} cores" in host.service.limits_of(changed)["compute"]
 
 

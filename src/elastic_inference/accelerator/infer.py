@@ -11,15 +11,15 @@ from typing import Any
 import numpy.typing as npt
 
 from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Request, Response
+from elastic_inference.accelerator.model_table import ModelEntry, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.regions import RegionTable
-from elastic_inference.accelerator.table import ModelEntry, ModelTable
 from elastic_inference.accelerator.tracing import Tracer
 from elastic_inference.engines.base import Arrays, LoadedModel
 from elastic_inference.errors import ElasticInferenceError, InvalidInput, MemoryQuotaExceeded, ModelNotFound
 from elastic_inference.models.signature import Signature
 from elastic_inference.protocol import arrays as wire
-from elastic_inference.protocol.infer import (
+from elastic_inference.protocol.heads import (
     RequestHead,
     TensorPart,
     WantedOutput,

@@ -15,8 +15,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from elastic_inference.accelerator.model_table import BUCKETS_SECONDS, Histogram, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
-from elastic_inference.accelerator.table import BUCKETS_SECONDS, Histogram, ModelTable
 
 
 class AcceleratorCollector(Collector):

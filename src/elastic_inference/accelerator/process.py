@@ -22,12 +22,12 @@ import psutil
 
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.infer import Shared
+from elastic_inference.accelerator.model_store import ModelStore
+from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue, Throttle
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.routes import Service
 from elastic_inference.accelerator.server import Server
-from elastic_inference.accelerator.store import ModelStore
-from elastic_inference.accelerator.table import ModelTable
 from elastic_inference.accelerator.tracing import make_tracer
 from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import EngineOptions

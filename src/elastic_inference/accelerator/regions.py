@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.protocol.infer import RegionRange
+from elastic_inference.protocol.heads import RegionRange
 from elastic_inference.protocol.shared_memory import Region
 
 MAX_REGIONS = 1024

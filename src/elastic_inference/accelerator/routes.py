@@ -19,8 +19,8 @@ from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Request, Response
 from elastic_inference.accelerator.infer import InferHandler, Shared
 from elastic_inference.accelerator.metrics import AcceleratorCollector, render
-from elastic_inference.accelerator.store import ModelStore
-from elastic_inference.accelerator.table import Histogram, ModelEntry, ModelState
+from elastic_inference.accelerator.model_store import ModelStore
+from elastic_inference.accelerator.model_table import Histogram, ModelEntry, ModelState
 from elastic_inference.errors import InvalidInput, ModelNotFound, PermissionDenied
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from elastic_inference.explorer.article import Claim
-    from elastic_inference.explorer.exploration import Exploration
-    from elastic_inference.explorer.explorer import Event, Plan
-    from elastic_inference.explorer.outcome import SearchOptions
     from elastic_inference.explorer.prices import PriceTable
+    from elastic_inference.explorer.reporting.result import Exploration
+    from elastic_inference.explorer.run import Event, Plan
+    from elastic_inference.explorer.search_result import SearchOptions
 
 DEFAULT_OUTPUT = Path("report")
 
@@ -116,8 +116,8 @@ def explore(
     if context.invoked_subcommand is not None:
         return
     with extra("explore"):
-        from elastic_inference.explorer.outcome import SearchOptions
         from elastic_inference.explorer.prices import load_prices
+        from elastic_inference.explorer.search_result import SearchOptions
     prices = load_prices(prices_file)
     options = SearchOptions(
         target_latency_seconds=None if target_latency is None else parse_seconds(target_latency),
@@ -190,8 +190,8 @@ def _plan(
     from elastic_inference.cli.models import fetch_model
 
     with extra("explore"):
-        from elastic_inference.explorer.explorer import Plan
         from elastic_inference.explorer.grid import host_types, make_grid, parse_clients
+        from elastic_inference.explorer.run import Plan
     offered = []
     if host is not None:
         from elastic_inference.cli._hosts import open_session
@@ -229,11 +229,11 @@ def _with(
 
 def _measure(plan: Plan, output: Path, listen: str) -> None:
     with extra("explore"):
-        from elastic_inference.explorer.coordinator import Coordinator
-        from elastic_inference.explorer.explorer import explore as run
-        from elastic_inference.explorer.explorer import journal_result
-        from elastic_inference.explorer.measure import run_in_process
-        from elastic_inference.explorer.report import write_report
+        from elastic_inference.explorer.measuring.coordinator import Coordinator
+        from elastic_inference.explorer.measuring.in_process import run_in_process
+        from elastic_inference.explorer.reporting.html import write_report
+        from elastic_inference.explorer.run import explore as run
+        from elastic_inference.explorer.run import journal_result
     elsewhere = {each.name for each in plan.grid.clients if each.cores is None}
     try:
         if not elsewhere:
@@ -298,8 +298,8 @@ def _analyse(
 
 
 def _show(exploration: Exploration, output: Path | None, claims: Sequence[Claim] = ()) -> None:
-    from elastic_inference.explorer.exploration import remarks, verdict
-    from elastic_inference.explorer.text import claim_table, combination_table
+    from elastic_inference.explorer.reporting.result import remarks, verdict
+    from elastic_inference.explorer.reporting.text import claim_table, combination_table
 
     print(combination_table(exploration))
     if claims:
@@ -313,7 +313,7 @@ def _show(exploration: Exploration, output: Path | None, claims: Sequence[Claim]
         print(f"warning: {warning}", file=sys.stderr)
     if output is not None:
         with extra("explore"):
-            from elastic_inference.explorer.report import write_report
+            from elastic_inference.explorer.reporting.html import write_report
         for path in write_report(exploration, output, claims):
             print(path)
 
@@ -329,6 +329,6 @@ def client(
 ) -> None:
     """Join an exploration and measure from this machine until it ends."""
     with extra("explore"):
-        from elastic_inference.explorer.remote_client import RemoteClient
+        from elastic_inference.explorer.measuring.remote_client import RemoteClient
     count = RemoteClient(join, name, token).run()
     print(f"done: {count} measurements")

@@ -23,7 +23,7 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_bytes, parse_seconds
 
 if TYPE_CHECKING:
-    from elastic_inference.host.folders import TlsFiles
+    from elastic_inference.host.processes.folders import TlsFiles
 
 StateDirOption = Annotated[
     Path | None,
@@ -118,17 +118,18 @@ def start(
         from elastic_inference.host.priority import come_first
 
         come_first()  # before the imports, most of a start's work
-        from elastic_inference.host import assembly, server
+        from elastic_inference.host.accounts.catalogue import load_types
         from elastic_inference.host.devices import list_devices
-        from elastic_inference.host.isolation import parse_uids
-        from elastic_inference.host.types import load_types
+        from elastic_inference.host.doors import server
+        from elastic_inference.host.host import Host, HostSettings
+        from elastic_inference.host.processes.isolation import parse_uids
         from elastic_inference.protocol.endpoint import Endpoint
     if log_level not in ("debug", "info", "warning", "error"):
         raise InvalidInput(f"--log-level {log_level!r} is not one of debug, info, warning, error")
     directory = (state_dir or default_state_dir()).absolute()
     address = Endpoint.parse(listen)
     server.set_up_logging(log_level)
-    settings = assembly.HostSettings(
+    settings = HostSettings(
         state_dir=directory,
         devices=_choose(list_devices(), device),
         user_types=() if types is None else load_types(types),
@@ -142,7 +143,7 @@ def start(
         drain_seconds=parse_seconds(drain),
         allow_unsafe_operations=allow_unsafe_operations,
     )
-    host = assembly.Host(settings)
+    host = Host(settings)
 
     def on_ready(url: str) -> None:
         value = {"url": url, "pid": os.getpid(), "operator_token_file": str(host.folder.operator_token)}
@@ -296,7 +297,7 @@ def _tls_files(
         return None
     with extra("host"):
         from elastic_inference.host import tls
-        from elastic_inference.host.folders import TlsFiles
+        from elastic_inference.host.processes.folders import TlsFiles
     if cert is not None and key is not None:
         files = TlsFiles(cert.absolute(), key.absolute(), client_ca)
     else:

@@ -30,7 +30,7 @@ def prices(
     if context.invoked_subcommand is not None:
         return
     from elastic_inference.explorer.prices import load_prices
-    from elastic_inference.explorer.text import price_table
+    from elastic_inference.explorer.reporting.text import price_table
 
     chosen = load_prices(prices_file).of_vendor(vendor)
     print(price_table(chosen, chosen.old_rows(date.today())))

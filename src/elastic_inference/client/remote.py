@@ -31,14 +31,14 @@ from elastic_inference.errors import (
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.protocol import arrays as wire
-from elastic_inference.protocol.infer import (
+from elastic_inference.protocol.heads import (
     ALIGNMENT,
     RegionRange,
     encode_head,
     encode_tensor,
     parse_response_head,
 )
-from elastic_inference.protocol.infer import ResponseHead as ParsedHead
+from elastic_inference.protocol.heads import ResponseHead as ParsedHead
 from elastic_inference.protocol.shared_memory import Region, peer_uid
 from elastic_inference.tensors import NUMPY_DTYPES
 

@@ -26,32 +26,10 @@ if TYPE_CHECKING:
     from elastic_inference.explorer.cost import (
         throughput_usd as throughput_usd,
     )
-    from elastic_inference.explorer.exploration import (
-        Exploration as Exploration,
-    )
-    from elastic_inference.explorer.exploration import (
-        to_json as to_json,
-    )
-    from elastic_inference.explorer.exploration import (
-        verdict as verdict,
-    )
-    from elastic_inference.explorer.explorer import Plan as Plan
-    from elastic_inference.explorer.explorer import explore as explore
     from elastic_inference.explorer.grid import make_grid as make_grid
     from elastic_inference.explorer.grid import parse_clients as parse_clients
-    from elastic_inference.explorer.measure import run_in_process as run_in_process
-    from elastic_inference.explorer.outcome import (
-        CellState as CellState,
-    )
-    from elastic_inference.explorer.outcome import (
-        Observation as Observation,
-    )
-    from elastic_inference.explorer.outcome import (
-        SearchOptions as SearchOptions,
-    )
-    from elastic_inference.explorer.outcome import (
-        SearchResult as SearchResult,
-    )
+    from elastic_inference.explorer.measuring.in_process import run_in_process as run_in_process
+    from elastic_inference.explorer.observation import Observation as Observation
     from elastic_inference.explorer.prices import (
         PriceRow as PriceRow,
     )
@@ -61,59 +39,41 @@ if TYPE_CHECKING:
     from elastic_inference.explorer.prices import (
         load_prices as load_prices,
     )
-    from elastic_inference.explorer.report import write_report as write_report
+    from elastic_inference.explorer.reporting.html import write_report as write_report
+    from elastic_inference.explorer.reporting.result import (
+        Exploration as Exploration,
+    )
+    from elastic_inference.explorer.reporting.result import (
+        to_json as to_json,
+    )
+    from elastic_inference.explorer.reporting.result import (
+        verdict as verdict,
+    )
+    from elastic_inference.explorer.run import Plan as Plan
+    from elastic_inference.explorer.run import explore as explore
     from elastic_inference.explorer.search import find_cheapest as find_cheapest
     from elastic_inference.explorer.search import rank as rank
+    from elastic_inference.explorer.search_result import CellState as CellState
+    from elastic_inference.explorer.search_result import SearchOptions as SearchOptions
+    from elastic_inference.explorer.search_result import SearchResult as SearchResult
     from elastic_inference.explorer.space import Cell as Cell
     from elastic_inference.explorer.space import Space as Space
     from elastic_inference.explorer.space import space_of as space_of
 
 _NAMES = {
-    "analysis": (
-        "analyse",
-        "read_measurements",
-    ),
-    "article": (
-        "article_claims",
-        "article_rows",
-    ),
-    "cost": (
-        "demand_usd",
-        "sequential_usd",
-        "throughput_usd",
-    ),
-    "exploration": (
-        "Exploration",
-        "to_json",
-        "verdict",
-    ),
-    "explorer": (
-        "Plan",
-        "explore",
-    ),
-    "grid": (
-        "make_grid",
-        "parse_clients",
-    ),
-    "measure": ("run_in_process",),
-    "outcome": (
-        "CellState",
-        "Observation",
-        "SearchOptions",
-        "SearchResult",
-    ),
-    "prices": (
-        "PriceRow",
-        "PriceTable",
-        "load_prices",
-    ),
-    "report": ("write_report",),
+    "analysis": ("analyse", "read_measurements"),
+    "article": ("article_claims", "article_rows"),
+    "cost": ("demand_usd", "sequential_usd", "throughput_usd"),
+    "grid": ("make_grid", "parse_clients"),
+    "measuring.in_process": ("run_in_process",),
+    "observation": ("Observation",),
+    "prices": ("PriceRow", "PriceTable", "load_prices"),
+    "reporting.html": ("write_report",),
+    "reporting.result": ("Exploration", "to_json", "verdict"),
+    "run": ("Plan", "explore"),
     "search": ("find_cheapest", "rank"),
-    "space": (
-        "Cell",
-        "Space",
-        "space_of",
-    ),
+    "search_result": ("CellState", "SearchOptions", "SearchResult"),
+    "space": ("Cell", "Space", "space_of"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULE_OF)

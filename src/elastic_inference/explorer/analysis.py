@@ -11,10 +11,11 @@ from pathlib import Path
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.cost import ThroughputPoint
-from elastic_inference.explorer.exploration import Detail, Exploration
-from elastic_inference.explorer.outcome import Observation, SearchOptions
+from elastic_inference.explorer.observation import Observation
 from elastic_inference.explorer.prices import OLD_AFTER_DAYS, PriceRow, PriceTable
+from elastic_inference.explorer.reporting.result import Detail, Exploration
 from elastic_inference.explorer.search import rank
+from elastic_inference.explorer.search_result import SearchOptions
 from elastic_inference.explorer.space import DEFAULT_PRECISION, Cell, space_of
 from elastic_inference.explorer.walk_back import smallest_first, walk_back
 

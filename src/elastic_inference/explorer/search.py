@@ -18,14 +18,8 @@ import numpy as np
 
 from elastic_inference.explorer.cost import sequential_usd
 from elastic_inference.explorer.cost_model import predict_latencies
-from elastic_inference.explorer.outcome import (
-    CellResult,
-    CellState,
-    Measure,
-    Observation,
-    SearchOptions,
-    SearchResult,
-)
+from elastic_inference.explorer.observation import Measure, Observation
+from elastic_inference.explorer.search_result import CellResult, CellState, SearchOptions, SearchResult
 from elastic_inference.explorer.space import Cell, Space
 from elastic_inference.explorer.statistics import Interval, pooled_intervals
 

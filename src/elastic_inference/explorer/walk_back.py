@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from elastic_inference.explorer.cost import sequential_usd
-from elastic_inference.explorer.outcome import Measure, Observation
+from elastic_inference.explorer.observation import Measure, Observation
 from elastic_inference.explorer.prices import PriceTable
 from elastic_inference.explorer.space import Cell, Space
 

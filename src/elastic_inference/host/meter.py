@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from elastic_inference.errors import ElasticInferenceError
-from elastic_inference.host.records import AcceleratorRecord
-from elastic_inference.host.usage import Sample
-from elastic_inference.host.workshop import Workshop
+from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.usage import Sample
+from elastic_inference.host.processes.context import HostContext
 
 _TIMEOUT_SECONDS = 1.0
 
@@ -42,8 +42,8 @@ class Reading:
 class Meter:
     """Reads accelerators one after another and remembers the last reading of each."""
 
-    def __init__(self, workshop: Workshop, wall_clock: Callable[[], float] = time.time) -> None:
-        self._workshop = workshop
+    def __init__(self, context: HostContext, wall_clock: Callable[[], float] = time.time) -> None:
+        self._context = context
         self._wall_clock = wall_clock
         self._last: dict[str, Reading] = {}
         self._lock = threading.Lock()  # a reading and its addition belong together
@@ -59,13 +59,13 @@ class Meter:
     def read(self, record: AcceleratorRecord) -> Reading:
         """Read one accelerator and add what is new to its hour."""
         with self._lock:
-            return self._read(self._workshop.store.get(record.accelerator_id) or record)
+            return self._read(self._context.store.get(record.accelerator_id) or record)
 
     def _read(self, record: AcceleratorRecord) -> Reading:
         reading = self._look(record)
         added = reading.sample.since(record.sample)
-        if self._workshop.store.change(record.accelerator_id, sample=reading.sample) is not None:
-            self._workshop.store.add_usage(
+        if self._context.store.change(record.accelerator_id, sample=reading.sample) is not None:
+            self._context.store.add_usage(
                 record.accelerator_id,
                 int(reading.read_at // 3600),
                 added.inferences,
@@ -84,12 +84,12 @@ class Meter:
             inferences = int(statistics["queue"]["num_served"])
             held_back = float(statistics["queue"]["throttled_seconds"])
         try:
-            usage = self._workshop.limits.usage(record.accelerator_id)
+            usage = self._context.limits.usage(record.accelerator_id)
         except ElasticInferenceError:
             device_seconds, throttled_seconds = sample.device_seconds, sample.throttled_seconds
         else:
             # One device second is one second of all cores of the device.
-            device_seconds = usage.cpu_seconds / self._workshop.num_cores[record.device]
+            device_seconds = usage.cpu_seconds / self._context.num_cores[record.device]
             throttled_seconds = usage.throttled_seconds + held_back
             memory_bytes, limit_bytes = usage.memory_bytes, usage.memory_limit_bytes
             num_oom_kills = usage.num_oom_kills
@@ -106,7 +106,7 @@ class Meter:
 
     def _ask(self, record: AcceleratorRecord) -> dict[str, Any] | None:
         try:
-            value = self._workshop.control(record, "GET", "/v2/accelerator", timeout_seconds=_TIMEOUT_SECONDS)
+            value = self._context.control(record, "GET", "/v2/accelerator", timeout_seconds=_TIMEOUT_SECONDS)
         except ElasticInferenceError:
             return None
         return dict(value)

@@ -21,17 +21,18 @@ from elastic_inference.errors import (
     InvalidInput,
     MemoryQuotaExceeded,
 )
-from elastic_inference.host.capacity import Allocation, Capacity
-from elastic_inference.host.fleet import Fleet
-from elastic_inference.host.leases import LeaseBook, check_lease
+from elastic_inference.host.accounts.capacity import Allocation, Capacity
+from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.host.accounts.leases import LeaseBook, check_lease
+from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.usage import UsageRow, summarize
 from elastic_inference.host.meter import Meter, Reading
-from elastic_inference.host.records import AcceleratorRecord, State, data_size_bytes
-from elastic_inference.host.supervisor import Keeper
+from elastic_inference.host.processes.context import HostContext
+from elastic_inference.host.processes.fleet import Fleet
+from elastic_inference.host.processes.keeper import Keeper
 from elastic_inference.host.tokens import hash_token, make_token
-from elastic_inference.host.types import AcceleratorType
-from elastic_inference.host.usage import UsageRow, summarize
-from elastic_inference.host.workshop import Workshop
 from elastic_inference.limits.base import fit_threads, rlimit_inside
+from elastic_inference.limits.processes import data_size_bytes
 from elastic_inference.units import format_bytes
 
 logger = logging.getLogger(__name__)
@@ -64,20 +65,20 @@ class HostService:
 
     def __init__(
         self,
-        workshop: Workshop,
+        context: HostContext,
         catalogue: Mapping[str, AcceleratorType],
         capacity: Capacity,
         clock: Clock | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self.workshop = workshop
+        self.context = context
         self.catalogue = dict(catalogue)
         self.leases = LeaseBook(clock or MonotonicClock())
-        self.meter = Meter(workshop, wall_clock)
+        self.meter = Meter(context, wall_clock)
         self.started_at = wall_clock()
         self.is_draining = False
-        self._store = workshop.store
-        self._fleet = Fleet(workshop)
+        self._store = context.store
+        self._fleet = Fleet(context)
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
         self._capacity = capacity
@@ -133,7 +134,7 @@ class HostService:
         with contextlib.suppress(AcceleratorNotFound):
             applied = self._fleet.keeper(record.accelerator_id).applied
             if applied is not None:
-                cores = self.workshop.cores.describe(record.accelerator_id)
+                cores = self.context.cores.describe(record.accelerator_id)
                 return applied.describe() | ({} if cores is None else {"cores": cores})
         return {}
 
@@ -175,14 +176,14 @@ class HostService:
         )
         try:
             self._store.add(record)
-            self._fleet.launch(record, self.workshop.settings.start_timeout_seconds + 10)
+            self._fleet.launch(record, self.context.settings.start_timeout_seconds + 10)
         except BaseException:
             self._fleet.forget(record)
             self._free(accelerator_id)
             raise
         self._store.begin_interval(record, self._wall_clock())
         self.leases.grant(accelerator_id, lease_seconds)
-        self.workshop.launcher.refill()
+        self.context.launcher.refill()
         logger.info("attached", extra={"accelerator_id": accelerator_id, "type": kind.name})
         return self.get(accelerator_id), token
 
@@ -230,7 +231,7 @@ class HostService:
                     self._capacity = self._capacity.with_held(accelerator_id, before)
                 raise
             self._store.change(accelerator_id, kind=kind, share=changed.share)
-            self.workshop.cores.refresh()
+            self.context.cores.refresh()
             self._store.begin_interval(changed, self._wall_clock())
         return self.get(accelerator_id), not is_live
 
@@ -240,7 +241,7 @@ class HostService:
         self._store.change(record.accelerator_id, kind=changed.kind, share=changed.share)
         keeper.restart()
         try:
-            keeper.wait_ready(self.workshop.settings.start_timeout_seconds)
+            keeper.wait_ready(self.context.settings.start_timeout_seconds)
         except ElasticInferenceError:
             self._store.change(record.accelerator_id, kind=record.kind, share=record.share)
             raise
@@ -260,7 +261,7 @@ class HostService:
         limit_bytes = changed.kind.memory_bytes
         if limit_bytes >= record.kind.memory_bytes or record.process is None:
             return
-        used_bytes = self.workshop.limits.usage(record.accelerator_id).memory_bytes
+        used_bytes = self.context.limits.usage(record.accelerator_id).memory_bytes
         # RLIMIT_DATA holds data, and it lies inside the memory limit by a margin.
         data_bytes = data_size_bytes(record.process.pid) + limit_bytes - rlimit_inside(limit_bytes)
         needed_bytes = max(used_bytes, data_bytes)
@@ -274,7 +275,7 @@ class HostService:
 
     def _change_live(self, changed: AcceleratorRecord, keeper: Keeper) -> bool:
         """Change the limits under the running process; False where it must be started again for that."""
-        request = self.workshop.limit_request(changed)
+        request = self.context.limit_request(changed)
         if keeper.applied is None or keeper.applied.num_threads != fit_threads(request):
             return False
         if keeper.applied.duty_cycle_share is not None:
@@ -303,7 +304,7 @@ class HostService:
         """Give an accelerator a new bearer token; the old one is refused from now on."""
         token = make_token()
         with self._alone(accelerator_id) as record:
-            self.workshop.control(record, "PUT", "/v2/accelerator/token", {"token_sha256": hash_token(token)})
+            self.context.control(record, "PUT", "/v2/accelerator/token", {"token_sha256": hash_token(token)})
             self._store.change(accelerator_id, token_sha256=hash_token(token))
         return token
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.host.folders import TlsFiles
+from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.host.tokens import write_private
 
 CA_CERT, CA_KEY = "ca.pem", "ca.key"

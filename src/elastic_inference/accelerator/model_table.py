@@ -1,0 +1,313 @@
+"""The models of this accelerator by name: loading, ready or failed, with what each has done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from elastic_inference.accelerator.model_store import ModelStore
+from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.engines import select
+from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.engines.warm_up import warm_up
+from elastic_inference.errors import (
+    DeadlineExceeded,
+    ElasticInferenceError,
+    InvalidInput,
+    MemoryQuotaExceeded,
+    ModelError,
+    ModelNotFound,
+)
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.units import format_bytes
+
+log = logging.getLogger(__name__)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+BUCKETS_SECONDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1, 2, 5))
+
+
+class ModelState(Enum):
+    """Where a model stands."""
+
+    LOADING = "LOADING"  # the engine reads, compiles or warms it up
+    READY = "READY"  # requests run
+    UNAVAILABLE = "UNAVAILABLE"  # loading failed; the reason says why
+
+
+@dataclass
+class Histogram:
+    """Durations by BUCKETS_SECONDS; the caller holds the lock."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))
+    sum_seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        self.sum_seconds += seconds
+
+
+@dataclass
+class ModelStatistics:
+    """What a model has done since it was loaded."""
+
+    num_by_outcome: dict[str, int] = field(default_factory=lambda: {"success": 0})
+    queue: Histogram = field(default_factory=Histogram)
+    service: Histogram = field(default_factory=Histogram)
+    failed_seconds: float = 0.0
+    last_inference_unix_ms: int = 0
+
+
+class ModelEntry:
+    """One model of the table."""
+
+    def __init__(self, name: str, load: Mapping[str, Any], content_hash: str) -> None:
+        self.name = name
+        self.load = load
+        self.content_hash = content_hash
+        self.state = ModelState.LOADING
+        self.reason = ""
+        self.error: ElasticInferenceError | None = None
+        self.model: LoadedModel | None = None
+        self.warm_up_seconds = 0.0
+        self.warm_up_note = ""
+        self.statistics = ModelStatistics()
+        self.lock = threading.Lock()
+        self.settled = threading.Event()
+
+    def count(self, outcome: str, queue_seconds: float, service_seconds: float) -> None:
+        """Account for one request; outcome is "success" or an error class."""
+        with self.lock:
+            statistics = self.statistics
+            statistics.num_by_outcome[outcome] = statistics.num_by_outcome.get(outcome, 0) + 1
+            statistics.last_inference_unix_ms = int(time.time() * 1000)
+            if outcome == "success":
+                statistics.queue.add(queue_seconds)
+                statistics.service.add(service_seconds)
+            else:
+                statistics.failed_seconds += queue_seconds + service_seconds
+
+
+class ModelTable:
+    """Models by name. Safe for several threads; one model loads at a time.
+
+    Args:
+        store: Where their files are.
+        record_dir: Where it is written down what is loaded, so that `reload` can do it again.
+        options: Engine options of this accelerator; a load may choose engine and precision.
+        queue: Whose turn it is to use the device.
+        memory_limit_bytes: For the error when a model cannot fit; None: no limit.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        record_dir: Path,
+        options: EngineOptions,
+        queue: RequestQueue,
+        memory_limit_bytes: int | None = None,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._records = record_dir
+        self._options = options
+        self._memory_limit_bytes = memory_limit_bytes
+        self._lock = threading.Lock()
+        self._load_lock = threading.Lock()
+        self._entries: dict[str, ModelEntry] = {}
+        self._recalled: list[tuple[ModelEntry, ModelPackage]] = []
+        record_dir.mkdir(parents=True, exist_ok=True)
+
+    def entries(self) -> list[ModelEntry]:
+        """All models, in the order of loading."""
+        with self._lock:
+            return list(self._entries.values())
+
+    def entry(self, name: str) -> ModelEntry:
+        """The model of that name in whatever state; ModelNotFound where there is none."""
+        entry = self._entries.get(name)
+        if entry is None:
+            raise ModelNotFound(f"model {name!r} is not on this accelerator")
+        return entry
+
+    def ready(self, name: str, timeout_seconds: float | None = None) -> ModelEntry:
+        """The model of that name, waited for while it loads.
+
+        Raises:
+            ModelNotFound: None of that name.
+            DeadlineExceeded: It was still loading at the end of the time.
+            ElasticInferenceError: What its loading failed with.
+        """
+        entry = self._entries.get(name)
+        if entry is not None and entry.model is not None:
+            return entry
+        entry = self.entry(name)
+        if not entry.settled.wait(timeout_seconds):
+            raise DeadlineExceeded(f"model {name!r} was still loading after {timeout_seconds} s")
+        if entry.model is None:
+            raise entry.error or ModelNotFound(f"model {name!r} was unloaded")
+        return entry
+
+    def load(self, name: str, load: Mapping[str, Any]) -> ModelEntry:
+        """Load a model, or find that it is loaded already.
+
+        Args:
+            load: `{"package": {...}, "signature": {...}, "engine", "precision", "warm_up"}`.
+
+        Raises:
+            InvalidInput: The name or a field is malformed, or another model has that name.
+            ElasticInferenceError: Whatever the engine says; the entry stays as UNAVAILABLE with the reason.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")
+        package = self._store.package(_mapping(load, "package"))
+        with self._lock:
+            entry = self._entries.get(name)
+            if (
+                entry is not None
+                and entry.state is not ModelState.UNAVAILABLE
+                and dict(entry.load) != dict(load)
+            ):
+                raise InvalidInput(
+                    f"model {name!r} is loaded already from other files or for another signature"
+                )
+            is_new = entry is None or entry.state is ModelState.UNAVAILABLE
+            if is_new:
+                entry = self._entries[name] = ModelEntry(name, dict(load), package.content_hash)
+        assert entry is not None
+        if is_new:
+            self._load_new(entry, package)
+        self.ready(name)
+        return entry
+
+    def _load_new(self, entry: ModelEntry, package: ModelPackage) -> None:
+        model: LoadedModel | None = None
+        try:
+            with self._load_lock:
+                self._check_size(package)
+                model = select.load(
+                    package, self._signature_request(entry.load), self._engine_options(entry.load)
+                )
+                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, entry.load.get("warm_up", True))
+            entry.model, entry.state = model, ModelState.READY
+        except Exception as error:
+            if model is not None:
+                model.close()
+            entry.error = self._told(error, package)
+            entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
+            raise entry.error from error
+        finally:
+            entry.settled.set()
+        self._record(entry)
+        log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
+
+    def _told(self, error: Exception, package: ModelPackage) -> ElasticInferenceError:
+        """What the client is told of a load that failed."""
+        has_figures = isinstance(error, MemoryQuotaExceeded) and error.requested_bytes
+        if isinstance(error, MemoryError) and not has_figures:
+            return self._too_large(package, str(error))
+        if isinstance(error, ElasticInferenceError):
+            return error
+        log.error("the engine failed", exc_info=error)
+        return ModelError(f"loading the model failed: {type(error).__name__}: {error}")
+
+    def _record(self, entry: ModelEntry) -> None:
+        """Write down that it is loaded; a crash leaves the old record or the new one, never half of one."""
+        partial = self._records / f".{entry.name}"
+        try:
+            partial.write_text(json.dumps(entry.load))
+            with self._lock:
+                if self._entries.get(entry.name) is entry:  # not unloaded meanwhile
+                    partial.replace(self._records / entry.name)
+        except OSError as error:
+            log.warning(
+                "a restart will not know this model", extra={"model": entry.name, "error": str(error)}
+            )
+
+    def _check_size(self, package: ModelPackage) -> None:
+        if self._memory_limit_bytes is not None and package.size_bytes > self._memory_limit_bytes:
+            raise self._too_large(package, "")
+
+    def _too_large(self, package: ModelPackage, detail: str) -> MemoryQuotaExceeded:
+        limit = self._memory_limit_bytes or 0
+        return MemoryQuotaExceeded(
+            f"the model needs more than the accelerator's memory: its files are {format_bytes(package.size_bytes)}, "
+            f"the limit is {format_bytes(limit)}{': ' + detail if detail else ''}",
+            requested_bytes=package.size_bytes,
+            limit_bytes=limit,
+        )
+
+    def _signature_request(self, load: Mapping[str, Any]) -> SignatureRequest:
+        return SignatureRequest.from_json(_mapping(load, "signature"))
+
+    def _engine_options(self, load: Mapping[str, Any]) -> EngineOptions:
+        wanted = {name: load[name] for name in ("engine", "precision") if load.get(name) is not None}
+        if not all(isinstance(value, str) for value in wanted.values()):
+            raise InvalidInput(f"load: engine and precision must be strings, not {wanted}")
+        return replace(self._options, **wanted)
+
+    def unload(self, name: str) -> None:
+        """Take a model away; ModelNotFound where there is none.
+
+        It waits for a turn, so the request that runs finishes; those that still wait get ModelNotFound.
+        """
+        entry = self.entry(name)
+        entry.settled.wait()
+        with self._lock:
+            if self._entries.get(name) is not entry:
+                return  # another client was quicker
+            del self._entries[name]
+            (self._records / name).unlink(missing_ok=True)
+        with self._queue.turn(None, is_own_work=True):
+            model, entry.model = entry.model, None
+        if model is not None:
+            model.close()
+
+    def recall(self) -> None:
+        """Know again what an earlier process of this accelerator had loaded; `reload` then loads it.
+
+        Done before requests are served, so that they wait for their model. A record that cannot be read is left
+        out: its client loads again.
+        """
+        for path in sorted(self._records.iterdir()):
+            if path.name.startswith("."):
+                continue
+            try:
+                load = json.loads(path.read_text())
+                package = self._store.package(_mapping(load, "package"))
+                self._entries[path.name] = ModelEntry(path.name, load, package.content_hash)
+                self._recalled.append((self._entries[path.name], package))
+            except (OSError, ValueError, TypeError, AttributeError) as error:
+                log.warning("a model is forgotten", extra={"record": path.name, "error": str(error)})
+
+    def reload(self) -> None:
+        """Load what `recall` found, one after the other."""
+        for entry, package in self._recalled:
+            try:
+                self._load_new(entry, package)
+            except ElasticInferenceError as error:
+                log.error("model could not be loaded again", extra={"model": entry.name, "error": str(error)})
+        self._recalled.clear()
+
+    def close(self) -> None:
+        """Free all models; closing twice is fine."""
+        for entry in self.entries():
+            if entry.model is not None:
+                entry.model.close()
+
+
+def _mapping(value: Mapping[str, Any], field_name: str) -> Mapping[str, Any]:
+    entry = value.get(field_name)
+    if not isinstance(entry, Mapping):
+        raise InvalidInput(f"load: field {field_name!r} must be an object")
+    return entry

@@ -1,0 +1,182 @@
+"""What a measuring process is told and what it answers, as JSON; nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.explorer.observation import Observation
+from elastic_inference.explorer.reporting.result import Detail
+from elastic_inference.explorer.space import Cell
+from elastic_inference.explorer.statistics import Interval
+from elastic_inference.tensors import NUMPY_DTYPES
+
+MAX_INPUT_BYTES = 1 << 31
+INVALID = "invalid: "  # begins a problem that lies in how it was measured, not in the combination
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell to measure once.
+
+    Attributes:
+        model: Path of the model on the machine that measures.
+        input: `uint8:1,1080,1920,3` for made-up values, or the path of a .npy, .npz or image file.
+        predictor: Keywords of EIPredictor beside the model.
+        cores: Processor numbers to which the measuring process is bound; None leaves it free.
+        percentile: What the target is about; None: the mean, and no open loop is run.
+        target_seconds: Lets the tail stop early; None runs it to its limit.
+        rate_per_second: Of Poisson arrivals; None: evenly, at half of what one sequential caller reaches.
+        loads: For a throughput curve: rates as shares of the sequential rate; empty measures none.
+        curve_percentile: What the curve is about; None: p95.
+        min_seconds: Of the sequential part: three quick inferences agree by chance more easily than many.
+        max_seconds: For the sequential part, for the tail and for each point of the curve, each.
+    """
+
+    cell: Cell
+    model: str
+    input: str
+    predictor: Mapping[str, Any] = field(default_factory=dict)
+    cores: tuple[int, ...] | None = None
+    percentile: float | None = None
+    target_seconds: float | None = None
+    rate_per_second: float | None = None
+    loads: tuple[float, ...] = ()
+    curve_percentile: float | None = None
+    min_runs: int = 3
+    min_seconds: float = 1.0
+    max_runs: int = 200
+    width_share: float = 0.05
+    max_seconds: float = 60.0
+    seed: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Task:
+        """Read what `to_json` wrote."""
+        cores = value["cores"]
+        return cls(
+            **{
+                **value,
+                "cell": Cell(**value["cell"]),
+                "cores": None if cores is None else tuple(cores),
+                "loads": tuple(value["loads"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One cell measured once, or the reason why not.
+
+    Attributes:
+        report: The predictor's own report: engine, precision, threads, limits in force.
+    """
+
+    observation: Observation
+    detail: Detail = field(default_factory=Detail)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def failed(cls, problem: str) -> Outcome:
+        """An outcome without measurement."""
+        return cls(Observation(None, problem=problem))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back."""
+        return {
+            "observation": asdict(self.observation),
+            "detail": asdict(self.detail),
+            "report": dict(self.report),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Outcome:
+        """Read what `to_json` wrote; raises InvalidInput where it is something else."""
+        try:
+            seen = dict(value["observation"])
+            interval = seen.get("interval")
+            seen["interval"] = None if interval is None else Interval(**interval)
+            return cls(Observation(**seen), Detail.from_json(value["detail"]), dict(value["report"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidInput(f"not the outcome of a measurement: {error}") from error
+
+
+def read_input(text: str, aliases: Mapping[str, Any], seed: int = 1) -> dict[str, npt.NDArray[Any]]:
+    """Make or read the input of each call.
+
+    Args:
+        text: See `Task.input`.
+        aliases: Input aliases of the model; all but a .npz file need exactly one.
+
+    Returns:
+        An array for each alias: of an image uint8[1, height, width, 3], RGB.
+
+    Raises:
+        InvalidInput: Nothing can be made of `text`, or it does not fit the aliases.
+    """
+    if text.endswith(".npz"):
+        with np.load(_existing(text), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    if len(aliases) != 1:
+        raise InvalidInput(f"the model has inputs {sorted(aliases)}; give them in one .npz file")
+    return {next(iter(aliases)): _read_array(text, seed)}
+
+
+def _read_array(text: str, seed: int) -> npt.NDArray[Any]:
+    dtype, colon, sizes = text.partition(":")
+    if colon and dtype in NUMPY_DTYPES:
+        return _made_up(dtype, sizes, text, seed)
+    path = _existing(text)
+    if path.suffix == ".npy":
+        try:
+            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            raise InvalidInput(f"input {text!r} is not a .npy file of numbers: {error}") from error
+        return array
+    return _read_image(path)
+
+
+def _made_up(dtype: str, sizes: str, text: str, seed: int) -> npt.NDArray[Any]:
+    try:
+        shape = tuple(int(size) for size in sizes.split(",")) if sizes else ()
+    except ValueError as error:
+        raise InvalidInput(f"shape {text!r} is not a dtype and sizes such as uint8:1,1080,1920,3") from error
+    kind = NUMPY_DTYPES[dtype]
+    if kind.hasobject or any(size < 1 for size in shape):
+        raise InvalidInput(f"shape {text!r} needs a numeric dtype and sizes of 1 or more")
+    if np.prod(shape, dtype=float) * kind.itemsize > MAX_INPUT_BYTES:
+        raise InvalidInput(f"shape {text!r} is more than {MAX_INPUT_BYTES} bytes")
+    chance = np.random.default_rng(seed)
+    if kind.kind in "iu":
+        return chance.integers(0, min(255, np.iinfo(kind).max), shape, endpoint=True).astype(kind)
+    return chance.random(shape).astype(kind)
+
+
+def _read_image(path: Path) -> npt.NDArray[Any]:
+    try:
+        import cv2
+    except ImportError as error:
+        raise InvalidInput(f"image {str(path)!r} needs `pip install elastic-inference[video]`") from error
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InvalidInput(f"input {str(path)!r} is no .npy, .npz or image file")
+    return np.ascontiguousarray(image[None, :, :, ::-1])
+
+
+def _existing(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise InvalidInput(
+            f"input {text!r} is neither a dtype and shape such as uint8:1,300,300,3 nor a file"
+        )
+    return path

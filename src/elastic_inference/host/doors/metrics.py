@@ -1,0 +1,101 @@
+"""The host's own Prometheus text: what the host sees of accelerators from outside, read at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.meter import Reading
+from elastic_inference.host.service import HostService
+
+_PREFIX = "elastic_inference_host_"
+_LABELS = ("accelerator_id", "accelerator_type")
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class HostCollector(Collector):
+    """Reads the meters when asked.
+
+    Args:
+        only: The one accelerator whose figures the caller may see; None: all, and the devices.
+    """
+
+    def __init__(self, service: HostService, only: str | None = None) -> None:
+        self._service = service
+        self._only = only
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, prefixed `elastic_inference_host_`."""
+        records = [r for r in self._service.list_all() if self._only in (None, r.accelerator_id)]
+        readings = [(record, self._service.meter.read(record)) for record in records]
+        if self._only is None:
+            yield from self._of_devices(records)
+        yield from _gauges(readings)
+        yield from _counters(readings)
+
+    def _of_devices(self, records: list[AcceleratorRecord]) -> Iterator[Metric]:
+        by_state = GaugeMetricFamily(f"{_PREFIX}accelerators", "Accelerators by state", labels=["state"])
+        for state in State:
+            by_state.add_metric([state.value], sum(record.state is state for record in records))
+        share = GaugeMetricFamily(
+            f"{_PREFIX}device_left_share", "Share of the device nobody holds", labels=["device"]
+        )
+        memory = GaugeMetricFamily(
+            f"{_PREFIX}device_left_memory_bytes", "Memory nobody holds", labels=["device"]
+        )
+        capacity = self._service.capacity
+        for device in capacity.devices:
+            left_share, left_bytes = capacity.left(device)
+            share.add_metric([device.name], left_share)
+            memory.add_metric([device.name], left_bytes)
+        yield from (by_state, share, memory)
+
+
+def _gauges(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metric]:
+    families: dict[str, tuple[str, Callable[[Reading], float | None]]] = {
+        "accelerator_up": ("1 while its process answers", lambda r: float(r.is_healthy)),
+        "memory_used_bytes": ("Memory of its group now", lambda r: r.memory_bytes),
+        "memory_limit_bytes": ("Memory that it may use", lambda r: r.memory_limit_bytes),
+        "utilisation_share": (
+            "Device seconds used of those that its share gives, since the reading before",
+            lambda r: r.utilisation_share,
+        ),
+    }
+    for name, (text, value_of) in families.items():
+        family = GaugeMetricFamily(_PREFIX + name, text, labels=_LABELS)
+        for record, reading in readings:
+            value = value_of(reading)
+            if value is not None:
+                family.add_metric([record.accelerator_id, record.kind.name], value)
+        yield family
+
+
+def _counters(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metric]:
+    families: dict[str, tuple[str, Callable[[AcceleratorRecord, Reading], float]]] = {
+        "device_seconds": (
+            "CPU seconds of its processes divided by the cores of the device",
+            lambda _, r: r.sample.device_seconds,
+        ),
+        "throttled_seconds": (
+            "Seconds for which it was held back",
+            lambda _, r: r.sample.throttled_seconds,
+        ),
+        "oom_kills": ("Processes killed for memory", lambda _, r: r.num_oom_kills),
+        "restarts": ("How often its process died", lambda record, _: record.num_restarts),
+    }
+    for name, (text, value_of) in families.items():
+        family = CounterMetricFamily(_PREFIX + name, text, labels=_LABELS)
+        for record, reading in readings:
+            family.add_metric([record.accelerator_id, record.kind.name], value_of(record, reading))
+        yield family
+
+
+def render(service: HostService, only: str | None = None) -> bytes:
+    """The text that `GET /metrics` answers."""
+    registry = CollectorRegistry()
+    registry.register(HostCollector(service, only))
+    return generate_latest(registry)

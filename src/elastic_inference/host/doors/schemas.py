@@ -1,0 +1,254 @@
+"""The JSON objects of the control API, as OpenAPI documents them; money is text, because JSON has no decimals."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from elastic_inference.host.accounts.leases import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
+from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.usage import UsageRow
+from elastic_inference.host.meter import Reading
+from elastic_inference.host.service import MAX_NAME_LENGTH, Offer
+
+Usd = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", examples=["0.13"])]
+
+
+class Strict(BaseModel):
+    """A request's body: an unknown field is an error, not a wish that is quietly dropped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AttachRequest(Strict):
+    """Which accelerator is wanted."""
+
+    type: Annotated[str, Field(min_length=1, max_length=63, examples=["cpu.half"])]
+    name: Annotated[str | None, Field(min_length=1, max_length=MAX_NAME_LENGTH)] = None
+    lease_seconds: Annotated[
+        float | None,
+        Field(
+            ge=MIN_LEASE_SECONDS,
+            le=MAX_LEASE_SECONDS,
+            allow_inf_nan=False,
+            description="Detach when no heartbeat came for so long; null: never.",
+        ),
+    ] = None
+
+
+class ResizeRequest(Strict):
+    """Which type it shall have from now on."""
+
+    type: Annotated[str, Field(min_length=1, max_length=63, examples=["cpu.half"])]
+
+
+class DrainRequest(Strict):
+    """Whether the host is to refuse new accelerators."""
+
+    is_draining: bool
+
+
+class TypeView(BaseModel):
+    """One type of the catalogue."""
+
+    name: str
+    memory_bytes: int
+    fp32_tflops: float | None
+    device_share: float | None
+    compute: str
+    usd_per_hour: Usd | None
+    price_source: str
+    may_burst: bool
+    num_available: Annotated[int | None, Field(description="How many still fit; null for tenants.")]
+
+    @classmethod
+    def of(cls, offer: Offer, is_operator: bool) -> TypeView:
+        """What a caller may see of a type."""
+        kind = offer.kind
+        return cls(
+            name=kind.name,
+            memory_bytes=kind.memory_bytes,
+            fp32_tflops=kind.fp32_tflops,
+            device_share=kind.device_share,
+            compute=kind.describe_compute(),
+            usd_per_hour=None if kind.usd_per_hour is None else f"{kind.usd_per_hour:f}",
+            price_source=kind.price_source,
+            may_burst=kind.may_burst,
+            num_available=offer.num_available if is_operator else None,
+        )
+
+
+class DeviceView(BaseModel):
+    """A device of the host."""
+
+    name: str
+    kind: str
+    model: str
+    num_cores: float
+    memory_bytes: Annotated[int, Field(description="What it has.")]
+    offered_memory_bytes: Annotated[int, Field(description="What it offers to accelerators.")]
+    tflops: Annotated[dict[str, float], Field(description="Measured, by precision.")]
+    tflops_source: Annotated[str, Field(description="What was run to measure.")]
+
+
+class AcceleratorView(BaseModel):
+    """An attached accelerator."""
+
+    accelerator_id: Annotated[str, Field(examples=["eia-" + "0" * 32])]
+    name: str
+    type: str
+    device: str
+    share: float
+    memory_bytes: int
+    may_burst: bool
+    usd_per_hour: Usd | None
+    state: State
+    endpoints: list[str]
+    limits: Annotated[dict[str, str], Field(description="What is in force and by what means.")]
+    lease_seconds: float | None
+    lease_left_seconds: float | None
+    created_at: Annotated[float, Field(description="Seconds since 1970, UTC.")]
+    num_restarts: int
+    last_exit: str
+    is_healthy: Annotated[
+        bool | None, Field(description="Whether its process answered last; null: not asked yet.")
+    ]
+    memory_used_bytes: int | None
+    utilisation_share: Annotated[float | None, Field(description="Of its share, over the last seconds.")]
+
+    @classmethod
+    def of(
+        cls,
+        record: AcceleratorRecord,
+        limits: dict[str, str],
+        lease_left_seconds: float | None,
+        reading: Reading | None,
+    ) -> AcceleratorView:
+        """Put together what is known of an accelerator."""
+        usd = record.kind.usd_per_hour
+        return cls(
+            accelerator_id=record.accelerator_id,
+            name=record.name,
+            type=record.kind.name,
+            device=record.device,
+            share=record.share,
+            memory_bytes=record.kind.memory_bytes,
+            may_burst=record.kind.may_burst,
+            usd_per_hour=None if usd is None else f"{usd:f}",
+            state=record.state,
+            endpoints=list(record.endpoints),
+            limits=limits,
+            lease_seconds=record.lease_seconds,
+            lease_left_seconds=lease_left_seconds,
+            created_at=record.created_at,
+            num_restarts=record.num_restarts,
+            last_exit=record.last_exit,
+            is_healthy=None if reading is None else reading.is_healthy,
+            memory_used_bytes=None if reading is None else reading.memory_bytes,
+            utilisation_share=None if reading is None else reading.utilisation_share,
+        )
+
+
+class AttachedView(AcceleratorView):
+    """A new accelerator with its bearer token, which is told this once."""
+
+    token: str
+
+
+class ResizedView(AcceleratorView):
+    """An accelerator after a resize."""
+
+    was_restarted: Annotated[bool, Field(description="Whether its process had to be started again.")]
+
+
+class TokenView(BaseModel):
+    """A new bearer token, told this once; the old one is refused from now on."""
+
+    token: str
+
+
+class HeartbeatView(BaseModel):
+    """Until when the host keeps the accelerator without a further heartbeat."""
+
+    lease_seconds: Annotated[float | None, Field(description="From now; null: it has no lease.")]
+
+
+class UsageView(BaseModel):
+    """What an accelerator cost and did."""
+
+    accelerator_id: str
+    name: str
+    types: list[str]
+    started_at: float
+    attached_hours: float
+    cost_usd: Usd | None
+    inferences: int
+    device_seconds: float
+    throttled_seconds: float
+    usd_per_100k_inferences: Annotated[
+        Usd | None, Field(description="Cost of 100,000 inferences, idle time paid included.")
+    ]
+    is_attached: bool
+
+    @classmethod
+    def of(cls, row: UsageRow) -> UsageView:
+        """The row with money rounded to a millionth of a dollar."""
+        return cls(
+            accelerator_id=row.accelerator_id,
+            name=row.name,
+            types=list(row.accelerator_types),
+            started_at=row.started_at,
+            attached_hours=row.attached_seconds / 3600,
+            cost_usd=None if row.cost_usd is None else f"{row.cost_usd:.6f}",
+            inferences=row.inferences,
+            device_seconds=row.device_seconds,
+            throttled_seconds=row.throttled_seconds,
+            usd_per_100k_inferences=None if row.usd_per_100k is None else f"{row.usd_per_100k:.6f}",
+            is_attached=row.is_attached,
+        )
+
+
+class ErrorView(BaseModel):
+    """Why a request was refused."""
+
+    error: Annotated[str, Field(description="What is wrong: field, value and limit.")]
+    code: Annotated[
+        str, Field(description="The class of the error in our package.", examples=["InvalidInput"])
+    ]
+    fields: dict[str, Any] | None = None
+
+
+class DeviceLeftView(BaseModel):
+    """What is left of a device."""
+
+    name: str
+    num_cores: float
+    offered_memory_bytes: int
+    tflops: dict[str, float]
+    left_share: float
+    left_memory_bytes: int
+
+
+class HostView(BaseModel):
+    """The host: capacity, what is in force and by what means, health."""
+
+    host_id: str
+    version: str
+    pid: int
+    started_at: float
+    is_draining: bool
+    devices: list[DeviceLeftView]
+    limits: Annotated[dict[str, str], Field(description="How shares are held, and why not better.")]
+    users: Annotated[str, Field(description="As which users accelerators run, and why.")]
+    tls: bool
+    database: str
+    num_accelerators: int
+    num_by_state: dict[str, int]
+    num_unhealthy: int
+
+
+class HealthView(BaseModel):
+    """That the host answers; it says nothing of anyone's accelerators."""
+
+    status: str

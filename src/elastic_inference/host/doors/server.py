@@ -1,0 +1,119 @@
+"""Serves a host's control API until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from elastic_inference.accelerator.process import JsonFormatter
+from elastic_inference.accelerator.tracing import is_asked_for
+from elastic_inference.errors import InvalidInput
+from elastic_inference.host.doors.api import make_app
+from elastic_inference.host.doors.middleware import RequestIdFilter
+from elastic_inference.host.doors.tracing import otlp_provider
+from elastic_inference.host.host import Host
+from elastic_inference.host.processes.folders import TlsFiles
+from elastic_inference.protocol.endpoint import Endpoint
+
+logger = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 5
+
+
+def set_up_logging(level: str) -> None:
+    """Write one JSON object a line to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(RequestIdFilter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def serve(
+    host: Host,
+    listen: Endpoint,
+    *,
+    on_ready: Callable[[str], None],
+    keep_running: bool = False,
+) -> None:
+    """Open a host, serve it until SIGTERM or SIGINT, and close it.
+
+    It listens before it opens, so that clients of a host that is started again wait and are not refused.
+
+    Args:
+        on_ready: Called with the host's URL as soon as it answers.
+        keep_running: Whether the accelerators go on when the host ends.
+
+    Raises:
+        ConnectError: The address is taken or may not be used.
+        InvalidInput: The state directory or the TLS files cannot be used.
+    """
+    provider = otlp_provider("elastic-inference-host", host.version) if is_asked_for() else None
+    with listen.listen() as sock:
+        if listen.kind == "unix":
+            os.chmod(listen.path, 0o666)  # the bearer token says who may
+        host.open()
+        # uvicorn raises the signal that ended it once more; without a handler it would end us before we close.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ignore)
+        try:
+            _Server(_config(host, provider), lambda: on_ready(_url(listen, sock, host.settings.tls))).run(
+                [sock]
+            )
+        finally:
+            host.close(keep_running)
+            if provider is not None:
+                provider.shutdown()
+            if listen.kind == "unix":
+                os.unlink(listen.path)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+def _config(host: Host, tracer_provider: Any) -> uvicorn.Config:
+    tls = host.settings.tls
+    config = uvicorn.Config(
+        make_app(host, tracer_provider),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        lifespan="off",
+        ssl_certfile=None if tls is None else str(tls.cert),
+        ssl_keyfile=None if tls is None else str(tls.key),
+        ssl_ca_certs=None if tls is None or tls.client_ca is None else str(tls.client_ca),
+        ssl_cert_reqs=ssl.CERT_NONE if tls is None or tls.client_ca is None else ssl.CERT_REQUIRED,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(f"TLS files cannot be used: {error}") from error
+    return config
+
+
+def _url(listen: Endpoint, sock: socket.socket, tls: TlsFiles | None) -> str:
+    if listen.kind == "unix":
+        return f"unix:{listen.path}"
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{'http' if tls is None else 'https'}://{host}:{sock.getsockname()[1]}"
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Take note of nothing: the server has ended already."""

@@ -1,0 +1,287 @@
+"""Puts a host together from its settings, runs its care in the background, and takes it apart in order."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
+from elastic_inference.host.accounts.catalogue import AMAZON_TYPES, AcceleratorType, catalogue, cpu_types
+from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.devices import Device
+from elastic_inference.host.processes.context import HostContext, ProcessSettings
+from elastic_inference.host.processes.cores import CoreKeeper
+from elastic_inference.host.processes.folders import HostFolder, TlsFiles
+from elastic_inference.host.processes.isolation import find_isolation
+from elastic_inference.host.processes.launch import Launcher
+from elastic_inference.host.service import HostService
+from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
+from elastic_inference.limits.base import Limits
+from elastic_inference.limits.detect import detect
+
+logger = logging.getLogger(__name__)
+
+# systemd gives no user a number from 60578 to 61183, and user namespaces of containers often end at 65535.
+DEFAULT_UIDS = range(60600, 61100)
+DEFAULT_PORTS = range(8600, 9600)
+RESERVE_SHARE = 0.1
+RESERVE_BYTES = 1 << 30
+RESERVE_CORES_SHARE = 0.05
+RESERVE_CORES = 0.5
+_CARE_SECONDS = 1.0
+_METER_SECONDS = 5.0
+_OPERATOR_KEY = "operator_token_sha256"
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """How a host is to run.
+
+    Attributes:
+        state_dir: All that it keeps; None of it is needed by clients.
+        devices: What it gives away.
+        user_types: Types beside (or, of the same name, instead of) Amazon's and the device's defaults.
+        database_url: SQLAlchemy URL; None: SQLite in `state_dir`.
+        data_host: Address of the accelerators' TCP endpoints; None: Unix sockets alone.
+        ports: Their ports; outside the range of outgoing connections, so that a restarted accelerator gets its
+            port back.
+        limits_mode: See limits.detect; None: the best that works.
+        uids: Users for accelerators where the host is root.
+        num_spares: Processes started in advance.
+        hang_seconds: See ProcessSettings.
+    """
+
+    state_dir: Path
+    devices: Sequence[Device]
+    user_types: tuple[AcceleratorType, ...] = ()
+    database_url: str | None = None
+    data_host: str | None = "127.0.0.1"
+    ports: range = DEFAULT_PORTS
+    tls: TlsFiles | None = None
+    limits_mode: str | None = None
+    uids: range = field(default=DEFAULT_UIDS)
+    num_spares: int = 1
+    drain_seconds: float = 10.0
+    start_timeout_seconds: float = 60.0
+    hang_seconds: float = 60.0
+    allow_unsafe_operations: bool = False
+
+
+def offered_cores(device: Device) -> float:
+    """Cores that a device offers to accelerators; the rest is for the host, the network and what else runs there.
+
+    With all cores given away, that rest came out of the accelerators unevenly: of 25:75 the smaller one got 22.8.
+    """
+    if device.kind != "cpu":
+        return float(device.num_cores)
+    return device.num_cores - min(RESERVE_CORES, device.num_cores * RESERVE_CORES_SHARE)
+
+
+def offered_memory_bytes(device: Device) -> int:
+    """What a device offers to accelerators; a CPU's memory is also the host's own and the system's."""
+    if device.kind != "cpu":
+        return device.memory_bytes
+    return device.memory_bytes - min(RESERVE_BYTES, int(device.memory_bytes * RESERVE_SHARE))
+
+
+class Host:
+    """A running host without its HTTP side. Use as a context, or `open` and `close`."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self.settings = settings
+        self.folder = HostFolder(settings.state_dir)
+        self.version = importlib.metadata.version("elastic-inference")
+        self._stop = threading.Event()
+        self._lock_file: IO[str] | None = None
+        self._care = threading.Thread(target=self._run_care, name="care", daemon=True)
+
+    def open(self) -> None:
+        """Take the state directory, find what was left, begin to keep it.
+
+        Raises:
+            InvalidInput: The directory is another host's now, or cannot be used.
+            LimitError: The way of limiting that was asked for does not work here.
+        """
+        self.folder.make()
+        self._take_lock()
+        try:
+            self._assemble()
+            self.service.open()
+        except BaseException:
+            self._release_lock()
+            raise
+        self._care.start()
+
+    def close(self, keep_running: bool = False) -> None:
+        """End the accelerators in order, or leave them to the next run; twice is fine."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        self._care.join()
+        self.service.close(keep_running)
+        self.launcher.close()
+        if not keep_running:
+            self.limits.close()
+        self.store.close()
+        self._release_lock()
+
+    def __enter__(self) -> Host:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _assemble(self) -> None:
+        settings = self.settings
+        self.store = self._open_store()
+        self.host_id = self._host_id()
+        self._ensure_operator_token()
+        self.limits: Limits = detect(settings.limits_mode, parent_name=f"elastic-inference-{self.host_id}")
+        self.isolation = find_isolation(self.folder.accelerators, settings.uids)
+        taken = frozenset(r.uid for r in self.store.list_all() if r.uid is not None)
+        self.launcher = Launcher(self.folder.path, self.isolation, settings.num_spares, taken)
+        context = HostContext(
+            store=self.store,
+            limits=self.limits,
+            launcher=self.launcher,
+            folder=self.folder,
+            secret=HostSecret(self.folder.secret),
+            settings=ProcessSettings(
+                data_host=settings.data_host,
+                ports=settings.ports,
+                tls=settings.tls,
+                start_timeout_seconds=settings.start_timeout_seconds,
+                drain_seconds=settings.drain_seconds,
+                hang_seconds=settings.hang_seconds,
+                allow_unsafe_operations=settings.allow_unsafe_operations,
+            ),
+            num_cores={device.name: offered_cores(device) for device in settings.devices},
+            cores=CoreKeeper(
+                self.store,
+                self.limits,
+                {d.name: offered_cores(d) for d in settings.devices if d.kind == "cpu"},
+            ),
+        )
+        self.service = HostService(context, self._catalogue(), self._capacity())
+        self.launcher.open()
+
+    def _open_store(self) -> StateStore:
+        url = self.settings.database_url
+        store = StateStore(url) if url else StateStore.at_path(self.folder.database)
+        store.open()
+        return store
+
+    def _capacity(self) -> Capacity:
+        return Capacity(
+            tuple(
+                DeviceCapacity(d.name, float(d.tflops.get("fp32", 0.0)), offered_memory_bytes(d))
+                for d in self.settings.devices
+            )
+        )
+
+    def _catalogue(self) -> dict[str, AcceleratorType]:
+        cpu = [cpu_types(offered_memory_bytes(d)) for d in self.settings.devices if d.kind == "cpu"]
+        return catalogue(AMAZON_TYPES, *cpu, self.settings.user_types)
+
+    def _host_id(self) -> str:
+        host_id = self.store.get_meta("host_id")
+        if host_id is None:
+            host_id = secrets.token_hex(8)
+            self.store.set_meta("host_id", host_id)
+        return host_id
+
+    # The operator's token
+
+    def _ensure_operator_token(self) -> None:
+        """Make the token at the first start; a file that the operator has changed counts from the next start on."""
+        path = self.folder.operator_token
+        if path.exists():
+            self.store.set_meta(_OPERATOR_KEY, hash_token(path.read_text().strip()))
+        else:
+            self.change_operator_token()
+
+    def change_operator_token(self) -> str:
+        """Make a new operator token, write it into its file, and refuse the old one from now on."""
+        token = make_token()
+        write_private(self.folder.operator_token, token + "\n")
+        self.store.set_meta(_OPERATOR_KEY, hash_token(token))
+        return token
+
+    def is_operator(self, token: str) -> bool:
+        """Whether this is the operator's token."""
+        return is_token(token, self.store.get_meta(_OPERATOR_KEY))
+
+    # Care
+
+    def _run_care(self) -> None:
+        rounds = 0
+        while not self._stop.wait(_CARE_SECONDS):
+            rounds += 1
+            try:
+                self.service.expire()
+                if rounds % round(_METER_SECONDS / _CARE_SECONDS) == 0:
+                    self.service.read_meters()
+            except Exception:  # care must go on: what failed now may work in a second
+                logger.exception("care failed")
+
+    def _take_lock(self) -> None:
+        file = open(self.folder.lock, "a")  # noqa: SIM115  # held as long as the host runs
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise InvalidInput(f"another host runs with state directory {self.folder.path}") from error
+        self._lock_file = file
+
+    def _release_lock(self) -> None:
+        if self._lock_file is not None:
+            with contextlib.suppress(OSError):
+                self._lock_file.close()
+            self._lock_file = None
+
+    def status(self) -> dict[str, Any]:
+        """What `host status` shows: devices, what is left of them, what is in force and by what means."""
+        capacity = self.service.capacity
+        records = self.service.list_all()
+        devices = []
+        for device, offered in zip(self.settings.devices, capacity.devices, strict=True):
+            share, memory_bytes = capacity.left(offered)
+            devices.append(
+                {
+                    "name": device.name,
+                    "num_cores": device.num_cores,
+                    "offered_memory_bytes": offered.memory_bytes,
+                    "tflops": dict(device.tflops),
+                    "left_share": share,
+                    "left_memory_bytes": memory_bytes,
+                }
+            )
+        return {
+            "host_id": self.host_id,
+            "version": self.version,
+            "pid": os.getpid(),
+            "started_at": self.service.started_at,
+            "is_draining": self.service.is_draining,
+            "devices": devices,
+            "limits": {"means": self.limits.name, "reason": self.limits.reason},
+            "users": self.isolation.statement,
+            "tls": self.settings.tls is not None,
+            "database": self.store.dialect,
+            "num_accelerators": len(records),
+            "num_by_state": _count([record.state.value for record in records]),
+        }
+
+
+def _count(values: list[str]) -> dict[str, int]:
+    return {value: values.count(value) for value in sorted(set(values))}

@@ -1,0 +1,71 @@
+"""What every keeper of a host works with: its settings, and how it limits and controls an accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from elastic_inference.client.host_session import request_json
+from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.processes.cores import CoreKeeper
+from elastic_inference.host.processes.folders import HostFolder, TlsFiles
+from elastic_inference.host.processes.launch import Launcher
+from elastic_inference.host.tokens import HostSecret
+from elastic_inference.limits.base import LimitRequest, Limits
+from elastic_inference.protocol.endpoint import Endpoint
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """What all accelerator processes of a host have in common.
+
+    Attributes:
+        data_host: The address on which they listen by TCP; None: by Unix sockets alone.
+        ports: TCP ports for them.
+        drain_seconds: How long an accelerator that is given back may finish what is in flight.
+        hang_seconds: A process that does not answer for so long is started again. One with a tenth of 2 cores
+            answered within 3.3 s while it loaded the Faster R-CNN graph.
+        allow_unsafe_operations: See EngineOptions.
+    """
+
+    data_host: str | None
+    ports: range
+    tls: TlsFiles | None = None
+    start_timeout_seconds: float = 60.0
+    drain_seconds: float = 10.0
+    hang_seconds: float = 60.0
+    allow_unsafe_operations: bool = False
+
+
+@dataclass(frozen=True)
+class HostContext:
+    """What every keeper works with."""
+
+    store: StateStore
+    limits: Limits
+    launcher: Launcher
+    folder: HostFolder
+    secret: HostSecret
+    settings: ProcessSettings
+    num_cores: Mapping[str, float]  # by device
+    cores: CoreKeeper
+
+    def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
+        """What the kernel is to hold this accelerator to."""
+        return LimitRequest(
+            accelerator_id=record.accelerator_id,
+            compute_share=record.share,
+            num_cores=self.num_cores[record.device],
+            memory_bytes=record.kind.memory_bytes,
+            may_burst=record.kind.may_burst,
+        )
+
+    def control(
+        self, record: AcceleratorRecord, method: str, path: str, body: Any = None, **options: Any
+    ) -> Any:
+        """Call the accelerator's own control endpoints, over its Unix socket."""
+        endpoint = Endpoint("unix", path=str(self.folder.accelerator(record.accelerator_id).socket))
+        token = self.secret.admin_token(record.accelerator_id)
+        return request_json(endpoint, method, path, body, token=token, **options)

@@ -1,0 +1,183 @@
+"""All keepers of a host: started, found again after the host died, and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from elastic_inference.errors import (
+    AcceleratorNotFound,
+    CapacityExceeded,
+    ConnectError,
+    ElasticInferenceError,
+)
+from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.processes.context import HostContext
+from elastic_inference.host.processes.keeper import Keeper
+from elastic_inference.limits.base import LimitError
+from elastic_inference.limits.processes import open_pidfd, wait_readable
+
+logger = logging.getLogger(__name__)
+
+_NUM_PORT_TRIES = 3
+
+
+class Fleet:
+    """The keepers of a host by accelerator id."""
+
+    def __init__(self, context: HostContext) -> None:
+        self._context = context
+        self._keepers: dict[str, Keeper] = {}
+        self._lock = threading.Lock()
+
+    def keeper(self, accelerator_id: str) -> Keeper:
+        """The keeper of an accelerator; raises AcceleratorNotFound."""
+        with self._lock:
+            keeper = self._keepers.get(accelerator_id)
+        if keeper is None:
+            raise AcceleratorNotFound(f"no accelerator {accelerator_id} is attached here")
+        return keeper
+
+    def recover(self) -> tuple[AcceleratorRecord, ...]:
+        """Find the accelerators of an earlier run: adopt those that serve, start the others, drop half-made ones.
+
+        Returns:
+            Those that are kept, ready or not yet.
+        """
+        kept: list[AcceleratorRecord] = []
+        dropped: list[AcceleratorRecord] = []
+        for record in self._context.store.list_all():
+            # No client knows an accelerator that never was ready: its attach has failed.
+            (dropped if record.state in (State.STARTING, State.DRAINING) else kept).append(record)
+        for record in dropped:
+            self._kill_left_over(record)
+            self.forget(record)
+        known = {record.accelerator_id for record in kept}
+        for accelerator_id in self._context.limits.list_existing():
+            if accelerator_id not in known:
+                self._release_limits(accelerator_id)
+        self._context.launcher.clean_homes(frozenset(_homes(kept)))
+        for record in kept:
+            self._add(record.accelerator_id).start()
+        return tuple(kept)
+
+    def launch(self, record: AcceleratorRecord, timeout_seconds: float) -> None:
+        """Start a new accelerator and wait until it serves.
+
+        Raises:
+            ElasticInferenceError: It did not start; nothing of its process is left.
+        """
+        for tries_left in range(_NUM_PORT_TRIES, 0, -1):
+            port = self._choose_port()
+            self._context.store.change(record.accelerator_id, port=port)
+            keeper = self._add(record.accelerator_id)
+            keeper.start()
+            try:
+                keeper.wait_ready(timeout_seconds)
+            except ElasticInferenceError as error:
+                self._drop(record.accelerator_id)
+                keeper.stop()
+                # Another program may have taken the port between our look and the process's bind.
+                if not isinstance(error, ConnectError) or tries_left == 1:
+                    raise
+            else:
+                return
+
+    def end(self, record: AcceleratorRecord, drain_seconds: float | None = None) -> None:
+        """Let an accelerator finish what is in flight, end its process, and free what it held."""
+        keeper = self._drop(record.accelerator_id)
+        if keeper is not None:
+            keeper.stop(drain_seconds)
+        self.forget(record)
+
+    def forget(self, record: AcceleratorRecord) -> None:
+        """Remove limits, folder, logs and user of an accelerator without a process."""
+        self._release_limits(record.accelerator_id)
+        self._context.folder.accelerator(record.accelerator_id).remove()
+        current = self._context.store.get(record.accelerator_id)
+        self._context.store.remove(record.accelerator_id)
+        self._context.cores.refresh()
+        self._context.launcher.remove_logs(record.accelerator_id)
+        self._context.launcher.release_uid(current.uid if current is not None else record.uid)
+
+    def close(self, keep_running: bool) -> None:
+        """Stop keeping all; the processes end in order, unless they are to go on for the host's next run."""
+        with self._lock:
+            keepers, self._keepers = self._keepers, {}
+        if not keepers:
+            return
+        with ThreadPoolExecutor(len(keepers), "stop") as pool:
+            list(pool.map(lambda keeper: self._close_one(keeper, keep_running), keepers.values()))
+
+    def _close_one(self, keeper: Keeper, keep_running: bool) -> None:
+        if keep_running:
+            keeper.leave()
+            return
+        keeper.stop()
+        self._context.store.change(keeper.accelerator_id, state=State.STOPPED)
+        self._release_limits(keeper.accelerator_id)
+
+    def _add(self, accelerator_id: str) -> Keeper:
+        keeper = Keeper(accelerator_id, self._context)
+        with self._lock:
+            self._keepers[accelerator_id] = keeper
+        return keeper
+
+    def _drop(self, accelerator_id: str) -> Keeper | None:
+        with self._lock:
+            return self._keepers.pop(accelerator_id, None)
+
+    def _release_limits(self, accelerator_id: str) -> None:
+        try:
+            self._context.limits.release(accelerator_id)
+        except LimitError as error:
+            extra = {"accelerator_id": accelerator_id, "why": str(error)}
+            logger.error("limits are not released", extra=extra)
+
+    def _kill_left_over(self, record: AcceleratorRecord) -> None:
+        pidfd = None if record.process is None else open_pidfd(record.process)
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            wait_readable((pidfd,), 5.0)
+            os.close(pidfd)
+
+    def _choose_port(self) -> int | None:
+        settings = self._context.settings
+        if settings.data_host is None:
+            return None
+        taken = {record.port for record in self._context.store.list_all()}
+        for port in settings.ports:
+            if port not in taken and _is_free(settings.data_host, port):
+                return port
+        first, last = settings.ports[0], settings.ports[-1]
+        raise CapacityExceeded(
+            f"all TCP ports {first} to {last} are taken",
+            requested="1 TCP port",
+            available=f"none of {len(settings.ports)}",
+        )
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _homes(records: Iterable[AcceleratorRecord]) -> Iterable[Path]:
+    for record in records:
+        if record.process is not None and record.process.is_alive():
+            with contextlib.suppress(OSError):
+                yield Path(os.readlink(f"/proc/{record.process.pid}/cwd"))

@@ -1,0 +1,342 @@
+"""Starts accelerator processes without the host's rights, and a few in advance, for import takes longest.
+
+A process is started with nothing but its program; it waits on its standard input for its configuration. So the host can
+write down which process it is, and put it under its limits, before it does anything; and a process whose
+host dies first reads the end of its input and ends itself.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.errors import ConnectError, ElasticInferenceError
+from elastic_inference.host.processes.isolation import Isolation
+from elastic_inference.limits.processes import ProcessIdentity, wait_readable
+
+logger = logging.getLogger(__name__)
+
+_PR_SET_NO_NEW_PRIVS = 38
+_PASSED_ON = ("CUDA_", "NVIDIA_", "TF_", "OPENVINO_", "OTEL_", "LD_LIBRARY_PATH")
+_READY_LINE_LIMIT_BYTES = 1 << 16
+_LOG_TAIL_BYTES = 2000
+_KEPT_LOGS = 5
+
+
+class StartFailed(ElasticInferenceError):
+    """An accelerator process did not begin to serve; nothing of it is left running."""
+
+
+class Child:
+    """One process that was started, from the moment when it waits for its configuration."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], uid: int | None, home: Path, log_path: Path) -> None:
+        self._popen = popen
+        self.uid = uid
+        self.home = home
+        self.log_path = log_path
+        self.identity = ProcessIdentity.of_pid(popen.pid, os.geteuid() if uid is None else uid)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def configure(self, config: AcceleratorConfig, timeout_seconds: float, wake_fd: int) -> dict[str, Any]:
+        """Tell the process what it is and wait until it serves.
+
+        Args:
+            wake_fd: When this becomes readable, nobody wants the process any more.
+
+        Returns:
+            Its ready line: accelerator_id, pid, endpoints.
+
+        Raises:
+            ConnectError: It could not listen where it should.
+            StartFailed: It failed otherwise, ended, or was not ready in time.
+        """
+        assert self._popen.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._popen.stdin as stdin:
+            stdin.write(config.to_json().encode() + b"\n")
+        line = self._read_line(time.monotonic() + timeout_seconds, wake_fd)
+        try:
+            ready = json.loads(line)
+        except ValueError:
+            raise StartFailed(f"the accelerator process did not become ready: {self._log_tail()}") from None
+        if "error" in ready:
+            kind = ConnectError if ready.get("code") == "ConnectError" else StartFailed
+            raise kind(f"the accelerator process did not start: {ready['error']}")
+        return dict(ready)
+
+    def _read_line(self, deadline: float, wake_fd: int) -> bytes:
+        assert self._popen.stdout is not None
+        fd = self._popen.stdout.fileno()
+        line = b""
+        while not line.endswith(b"\n") and len(line) < _READY_LINE_LIMIT_BYTES:
+            left = deadline - time.monotonic()
+            readable = wait_readable((fd, wake_fd), left) if left > 0 else frozenset()
+            if fd not in readable:
+                return line
+            block = os.read(fd, 4096)
+            if not block:
+                break
+            line += block
+        return line
+
+    def _log_tail(self) -> str:
+        text = self.log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        return text or "it wrote no log"
+
+    def move_log(self, path: Path) -> None:
+        """Give the log another name; the process goes on writing into it."""
+        os.replace(self.log_path, path)
+        self.log_path = path
+
+    def poll(self) -> int | None:
+        """Its exit status once it has ended (negative: the signal), else None."""
+        return self._popen.poll()
+
+    def kill(self) -> None:
+        """End it at once and take what it leaves; twice is fine."""
+        with contextlib.suppress(ProcessLookupError):
+            self._popen.kill()
+        self._popen.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Close the pipes; the process is not touched."""
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class Launcher:
+    """Starts processes for accelerators.
+
+    Args:
+        work_dir: For their homes and logs; exists and is the host's.
+        num_spares: Processes that wait in advance, so that an attach need not wait for an interpreter.
+        uids_taken: Users that accelerators of an earlier run of the host have.
+    """
+
+    def __init__(
+        self,
+        work_dir: Path,
+        isolation: Isolation,
+        num_spares: int = 1,
+        uids_taken: frozenset[int] = frozenset(),
+    ) -> None:
+        self.isolation = isolation
+        self._homes = work_dir / "homes"
+        self._logs = work_dir / "logs"
+        self._num_spares = num_spares
+        self._uids_taken = set(uids_taken)
+        self._spares: collections.deque[Child] = collections.deque()
+        self._lock = threading.Lock()
+        self._is_closed = False
+        # no_new_privs is a property of a thread that its children inherit: one thread gives it to all of them.
+        self._starter = ThreadPoolExecutor(1, "launch", initializer=_set_no_new_privs)
+
+    def open(self) -> None:
+        """Make the folders and begin to start spare processes."""
+        self._homes.mkdir(mode=0o711, exist_ok=True)
+        self._logs.mkdir(mode=0o700, exist_ok=True)
+        os.chmod(self._homes, 0o711)
+        self.refill()
+
+    def close(self) -> None:
+        """End the spare processes; twice is fine."""
+        with self._lock:
+            self._is_closed = True
+        self._starter.shutdown(wait=True)
+        while self._spares:
+            child = self._spares.popleft()
+            child.kill()
+            self.forget(child)
+
+    @property
+    def num_spares_ready(self) -> int:
+        """How many processes wait in advance."""
+        with self._lock:
+            return len(self._spares)
+
+    def take(self, uid: int | None, name: str, environment: Mapping[str, str] | None = None) -> Child:
+        """A process that waits for its configuration: a spare one, or for a given user a new one.
+
+        Args:
+            uid: The user it must have, because folders are that user's already; None: any.
+            name: Its log's.
+            environment: Further variables; a process that needs some cannot be a spare one.
+
+        Raises:
+            StartFailed: It could not be started.
+        """
+        child = self._take_spare() if uid is None and not environment else None
+        if child is None:
+            child = self._starter.submit(self._start, uid, environment or {}).result()
+        child.move_log(self._logs / f"{name}.log")
+        self._prune_logs(name.partition(".")[0])
+        self._set_nice(child, 0)
+        return child
+
+    def _take_spare(self) -> Child | None:
+        while True:
+            with self._lock:
+                child = self._spares.popleft() if self._spares else None
+            if child is None or child.poll() is None:
+                return child
+            child.kill()  # which has ended already: this closes its pipes
+            self.forget(child)
+
+    def refill(self) -> None:
+        """Start spare processes until there are enough, in the background."""
+        with self._lock:
+            if not self._is_closed:
+                self._starter.submit(self._refill)
+
+    def _refill(self) -> None:
+        while not self._is_closed and len(self._spares) < self._num_spares:
+            try:
+                child = self._start(None, {})
+            except StartFailed as error:
+                logger.warning("no spare process: %s", error)
+                return
+            self._set_nice(child, 19)  # the import must not take compute from tenants
+            with self._lock:
+                self._spares.append(child)
+
+    def _set_nice(self, child: Child, nice: int) -> None:
+        if os.geteuid() == 0:  # others could not take it back
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, child.pid, nice)
+
+    def _start(self, uid: int | None, environment: Mapping[str, str]) -> Child:
+        is_new = uid is None
+        uid = self._take_uid() if is_new else uid
+        token = secrets.token_hex(8)
+        home, log_path = self._homes / token, self._logs / f"spare-{token}.log"
+        try:
+            home.mkdir(mode=0o700)
+            if uid is not None:
+                os.chown(home, uid, uid)
+            popen = self._open_process(uid, home, log_path, environment)
+            try:
+                return Child(popen, uid, home, log_path)
+            except ProcessLookupError as error:
+                popen.communicate()
+                log = log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+                why = f"{describe_exit(popen.returncode)} at once: {log or 'it wrote no log'}"
+                raise StartFailed(f"the accelerator process {why}") from error
+        except (OSError, subprocess.SubprocessError, StartFailed) as error:
+            self.remove_home(home)
+            log_path.unlink(missing_ok=True)
+            if is_new:
+                self.release_uid(uid)
+            if isinstance(error, StartFailed):
+                raise
+            raise StartFailed(f"cannot start {self.isolation.python}: {error}") from error
+
+    def _open_process(
+        self, uid: int | None, home: Path, log_path: Path, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+        with open(os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as log:
+            return subprocess.Popen(
+                [self.isolation.python, "-m", "elastic_inference.accelerator"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=home,
+                env={**self._environment(home), **environment},
+                start_new_session=True,
+                umask=0o077,
+                **identity,
+            )
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+        own = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+        if self.isolation.python_path:
+            own["PYTHONPATH"] = self.isolation.python_path
+        if self.isolation.uids is not None:
+            own["PYTHONDONTWRITEBYTECODE"] = "1"
+        return {**kept, **own, "PYTHONSAFEPATH": "1"}
+
+    def _take_uid(self) -> int | None:
+        if self.isolation.uids is None:
+            return None
+        with self._lock:
+            free = next((uid for uid in self.isolation.uids if uid not in self._uids_taken), None)
+            if free is None:
+                raise StartFailed(
+                    f"all users {self.isolation.uids[0]} to {self.isolation.uids[-1]} are taken"
+                )
+            self._uids_taken.add(free)
+            return free
+
+    def release_uid(self, uid: int | None) -> None:
+        """Give back a user of which nothing is left."""
+        with self._lock:
+            self._uids_taken.discard(-1 if uid is None else uid)
+
+    def forget(self, child: Child) -> None:
+        """Take away what a spare process had: its home, log and user."""
+        self.remove_home(child.home)
+        child.log_path.unlink(missing_ok=True)
+        self.release_uid(child.uid)
+
+    def remove_home(self, home: Path) -> None:
+        """Remove the home of a process that has ended; a path that is none is left alone."""
+        if home.parent == self._homes:
+            shutil.rmtree(home, ignore_errors=True)
+
+    def _prune_logs(self, accelerator_id: str) -> None:
+        """Keep the logs of the last processes only, for one that dies again and again would fill the disk."""
+        logs = sorted(self._logs.glob(f"{accelerator_id}.*.log"), key=lambda p: p.stat().st_mtime)
+        for path in logs[:-_KEPT_LOGS]:
+            path.unlink(missing_ok=True)
+
+    def remove_logs(self, accelerator_id: str) -> None:
+        """Remove the logs of an accelerator."""
+        for path in self._logs.glob(f"{accelerator_id}.*.log"):
+            path.unlink(missing_ok=True)
+
+    def clean_homes(self, kept: frozenset[Path]) -> None:
+        """Remove homes that an earlier run of the host left, but those kept."""
+        for home in self._homes.iterdir() if self._homes.exists() else ():
+            if home not in kept:
+                shutil.rmtree(home, ignore_errors=True)
+
+
+def _set_no_new_privs() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def describe_exit(status: int | None) -> str:
+    """An exit status as a few words; None where the process was not this host's child."""
+    if status is None:
+        return "ended"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

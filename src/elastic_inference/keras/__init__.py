@@ -1,0 +1,5 @@
+"""Keras models on an accelerator: EIKerasModel."""
+
+from elastic_inference.keras.model import EIKerasModel
+
+__all__ = ["EIKerasModel"]

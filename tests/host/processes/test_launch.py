@@ -1,0 +1,143 @@
+"""How processes are started: users, spares, logs, waiting between starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.host.accounts.records import State
+from elastic_inference.host.host import Host
+from elastic_inference.host.processes.folders import HostFolder
+from elastic_inference.host.processes.isolation import find_isolation, parse_uids
+from elastic_inference.host.processes.keeper import Backoff
+from elastic_inference.host.processes.launch import describe_exit
+from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
+from elastic_inference.limits.gpu import describe_gpu, gpu_environment
+from tests.host.support import wait_until
+
+SMALL = AcceleratorType("small", 256 * 1024**2, device_share=0.1)
+
+
+def test_the_first_restart_is_at_once_and_later_ones_wait_longer_until_one_lives() -> None:
+    backoff = Backoff()
+    assert [backoff.after(0.0) for _ in range(9)] == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0]
+    assert backoff.after(5.0) == 0.0
+    assert backoff.after(0.5) == 0.1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "61000", "61000-", "-5", "0-10", "999-2000", "62000-61000", "1000-99999999999"]
+)
+def test_users_that_are_no_range_of_their_own_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="must be FIRST-LAST"):
+        parse_uids(text)
+
+
+def test_users_are_read_with_both_ends() -> None:
+    assert parse_uids("61000-61002") == range(61000, 61003)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (None, "ended"),
+        (0, "exited with status 0"),
+        (-9, "killed by SIGKILL"),
+        (-64, "killed by SIGRTMAX"),
+        (-99, "killed by signal 99"),
+    ],
+)
+def test_exits_are_described(status: int | None, told: str) -> None:
+    assert describe_exit(status) == told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: others cannot give processes users of their own")
+def test_a_directory_that_is_closed_to_others_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    isolation = find_isolation(closed, range(61000, 61010))
+    assert isolation.uids is None
+    assert isolation.statement.startswith("root, because other users may not enter ")
+
+
+def test_a_path_that_is_too_long_for_sockets_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="107 bytes"):
+        HostFolder(tmp_path / ("x" * 100)).make()
+
+
+def test_a_spare_that_died_is_not_given_out(open_host: Callable[..., Host]) -> None:
+    host = open_host(user_types=(SMALL,), num_spares=1)
+    wait_until(lambda: host.launcher.num_spares_ready == 1, "the spare process")
+    os.kill(host.launcher._spares[0].pid, signal.SIGKILL)
+    record, _ = host.service.attach("small")
+    assert record.state is State.READY
+
+
+def test_all_users_taken_is_told(open_host: Callable[..., Host]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: others cannot give processes users of their own")
+    service = open_host(user_types=(SMALL,), uids=range(63100, 63102)).service
+    first, _ = service.attach("small")
+    service.attach("small")
+    with pytest.raises(Exception, match="all users 63100 to 63101 are taken"):
+        service.attach("small")
+    service.detach(first.accelerator_id)
+    assert service.attach("small")[0].uid == 63100
+
+
+def test_logs_of_the_last_processes_are_kept_and_no_more(open_host: Callable[..., Host]) -> None:
+    host = open_host(user_types=(SMALL,))
+    record, _ = host.service.attach("small")
+    for kills in range(1, 7):
+        process = host.service.get(record.accelerator_id).process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(
+            lambda kills=kills: (
+                (now := host.service.get(record.accelerator_id)).num_restarts == kills
+                and now.state is State.READY
+            ),
+            f"restart {kills}",
+        )
+    logs = sorted(p.name for p in (host.folder.path / "logs").iterdir())
+    assert logs == [f"{record.accelerator_id}.{n}.log" for n in range(2, 7)]
+
+
+def test_a_gpu_accelerator_is_told_its_part() -> None:
+    assert gpu_environment("cpu:0", 0.5, 1024**3) == {}
+    environment = gpu_environment("cuda:1", 0.125, 3 * 1024**3)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "13"
+    assert environment["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=3072M"
+    assert describe_gpu("cpu:0", 0.5) == {}
+    assert describe_gpu("cuda:1", 0.5) == {
+        "gpu": "50% of cuda:1's threads by MPS, if its daemon runs (untested)"
+    }
+
+
+def test_tokens_are_random_and_compared_by_hash(tmp_path: Path) -> None:
+    one, other = make_token(), make_token()
+    assert one != other
+    assert is_token(one, hash_token(one))
+    assert not is_token(other, hash_token(one))
+    assert not is_token("", None)
+    assert not is_token("\udcff", hash_token(one))
+    secret = HostSecret(tmp_path / "secret")
+    assert (
+        HostSecret(tmp_path / "secret").admin_token("a") == secret.admin_token("a") != secret.admin_token("b")
+    )
+
+
+def test_a_private_file_is_its_owners_alone_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    write_private(path, "first")
+    write_private(path, "second")
+    assert path.read_text() == "second"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
