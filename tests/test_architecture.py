@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 PACKAGE = SOURCE / "elastic_inference"
 MAX_LINES = 400
 LAYERS = {
-    "errors": 0, "units": 0, "clock": 0,
+    "errors": 0, "units": 0, "clock": 0, "telemetry": 0,
     "tensors": 1,
     "models": 2, "protocol": 2, "limits": 2, "zoo": 2,
     "client": 3, "engines": 3, "accelerator": 3,
@@ -20,9 +20,19 @@ LAYERS = {
     "cli": 5,
 }  # fmt: skip
 # Within a layer nothing imports its neighbour, but for these.
-ALLOWED_SIBLINGS = {("accelerator", "engines"), ("units", "errors")}
+ALLOWED_SIBLINGS = {("accelerator", "engines"), ("units", "errors"), ("telemetry", "errors")}
 # Imported where it is used only, so that what does not use it stays small.
 ALLOWED_LAZY = {("client/local.py", "engines")}
+# Of the accelerator's side the host knows the configuration that it writes, and nothing that runs there.
+HOST_MAY_IMPORT_OF_ACCELERATOR = {"elastic_inference.accelerator.config"}
+# The host's ways in, and what each consists of; `app` puts them side by side, `server` serves that.
+DOORS = {
+    "control": {"api", "schemas"},
+    "metrics": {"metrics"},
+    "amazon": {"aws", "aws_directory", "aws_signature"},
+}
+COMMON_TO_DOORS = {"callers", "middleware", "tracing"}
+DOORS_ARE_ASSEMBLED_IN = {"app", "server"}
 # What a client of numpy alone must be able to import; `host_session` and the like are part of `client`.
 SMALL = (
     "errors.py",
@@ -108,6 +118,37 @@ def test_client_and_accelerator_never_import_each_other() -> None:
     for part, other in (("client", "accelerator"), ("accelerator", "client")):
         for path in (PACKAGE / part).glob("*.py"):
             assert [module for module, _ in imports(path) if part_of(module) == other] == [], path
+
+
+def test_the_host_knows_of_accelerators_only_how_to_configure_one() -> None:
+    for path in (PACKAGE / "host").rglob("*.py"):
+        used = {module.rpartition(".")[0] for module, _ in imports(path) if part_of(module) == "accelerator"}
+        assert used <= HOST_MAY_IMPORT_OF_ACCELERATOR, path
+
+
+def test_no_door_imports_another() -> None:
+    folder = PACKAGE / "host" / "doors"
+    door_of = {name: door for door, names in DOORS.items() for name in names}
+    rooms = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert rooms == set(door_of) | COMMON_TO_DOORS | DOORS_ARE_ASSEMBLED_IN
+    for path in folder.glob("*.py"):
+        if path.stem in DOORS_ARE_ASSEMBLED_IN:
+            continue
+        for module, _ in imports(path):
+            rest = module.removeprefix("elastic_inference.host.doors.")
+            if rest != module:
+                assert door_of.get(rest.split(".")[0]) in (None, door_of.get(path.stem)), (path, module)
+                assert rest.split(".")[0] not in DOORS_ARE_ASSEMBLED_IN, (path, module)
+
+
+def test_every_error_lives_in_the_one_tree() -> None:
+    from elastic_inference import errors
+
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and path.name != "errors.py":
+                bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+                assert not [base for base in bases if base in vars(errors)], f"{path}: {node.name}"
 
 
 def test_inner_modules_do_not_use_the_front_door() -> None:

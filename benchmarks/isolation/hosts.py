@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from elastic_inference.client.host_session import Attachment, HostSession, request_json
+from elastic_inference.client.host_session import Attachment, HostSession
 from elastic_inference.errors import ConnectError, ElasticInferenceError
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 
 START_SECONDS = 120.0
 MEMORY = "4GiB"

@@ -6,7 +6,8 @@
     │  ├─ InvalidRange (OverflowError)      a number too large for any cast
     │  ├─ InternalError                     a string input holds what is no string; TensorFlow's name for it
     │  ├─ SignatureNotFound                 the model has no signature of that key; lists those it has
-    │  └─ PredictorClosed                   the predictor or connection was closed before this call
+    │  ├─ PredictorClosed                   the predictor or connection was closed before this call
+    │  └─ PriceMissing                      no price of this machine or accelerator is known
     ├─ TensorNotFound (KeyError)            no tensor of that name in the graph
     ├─ TagsNotFound (RuntimeError)          no meta graph with these tags in the SavedModel
     ├─ ModelNotFound (OSError)              no model at that path, or none of that name on the accelerator
@@ -21,12 +22,17 @@
     ├─ CapacityExceeded (RuntimeError)      the host cannot give that much; carries what is left
     ├─ MemoryQuotaExceeded (MemoryError)    the model or request is larger than the accelerator's memory
     ├─ ComputeQuotaExceeded (RuntimeError)  the request queue of the accelerator is full; a retry is safe
-    ├─ PermissionDenied (PermissionError)   a token is missing, wrong or not enough
+    ├─ AcceleratorBusy (RuntimeError)       another request changes this accelerator now; a retry is safe
+    ├─ StartFailed (RuntimeError)           an accelerator process did not begin to serve; a retry is safe
+    ├─ LimitError (RuntimeError)            the kernel refused to put a limit in force
+    ├─ PermissionDenied (PermissionError)   a token is missing or wrong
+    │  └─ Forbidden                         the token is known, but does not allow this
     ├─ DeadlineExceeded (TimeoutError)      no reply in time; the device may still run it
     └─ TransportError (ConnectionError)
        ├─ ConnectError                      nothing was sent; a retry is safe
        ├─ ConnectionLost                    it may have run; a retry is safe, predictions have no effects
        └─ ProtocolError                     the peer does not speak the Open Inference Protocol as it should
+          └─ HttpError                      a request breaks HTTP itself; carries the status it is answered with
 
 Where TensorFlow raised a Python class for the same mistake, ours is that class too, so `except ValueError`
 written for TensorFlow still catches. Figures stand in fields as well as in the text.
@@ -61,6 +67,10 @@ class SignatureNotFound(InvalidInput):
 
 class PredictorClosed(InvalidInput):
     """The predictor was closed before this call. Nothing was sent."""
+
+
+class PriceMissing(InvalidInput):
+    """No price of this machine or accelerator is known."""
 
 
 class TensorNotFound(ElasticInferenceError, KeyError):
@@ -139,8 +149,24 @@ class ComputeQuotaExceeded(ElasticInferenceError, RuntimeError):
     """The accelerator's queue is full. The request did not run; a retry is safe."""
 
 
+class AcceleratorBusy(ElasticInferenceError, RuntimeError):
+    """Another request changes this accelerator at this moment. Nothing was done; a retry is safe."""
+
+
+class StartFailed(ElasticInferenceError, RuntimeError):
+    """An accelerator process did not begin to serve. Nothing of it is left running; a retry is safe."""
+
+
+class LimitError(ElasticInferenceError, RuntimeError):
+    """The kernel refused to put a limit in force. Nothing was started; only the host sees this."""
+
+
 class PermissionDenied(ElasticInferenceError, PermissionError):
-    """The token is missing, wrong or does not allow this."""
+    """The token is missing or wrong."""
+
+
+class Forbidden(PermissionDenied):
+    """The token is known, but does not allow this."""
 
 
 class DeadlineExceeded(ElasticInferenceError, TimeoutError):
@@ -161,3 +187,15 @@ class ConnectionLost(TransportError):
 
 class ProtocolError(TransportError):
     """The peer answered something that the Open Inference Protocol does not allow."""
+
+
+class HttpError(ProtocolError):
+    """A request breaks HTTP itself; after its answer the connection is closed.
+
+    Attributes:
+        status: The HTTP status that it is answered with, 400 to 599.
+    """
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status

@@ -12,7 +12,7 @@ import pytest
 
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.devices import Device
-from elastic_inference.host.doors.api import make_app
+from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.host import Host, HostSettings
 from tests.aws.conftest import Boto, serving
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.errors import InvalidInput, PriceMissing
 from elastic_inference.explorer.prices import (
-    PriceMissing,
     PriceTable,
     load_prices,
     parse_prices,

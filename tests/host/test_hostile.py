@@ -10,9 +10,10 @@ from contextlib import suppress
 
 import pytest
 
-from elastic_inference.client.host_session import Attachment, HostSession, request_json
+from elastic_inference.client.host_session import Attachment, HostSession
 from elastic_inference.errors import ElasticInferenceError, PermissionDenied, TransportError
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 from tests.host.conftest import HostProcess, _starter, new_state_dir
 
 

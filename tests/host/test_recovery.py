@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastic_inference.client.host_session import request_json
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.priority import HOST_NICE
 from elastic_inference.limits.processes import ProcessIdentity
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 from tests.host.conftest import HostProcess
 from tests.host.support import predictor, wait_until
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastic_inference.client.host_session import request_json
 from elastic_inference.errors import (
+    AcceleratorBusy,
     AcceleratorNotFound,
     CapacityExceeded,
     ElasticInferenceError,
@@ -26,8 +26,8 @@ from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.isolation import Isolation
-from elastic_inference.host.service import Busy
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 from elastic_inference.protocol.shared_memory import Region
 from tests.host.conftest import free_ports
 from tests.host.support import predictor, wait_until
@@ -205,14 +205,14 @@ def test_who_changes_an_accelerator_at_the_same_time_is_told_so_and_not_held(ope
     def detach(_: int) -> str:
         try:
             service.detach(record.accelerator_id)
-        except (Busy, AcceleratorNotFound) as error:
+        except (AcceleratorBusy, AcceleratorNotFound) as error:
             return type(error).__name__
         return "detached"
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(detach, range(8)))
     assert answers.count("detached") == 1
-    assert set(answers) <= {"detached", "Busy", "AcceleratorNotFound"}
+    assert set(answers) <= {"detached", "AcceleratorBusy", "AcceleratorNotFound"}
     assert service.list_all() == ()
 
 

@@ -12,10 +12,11 @@ import pytest
 from cryptography import x509
 
 from elastic_inference import EIPredictor
-from elastic_inference.client.host_session import HostSession, request_json
+from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import ConnectError, InvalidInput, TransportError
 from elastic_inference.host.tls import init_tls, issue_client
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 from tests.host.conftest import HostProcess
 from tests.integration.tiny_model import write_doubling_graph
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from elastic_inference.limits.base import LimitError
+from elastic_inference.errors import LimitError
 from elastic_inference.limits.files import CgroupFiles
 
 _CORE = {"cgroup.procs": "", "cgroup.subtree_control": "", "cpu.stat": "usage_usec 0\nuser_usec 0\n"}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.errors import AcceleratorNotFound
-from elastic_inference.limits.base import MEBIBYTE, LimitError, LimitRequest, Limits, held_command
+from elastic_inference.errors import AcceleratorNotFound, LimitError
+from elastic_inference.limits.base import MEBIBYTE, LimitRequest, Limits, held_command
 from elastic_inference.limits.cgroup1 import CgroupV1
 from elastic_inference.limits.detect import detect
 from elastic_inference.limits.mounts import GroupMount, GroupMounts, read_mounts

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.errors import AcceleratorNotFound
-from elastic_inference.limits.base import MEBIBYTE, LimitError, LimitRequest, held_command
+from elastic_inference.errors import AcceleratorNotFound, LimitError
+from elastic_inference.limits.base import MEBIBYTE, LimitRequest, held_command
 from elastic_inference.limits.cgroup2 import CgroupV2
 from elastic_inference.limits.files import CgroupFiles, kill_all, remove_groups
 from elastic_inference.limits.mounts import GroupMount, GroupMounts, read_mounts
@@ -220,7 +220,7 @@ def test_on_a_real_v2_hierarchy_children_are_counted_and_killed_with_the_group(r
 HAND_ON = """
 import sys
 from elastic_inference.limits import cgroup2
-from elastic_inference.limits.base import LimitError
+
 from elastic_inference.limits.mounts import read_mounts
 
 cgroup2._CONTROLLERS = (sys.argv[1],)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elastic_inference.errors import LimitError
 from elastic_inference.limits.affinity import keep_to_cores
-from elastic_inference.limits.base import LimitError
 from elastic_inference.limits.cores import CoreRequest, plan_cores
 
 

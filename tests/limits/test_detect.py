@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.errors import InvalidInput
-from elastic_inference.limits.base import LimitError
+from elastic_inference.errors import InvalidInput, LimitError
 from elastic_inference.limits.detect import MODES, detect
 from elastic_inference.limits.mounts import GroupMount, GroupMounts
 

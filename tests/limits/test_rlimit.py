@@ -9,8 +9,8 @@ import uuid
 
 import pytest
 
-from elastic_inference.errors import AcceleratorNotFound
-from elastic_inference.limits.base import MEBIBYTE, LimitError, LimitRequest, held_command
+from elastic_inference.errors import AcceleratorNotFound, LimitError
+from elastic_inference.limits.base import MEBIBYTE, LimitRequest, held_command
 from elastic_inference.limits.rlimit import RlimitAndDutyCycle
 
 

@@ -65,7 +65,7 @@ def test_any_fields_become_an_error(code: object, fields: object) -> None:
     ("status", "cls"),
     [
         (401, errors.PermissionDenied),
-        (403, errors.PermissionDenied),
+        (403, errors.Forbidden),
         (404, errors.ModelNotFound),
         (413, errors.MemoryQuotaExceeded),
         (429, errors.ComputeQuotaExceeded),

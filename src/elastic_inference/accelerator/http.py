@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from elastic_inference.errors import ElasticInferenceError, ProtocolError
+from elastic_inference.errors import ElasticInferenceError, HttpError, ProtocolError
 from elastic_inference.protocol.status import REASONS, encode_error
 from elastic_inference.protocol.stream import Stream
 
@@ -20,14 +20,6 @@ KEPT_BUFFER_BYTES = 64 << 20  # a connection keeps at most this much between req
 DISCARD_STEP_BYTES = 1 << 16
 _PAGE = mmap.PAGESIZE
 _HUGE_PAGE = 2 << 20
-
-
-class HttpError(ElasticInferenceError):
-    """A request that breaks HTTP itself; after it the connection is closed."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,6 @@ class Response:
     @classmethod
     def of_error(cls, error: ElasticInferenceError) -> Response:
         """The protocol's error body with the status that our table gives."""
-        if isinstance(error, HttpError):
-            return cls.of_json({"error": str(error)}, error.status)
         status, body = encode_error(error)
         return cls.of_json(body, status)
 
@@ -117,16 +107,16 @@ def parse_head(head: bytes) -> Request:
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade as error:
-        raise HttpError(501, "upgrades are not offered") from error
+        raise HttpError("upgrades are not offered", status=501) from error
     except httptools.HttpParserError as error:
-        raise HttpError(400, f"not an HTTP/1.1 request: {error}") from error
+        raise HttpError(f"not an HTTP/1.1 request: {error}", status=400) from error
     if not callbacks.is_complete:
-        raise HttpError(400, "not an HTTP/1.1 request: the head is incomplete")
+        raise HttpError("not an HTTP/1.1 request: the head is incomplete", status=400)
     headers = dict(callbacks.headers)
     if b"transfer-encoding" in headers:
-        raise HttpError(411, "chunked bodies are not offered; send Content-Length")
+        raise HttpError("chunked bodies are not offered; send Content-Length", status=411)
     if parser.get_http_version() not in ("1.0", "1.1"):
-        raise HttpError(505, f"HTTP/{parser.get_http_version()} is not offered; use HTTP/1.1")
+        raise HttpError(f"HTTP/{parser.get_http_version()} is not offered; use HTTP/1.1", status=505)
     path = callbacks.url.decode("latin-1").partition("?")[0]
     return Request(
         method=parser.get_method().decode("latin-1"),
@@ -141,7 +131,7 @@ def parse_head(head: bytes) -> Request:
 def _content_length(headers: Mapping[bytes, bytes]) -> int:
     text = headers.get(b"content-length", b"0")
     if not text.isdigit() or len(text) > 18:
-        raise HttpError(400, f"Content-Length {text[:40]!r} is not a number of bytes")
+        raise HttpError(f"Content-Length {text[:40]!r} is not a number of bytes", status=400)
     return int(text)
 
 
@@ -201,7 +191,9 @@ class Body:
     def read(self, limit_bytes: int) -> bytes:
         """The whole rest; HttpError 413 where it is larger than the limit."""
         if self.remaining > limit_bytes:
-            raise HttpError(413, f"the body of {self.remaining} bytes exceeds the limit of {limit_bytes}")
+            raise HttpError(
+                f"the body of {self.remaining} bytes exceeds the limit of {limit_bytes}", status=413
+            )
         data = bytearray(self.remaining)
         self.read_into(memoryview(data))
         return bytes(data)
@@ -214,9 +206,9 @@ class Body:
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise HttpError(400, f"the body is not JSON: {error}") from error
+            raise HttpError(f"the body is not JSON: {error}", status=400) from error
         if not isinstance(value, dict):
-            raise HttpError(400, "the body must be a JSON object")
+            raise HttpError("the body must be a JSON object", status=400)
         return value
 
     def discard(self, limit_bytes: int) -> bool:

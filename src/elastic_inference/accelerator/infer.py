@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy.typing as npt
 
-from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Request, Response
+from elastic_inference.accelerator.http import Body, KeptBuffer, Request, Response
 from elastic_inference.accelerator.model_table import ModelEntry, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.tracing import Tracer
 from elastic_inference.engines.base import Arrays, LoadedModel
-from elastic_inference.errors import ElasticInferenceError, InvalidInput, MemoryQuotaExceeded, ModelNotFound
+from elastic_inference.errors import (
+    ElasticInferenceError,
+    HttpError,
+    InvalidInput,
+    MemoryQuotaExceeded,
+    ModelNotFound,
+)
 from elastic_inference.models.signature import Signature
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import (
@@ -115,13 +121,13 @@ class InferHandler:
         if header is not None:
             if not header.isdigit() or len(header) > 18 or int(header) > length:
                 raise HttpError(
-                    400,
                     f"Inference-Header-Content-Length {header[:40]!r} is not within the body's {length} bytes",
+                    status=400,
                 )
             length = int(header)
         if length > MAX_HEAD_BYTES:
             raise HttpError(
-                413, f"the inference header of {length} bytes exceeds the limit of {MAX_HEAD_BYTES}"
+                f"the inference header of {length} bytes exceeds the limit of {MAX_HEAD_BYTES}", status=413
             )
         try:
             text = bytearray(length)

@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -34,6 +33,7 @@ from elastic_inference.engines.base import EngineOptions
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.limits.duty_cycle import CpuDutyCycle
 from elastic_inference.protocol.status import encode_error
+from elastic_inference.telemetry import set_up_logging
 
 log = logging.getLogger(__name__)
 # Python's default of 5 ms is what a short request would wait for a long one's Python part.
@@ -41,31 +41,6 @@ SWITCH_SECONDS = 0.0005
 MAX_BODY_BYTES = 4 << 30
 DRAIN_SECONDS = 30.0
 SEND_SECONDS = 5.0  # for the last answers to reach their clients
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line; whatever is given as `extra` becomes a field."""
-
-    converter = time.gmtime  # type: ignore[assignment]
-    # `color_message` is uvicorn's, for terminals.
-    _LEFT_OUT = frozenset(vars(logging.makeLogRecord({}))) | {
-        "message",
-        "asctime",
-        "taskName",
-        "color_message",
-    }
-
-    def format(self, record: logging.LogRecord) -> str:
-        value: dict[str, object] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        value |= {k: v for k, v in vars(record).items() if k not in self._LEFT_OUT}
-        if record.exc_info:
-            value["exception"] = self.formatException(record.exc_info)
-        return json.dumps(value, default=str)
 
 
 def main() -> int:
@@ -81,7 +56,7 @@ def main() -> int:
 
 def run(config: AcceleratorConfig) -> int:
     """Serve until told to end; the exit status."""
-    _set_up_logging(config)
+    set_up_logging(os.environ.get("EI_LOG_LEVEL", "WARNING" if config.watch_pid is not None else "INFO"))
     sys.setswitchinterval(SWITCH_SECONDS)
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))
@@ -139,14 +114,6 @@ def make_service(config: AcceleratorConfig) -> Service:
     body_limit_bytes = min(MAX_BODY_BYTES, memory_bytes // 2)
     tracer = make_tracer(config.accelerator_id)
     return Service(config, Shared(models, RegionTable(), queue, body_limit_bytes, tracer), store)
-
-
-def _set_up_logging(config: AcceleratorConfig) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(os.environ.get("EI_LOG_LEVEL", "WARNING" if config.watch_pid is not None else "INFO"))
 
 
 def _watch(pid: int, waker: int) -> None:

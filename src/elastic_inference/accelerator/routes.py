@@ -6,8 +6,6 @@ the host may do (a new token, draining).
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import threading
 from collections.abc import Callable
@@ -15,14 +13,15 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from elastic_inference.accelerator import descriptions
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.accelerator.http import Body, HttpError, KeptBuffer, Request, Response
-from elastic_inference.accelerator.infer import InferHandler, Shared
+from elastic_inference.accelerator.http import Body, Request, Response
+from elastic_inference.accelerator.infer import Shared
 from elastic_inference.accelerator.metrics import AcceleratorCollector, render
 from elastic_inference.accelerator.model_store import ModelStore
-from elastic_inference.accelerator.model_table import Histogram, ModelEntry, ModelState
-from elastic_inference.errors import InvalidInput, ModelNotFound, PermissionDenied
-from elastic_inference.tensors import WIRE_NAMES, TensorSpec
+from elastic_inference.accelerator.model_table import ModelState
+from elastic_inference.accelerator.session import Session, Tokens
+from elastic_inference.errors import HttpError, InvalidInput, ModelNotFound
 
 EXTENSIONS = (
     "binary_tensor_data", "system_shared_memory", "model_repository", "model_configuration", "statistics",
@@ -31,58 +30,6 @@ EXTENSIONS = (
 CHUNK_BYTES = 1 << 20
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 Handler = Callable[["Session", Request, Body], Response]
-
-
-class Tokens:
-    """Who may: the tenant's token for everything of the tenant's, the admin token for the host's own calls."""
-
-    def __init__(self, token_sha256: str | None, admin_token_sha256: str | None) -> None:
-        self.token_sha256 = token_sha256
-        self._admin_token_sha256 = admin_token_sha256
-
-    def check(self, request: Request, needs_admin: bool) -> None:
-        """Raise PermissionDenied unless the request carries a token that allows it."""
-        scheme, _, token = (request.header(b"authorization") or "").partition(" ")
-        given = hashlib.sha256(token.strip().encode()).hexdigest() if scheme.lower() == "bearer" else ""
-        is_admin = self._admin_token_sha256 is not None and hmac.compare_digest(
-            given, self._admin_token_sha256
-        )
-        if is_admin:
-            return
-        if needs_admin:
-            raise PermissionDenied("only the host may do this")
-        if self.token_sha256 is not None and not hmac.compare_digest(given, self.token_sha256):
-            raise PermissionDenied("the bearer token is missing or wrong for this accelerator")
-
-
-class Session:
-    """What one connection holds besides its socket; `close` gives back what the client bound to it."""
-
-    def __init__(self, service: Service, peer_uid: int | None = None) -> None:
-        self.service = service
-        self.peer_uid = peer_uid  # whose regions the client may register
-        self.buffer = KeptBuffer()
-        self.infer = InferHandler(service.shared, self.buffer)
-        self.bound_regions: set[str] = set()
-        self._allowed: tuple[Request, str | None] | None = None
-
-    def check_token(self, request: Request, needs_admin: bool) -> None:
-        """Raise PermissionDenied unless the request carries a token that allows it.
-
-        A connection hands on the same `request` object as long as heads are equal, so it is looked at once for each
-        token in force.
-        """
-        tokens = self.service.tokens
-        in_force = tokens.token_sha256
-        allowed = self._allowed
-        if needs_admin or allowed is None or allowed[0] is not request or allowed[1] is not in_force:
-            tokens.check(request, needs_admin)
-            self._allowed = None if needs_admin else (request, in_force)
-
-    def close(self) -> None:
-        """Unregister the regions that were to live as long as the connection."""
-        for name in self.bound_regions:
-            self.service.shared.regions.unregister(name)
 
 
 class Service:
@@ -110,7 +57,7 @@ class Service:
             text = render(self._collector)
             return Response(200, {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}, [text])
         if not segments or segments[0] != "v2":
-            raise HttpError(404, f"no such path: {request.path:.200}")
+            raise HttpError(f"no such path: {request.path:.200}", status=404)
         return self._route(session, request, body, segments[1:])
 
     def _route(self, session: Session, request: Request, body: Body, rest: tuple[str, ...]) -> Response:
@@ -121,13 +68,13 @@ class Service:
                 return Response(200 if not self.drained.is_set() else 503)
             case ("models", "stats"):
                 return Response.of_json(
-                    {"model_stats": [_statistics(e) for e in self.shared.models.entries()]}
+                    {"model_stats": [descriptions.statistics(e) for e in self.shared.models.entries()]}
                 )
             case ("models", *_):
                 return self._model(request, rest)
             case ("repository", "index"):
                 _needs(request, "POST")
-                return Response.of_json([_index_entry(e) for e in self.shared.models.entries()])
+                return Response.of_json([descriptions.index_entry(e) for e in self.shared.models.entries()])
             case ("repository", "models", name, "load"):
                 _needs(request, "POST")
                 return self._load(name, body)
@@ -138,12 +85,12 @@ class Service:
             case ("systemsharedmemory", *tail):
                 return self._shared_memory(session, request, body, tuple(tail))
             case ("cudasharedmemory", *_):
-                raise HttpError(501, "CUDA shared memory is not offered")
+                raise HttpError("CUDA shared memory is not offered", status=501)
             case ("blobs", sha256):
                 return self._blob(session, request, body, sha256)
             case ("accelerator", *tail):
                 return self._accelerator(request, body, tuple(tail))
-        raise HttpError(404, f"no such path: {request.path:.200}")
+        raise HttpError(f"no such path: {request.path:.200}", status=404)
 
     def _server_metadata(self, request: Request) -> Response:
         _needs(request, "GET")
@@ -162,14 +109,16 @@ class Service:
             rest[-1] if rest[-1] in ("ready", "config", "stats") else "",
         )
         if rest not in _model_paths(name, action):
-            raise HttpError(404, f"no such path: {request.path:.200}")
+            raise HttpError(f"no such path: {request.path:.200}", status=404)
         entry = self.shared.models.entry(name)
         if action == "ready":
             return Response(200 if entry.state is ModelState.READY else 503)
         if action == "stats":
-            return Response.of_json({"model_stats": [_statistics(entry)]})
+            return Response.of_json({"model_stats": [descriptions.statistics(entry)]})
         entry = self.shared.models.ready(name)
-        return Response.of_json(_config(entry) if action == "config" else _metadata(entry))
+        return Response.of_json(
+            descriptions.config(entry) if action == "config" else descriptions.metadata(entry)
+        )
 
     def _load(self, name: str, body: Body) -> Response:
         value = body.read_json()
@@ -180,7 +129,7 @@ class Service:
             # The protocol's own load names a model of the server's repository: here, one that is loaded already.
             self.shared.models.ready(name)
             return Response.of_json({})
-        return Response.of_json(_config(self.shared.models.load(name, parameters)))
+        return Response.of_json(descriptions.config(self.shared.models.load(name, parameters)))
 
     def _shared_memory(
         self, session: Session, request: Request, body: Body, rest: tuple[str, ...]
@@ -206,7 +155,7 @@ class Service:
                 _needs(request, "POST")
                 regions.unregister_all()
                 return Response.of_json({})
-        raise HttpError(404, f"no such path: {request.path:.200}")
+        raise HttpError(f"no such path: {request.path:.200}", status=404)
 
     def _register(self, session: Session, name: str, value: dict[str, Any]) -> None:
         key, size, offset = value.get("key"), value.get("byte_size"), value.get("offset", 0)
@@ -252,7 +201,7 @@ class Service:
                 if not isinstance(timeout, int | float) or not 0 <= timeout <= 3600:
                     raise InvalidInput(f"timeout_seconds must be 0 to 3600, not {timeout!r:.80}")
                 return Response.of_json({"is_drained": self.shared.queue.drain(timeout)})
-        raise HttpError(404, f"no such path: {request.path:.200}")
+        raise HttpError(f"no such path: {request.path:.200}", status=404)
 
     def statistics(self) -> dict[str, Any]:
         """What is in force here and what was done, as `GET /v2/accelerator` answers it."""
@@ -263,7 +212,7 @@ class Service:
             "limits": self.config.limits or {},
             "memory_limit_bytes": self.config.memory_limit_bytes,
             "queue": asdict(self.shared.queue.statistics()),
-            "models": [_summary(entry) for entry in self.shared.models.entries()],
+            "models": [descriptions.summary(entry) for entry in self.shared.models.entries()],
         }
 
 
@@ -273,13 +222,15 @@ def _content_range(header: str | None, length: int) -> tuple[int, int]:
         return 0, length
     match = _RANGE.fullmatch(header)
     if match is None or int(match[2]) - int(match[1]) + 1 != length:
-        raise HttpError(416, "Content-Range must be 'bytes FIRST-LAST/TOTAL' and agree with Content-Length")
+        raise HttpError(
+            "Content-Range must be 'bytes FIRST-LAST/TOTAL' and agree with Content-Length", status=416
+        )
     return int(match[1]), int(match[3])
 
 
 def _needs(request: Request, method: str) -> None:
     if request.method != method:
-        raise HttpError(405, f"{request.path:.200} takes {method}, not {request.method}")
+        raise HttpError(f"{request.path:.200} takes {method}, not {request.method}", status=405)
 
 
 def _model_name(segments: tuple[str, ...]) -> str:
@@ -292,78 +243,3 @@ def _model_name(segments: tuple[str, ...]) -> str:
 def _model_paths(name: str, action: str) -> list[tuple[str, ...]]:
     tail = (action,) if action else ()
     return [("models", name, *tail), ("models", name, "versions", "1", *tail)]
-
-
-def _tensors(specs: Any) -> list[dict[str, Any]]:
-    def entry(alias: str, spec: TensorSpec) -> dict[str, Any]:
-        shape = [-1 if size is None else size for size in spec.shape] if spec.shape is not None else [-1]
-        return {"name": alias, "datatype": WIRE_NAMES[spec.base_dtype], "shape": shape}
-
-    return [entry(alias, spec) for alias, spec in specs.items()]
-
-
-def _metadata(entry: ModelEntry) -> dict[str, Any]:
-    assert entry.model is not None
-    return {
-        "name": entry.name,
-        "versions": ["1"],
-        "platform": entry.model.report.engine,
-        "inputs": _tensors(entry.model.signature.inputs),
-        "outputs": _tensors(entry.model.signature.outputs),
-    }
-
-
-def _config(entry: ModelEntry) -> dict[str, Any]:
-    """The protocol's metadata and, beside it, what our own client wants to know."""
-    assert entry.model is not None
-    return _metadata(entry) | {
-        "max_batch_size": 0,
-        "signature": entry.model.signature.to_json(),
-        "report": asdict(entry.model.report),
-        "warm_up_seconds": entry.warm_up_seconds,
-        "warm_up_note": entry.warm_up_note,
-        "content_hash": entry.content_hash,
-    }
-
-
-def _index_entry(entry: ModelEntry) -> dict[str, Any]:
-    return {"name": entry.name, "version": "1", "state": entry.state.value, "reason": entry.reason}
-
-
-def _summary(entry: ModelEntry) -> dict[str, Any]:
-    with entry.lock:
-        return {
-            **_index_entry(entry),
-            "num_by_outcome": dict(entry.statistics.num_by_outcome),
-            "service_seconds": entry.statistics.service.sum_seconds,
-        }
-
-
-def _statistics(entry: ModelEntry) -> dict[str, Any]:
-    """The statistics extension's form; durations in nanoseconds, as it has them."""
-    with entry.lock:
-        statistics = entry.statistics
-        num_ok = statistics.num_by_outcome["success"]
-        num_failed = sum(statistics.num_by_outcome.values()) - num_ok
-
-        def duration(histogram: Histogram) -> dict[str, int]:
-            return {"count": num_ok, "ns": int(histogram.sum_seconds * 1e9)}
-
-        nothing = {"count": num_ok, "ns": 0}
-        total = statistics.queue.sum_seconds + statistics.service.sum_seconds
-        return {
-            "name": entry.name,
-            "version": "1",
-            "last_inference": statistics.last_inference_unix_ms,
-            "inference_count": num_ok,
-            "execution_count": num_ok,
-            "inference_stats": {
-                "success": {"count": num_ok, "ns": int(total * 1e9)},
-                "fail": {"count": num_failed, "ns": int(statistics.failed_seconds * 1e9)},
-                "queue": duration(statistics.queue),
-                "compute_input": nothing,
-                "compute_infer": duration(statistics.service),
-                "compute_output": nothing,
-            },
-            "batch_stats": [],
-        }

@@ -14,13 +14,14 @@ import threading
 import time
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.accelerator.http import Body, HttpError, Request, Response, parse_head
-from elastic_inference.accelerator.routes import Service, Session
+from elastic_inference.accelerator.http import Body, Request, Response, parse_head
+from elastic_inference.accelerator.routes import Service
+from elastic_inference.accelerator.session import Session
 from elastic_inference.errors import (
     ConnectionLost,
     DeadlineExceeded,
     ElasticInferenceError,
-    InvalidInput,
+    HttpError,
     MemoryQuotaExceeded,
     ProtocolError,
 )
@@ -28,6 +29,7 @@ from elastic_inference.protocol.endpoint import Endpoint, tune
 from elastic_inference.protocol.shared_memory import peer_uid
 from elastic_inference.protocol.status import error_text
 from elastic_inference.protocol.stream import Stream
+from elastic_inference.protocol.tls import server_context
 
 log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 512
@@ -174,7 +176,7 @@ class Connection:
         except OSError as error:  # a failed TLS handshake among them
             log.info("connection refused", extra={"error": str(error)})
             return
-        session = Session(self._service, peer_uid(self._sock))
+        session = Session(self._service.shared, self._service.tokens, peer_uid(self._sock))
         try:
             while self._serve_one(stream, session):
                 pass
@@ -206,10 +208,10 @@ class Connection:
                 return False
             self.is_answering = True
             request = self._parse(head)
-        except ProtocolError as error:
-            return self._end(stream, HttpError(431, str(error)))
         except HttpError as error:
             return self._end(stream, error)
+        except ProtocolError as error:
+            return self._end(stream, HttpError(str(error), status=431))
         stream.set_timeout(MESSAGE_SECONDS)
         wants_continue = request.headers.get(b"expect", b"").lower() == b"100-continue"
         body = Body(stream, request.content_length, wants_continue)
@@ -286,13 +288,4 @@ def _address(endpoint: Endpoint, listener: socket.socket, is_tls: bool) -> str:
 def _tls_context(config: AcceleratorConfig) -> ssl.SSLContext | None:
     if config.tls_cert is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-        if config.tls_client_ca is not None:
-            context.load_verify_locations(config.tls_client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:
-        raise InvalidInput(f"TLS files {config.tls_cert}, {config.tls_key}: {error}") from error
-    return context
+    return server_context(config.tls_cert, config.tls_key, config.tls_client_ca)

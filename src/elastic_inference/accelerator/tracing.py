@@ -1,19 +1,17 @@
-"""OpenTelemetry spans of inference requests, when they are asked for by OpenTelemetry's own environment variables.
+"""OpenTelemetry spans of inference requests, where `telemetry` says that they are asked for.
 
-`OTEL_TRACES_EXPORTER=otlp` (or an `OTEL_EXPORTER_OTLP_ENDPOINT`) switches them on; it needs the extra `otel`. A request
-that carries W3C's `traceparent` header continues that trace. Spans are made after the answer is known, from the times
-that are taken anyway, so a process without tracing pays for one comparison a request.
+A request that carries W3C's `traceparent` header continues that trace. Spans are made after the answer is known, from
+the times that are taken anyway, so a process without tracing pays for one comparison a request.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from elastic_inference.errors import EngineNotAvailable
+from elastic_inference.telemetry import tracer_provider, traces_are_asked_for
 
 log = logging.getLogger(__name__)
 _NANOSECONDS = 1_000_000_000
@@ -23,19 +21,10 @@ class Tracer:
     """Makes three spans of each request: the whole, its queue wait, its service time."""
 
     def __init__(self, accelerator_id: str) -> None:
-        try:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            from opentelemetry.sdk.resources import Resource
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
-            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-        except ImportError as error:
-            raise EngineNotAvailable(
-                f"traces are asked for by OTEL_* variables, which needs `pip install elastic-inference[otel]`: {error}"
-            ) from error
         attributes = {"service.name": "elastic-inference", "service.instance.id": accelerator_id}
-        self._provider = TracerProvider(resource=Resource.create(attributes))
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider = tracer_provider(attributes)
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
         self._tracer = self._provider.get_tracer("elastic_inference.accelerator")
         self._propagator = TraceContextTextMapPropagator()
 
@@ -71,13 +60,6 @@ class Tracer:
         self._provider.shutdown()
 
 
-def is_asked_for() -> bool:
-    """Whether the environment asks for traces."""
-    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
-    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    return exporter != "none" and (exporter == "otlp" or any(os.environ.get(name) for name in endpoints))
-
-
 def make_tracer(accelerator_id: str) -> Tracer | None:
     """A tracer where the environment asks for one, else None; raises EngineNotAvailable where it cannot be had."""
-    return Tracer(accelerator_id) if is_asked_for() else None
+    return Tracer(accelerator_id) if traces_are_asked_for() else None

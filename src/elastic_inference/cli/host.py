@@ -121,14 +121,16 @@ def start(
         from elastic_inference.host.accounts.catalogue import load_types
         from elastic_inference.host.devices import list_devices
         from elastic_inference.host.doors import server
+        from elastic_inference.host.doors.middleware import RequestIdFilter
         from elastic_inference.host.host import Host, HostSettings
         from elastic_inference.host.processes.isolation import parse_uids
         from elastic_inference.protocol.endpoint import Endpoint
+        from elastic_inference.telemetry import set_up_logging
     if log_level not in ("debug", "info", "warning", "error"):
         raise InvalidInput(f"--log-level {log_level!r} is not one of debug, info, warning, error")
     directory = (state_dir or default_state_dir()).absolute()
     address = Endpoint.parse(listen)
-    server.set_up_logging(log_level)
+    set_up_logging(log_level, [RequestIdFilter()])
     settings = HostSettings(
         state_dir=directory,
         devices=_choose(list_devices(), device),

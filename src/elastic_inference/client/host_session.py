@@ -5,24 +5,19 @@ The host is not on the data path: what comes back from `attach` says where the a
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from elastic_inference.errors import (
-    ConnectionLost,
-    DeadlineExceeded,
-    ElasticInferenceError,
     InvalidInput,
     ProtocolError,
 )
 from elastic_inference.protocol.endpoint import Endpoint
-from elastic_inference.protocol.status import decode_error
+from elastic_inference.protocol.requests import request_json
+from elastic_inference.protocol.tls import client_context
 
 HOST_VARIABLE = "EI_HOST"
 ACCELERATOR_VARIABLE = "EI_ACCELERATOR"
@@ -31,70 +26,6 @@ DEFAULT_HOST_URL = "http://127.0.0.1:8500"
 DEFAULT_LEASE_SECONDS = 60.0
 _ATTACH_TIMEOUT_SECONDS = 120.0
 _WILDCARDS = ("0.0.0.0", "::")
-_ANSWER_LIMIT_BYTES = 64 << 20
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over whatever an Endpoint connects to: a Unix socket, TCP or TLS."""
-
-    def __init__(self, endpoint: Endpoint, timeout_seconds: float, tls: ssl.SSLContext | None) -> None:
-        super().__init__(endpoint.host_header, timeout=timeout_seconds)
-        self._endpoint = endpoint
-        self._timeout_seconds = timeout_seconds
-        self._tls = tls
-
-    def connect(self) -> None:
-        self.sock = self._endpoint.connect(self._timeout_seconds, self._tls)
-        self.sock.settimeout(self._timeout_seconds)
-
-
-def request_json(
-    endpoint: Endpoint,
-    method: str,
-    path: str,
-    body: Mapping[str, Any] | None = None,
-    *,
-    token: str | None = None,
-    timeout_seconds: float = 30.0,
-    tls: ssl.SSLContext | None = None,
-) -> Any:
-    """Make one HTTP request on a connection of its own and give back the JSON (or text) of the answer.
-
-    Raises:
-        ElasticInferenceError: The error that the peer answered, with its figures.
-        ConnectError: Nothing was sent.
-        ConnectionLost: The connection broke; the request may have been carried out.
-        DeadlineExceeded: No answer in time; the request may be carried out.
-    """
-    connection = _Connection(endpoint, timeout_seconds, tls)
-    headers = {"Accept": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    data = None if body is None else json.dumps(body).encode()
-    if data is not None:
-        headers["Content-Type"] = "application/json"
-    try:
-        connection.request(method, path, data, headers)
-        response = connection.getresponse()
-        content = response.read(_ANSWER_LIMIT_BYTES)
-    except ElasticInferenceError:
-        raise
-    except TimeoutError as error:
-        raise DeadlineExceeded(
-            f"no answer of {endpoint} to {method} {path} in {timeout_seconds} s"
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise ConnectionLost(f"connection to {endpoint} broke during {method} {path}: {error}") from error
-    finally:
-        connection.close()
-    if response.status >= 400:
-        raise decode_error(response.status, content)
-    if "json" not in response.headers.get("Content-Type", ""):
-        return content.decode(errors="replace")
-    try:
-        return json.loads(content) if content else None
-    except ValueError as error:
-        raise ProtocolError(f"{endpoint} answered to {method} {path} what is not JSON") from error
 
 
 @dataclass(frozen=True)
@@ -148,7 +79,7 @@ class HostSession:
         self.endpoint = Endpoint.parse(self.url)
         self.token = token if token is not None else os.environ.get(TOKEN_VARIABLE)
         self._timeout_seconds = timeout_seconds
-        self._tls = _tls_context(tls_ca, tls_cert, tls_key) if self.endpoint.kind == "tls" else None
+        self._tls = client_context(tls_ca, tls_cert, tls_key) if self.endpoint.kind == "tls" else None
 
     def request(
         self,
@@ -241,26 +172,3 @@ def accelerator_path(accelerator_id: str) -> str:
     if not accelerator_id or len(accelerator_id) > 100:
         raise InvalidInput(f"accelerator id {accelerator_id!r:.120} is not eia- and 32 hexadecimal digits")
     return f"/v1/accelerators/{quote(accelerator_id, safe='')}"
-
-
-def attach(
-    host_url: str | None,
-    accelerator_type: str,
-    token: str | None = None,
-    name: str | None = None,
-    lease_seconds: float | None = DEFAULT_LEASE_SECONDS,
-    tls_ca: str | None = None,
-) -> tuple[HostSession, Attachment]:
-    """Take an accelerator from a host; further calls go through the session that comes back."""
-    session = HostSession(host_url, token, tls_ca=tls_ca)
-    return session, session.attach(accelerator_type, name=name, lease_seconds=lease_seconds)
-
-
-def _tls_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        if cert is not None:
-            context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidInput(f"TLS files {ca}, {cert}, {key}: {error}") from error
-    return context

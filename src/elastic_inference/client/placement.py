@@ -19,6 +19,7 @@ from elastic_inference.client.hosted import acquire
 from elastic_inference.client.visible import VISIBLE_VARIABLE, choose
 from elastic_inference.errors import InvalidInput, PredictorClosed
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.tls import client_context
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,4 @@ def tls_context(wanted: Wanted) -> ssl.SSLContext | None:
     """The TLS context of the caller's files, None where none is named; InvalidInput where one cannot be read."""
     if wanted.tls_ca is None and wanted.tls_cert is None:
         return None
-    try:
-        context = ssl.create_default_context(cafile=wanted.tls_ca)
-        if wanted.tls_cert is not None:
-            context.load_cert_chain(wanted.tls_cert, wanted.tls_key)
-    except OSError as error:
-        raise InvalidInput(
-            f"TLS files {wanted.tls_ca}, {wanted.tls_cert}, {wanted.tls_key}: {error}"
-        ) from error
-    return context
+    return client_context(wanted.tls_ca, wanted.tls_cert, wanted.tls_key)

@@ -14,7 +14,7 @@ from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.errors import InvalidInput, PriceMissing
 from elastic_inference.units import parse_usd
 
 KINDS = ("client", "accelerator", "bundle")
@@ -26,10 +26,6 @@ REQUIRED_COLUMNS = ("vendor", "name", "kind", "usd_per_hour", "region", "as_of",
 # Vendors change on-demand prices about once a year; half of that is when a look is due.
 OLD_AFTER_DAYS = 180
 UNKNOWN_DATE = "unknown"
-
-
-class PriceMissing(InvalidInput):
-    """No price of this machine or accelerator is known."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
+    AcceleratorBusy,
     AcceleratorNotFound,
     CapacityExceeded,
     ElasticInferenceError,
@@ -39,10 +40,6 @@ logger = logging.getLogger(__name__)
 
 MAX_NAME_LENGTH = 100
 MAX_DRAIN_SECONDS = 600.0
-
-
-class Busy(ElasticInferenceError):
-    """Another request changes this accelerator at this moment. Nothing was done; a retry is safe."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +294,7 @@ class HostService:
                 self.detach(accelerator_id)
             except AcceleratorNotFound:
                 self.leases.release(accelerator_id)
-            except Busy:
+            except AcceleratorBusy:
                 continue  # the next round sees to it
 
     def rotate_token(self, accelerator_id: str) -> str:
@@ -343,7 +340,9 @@ class HostService:
         with self._lock:
             lock = self._busy.setdefault(accelerator_id, threading.Lock())
         if not lock.acquire(blocking=False):
-            raise Busy(f"accelerator {accelerator_id} is being changed by another request; try again")
+            raise AcceleratorBusy(
+                f"accelerator {accelerator_id} is being changed by another request; try again"
+            )
         try:
             yield self.get(accelerator_id)
         finally:

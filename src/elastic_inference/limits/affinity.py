@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from elastic_inference.limits.base import LimitError
+from elastic_inference.errors import LimitError
 
 MEANS = "affinity of threads"
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from elastic_inference.errors import ElasticInferenceError, InvalidInput
+from elastic_inference.errors import InvalidInput
 
 MEBIBYTE = 1024**2
 MIN_MEMORY_BYTES = 64 * MEBIBYTE
@@ -25,10 +25,6 @@ _ACCELERATOR_ID = re.compile(r"eia-[0-9a-f]{32}")
 def is_accelerator_id(text: str) -> bool:
     """Whether a text is `eia-` and 32 hexadecimal digits, and so fit to be a directory name."""
     return _ACCELERATOR_ID.fullmatch(text) is not None
-
-
-class LimitError(ElasticInferenceError, RuntimeError):
-    """The kernel refused to put a limit in force; only the host sees this."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from elastic_inference.errors import AcceleratorNotFound
+from elastic_inference.errors import AcceleratorNotFound, LimitError
 from elastic_inference.limits import affinity
 from elastic_inference.limits.base import (
     AppliedLimits,
-    LimitError,
     LimitRequest,
     Limits,
     fit_threads,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from elastic_inference.limits.base import LimitError, LimitRequest, LimitUsage
+from elastic_inference.errors import LimitError
+from elastic_inference.limits.base import LimitRequest, LimitUsage
 from elastic_inference.limits.cgroup import CPUSET, PARENT_NAME, WEIGHT_AGAINST_OTHERS, CgroupLimits, CpuQuota
 from elastic_inference.limits.files import CgroupFiles
 from elastic_inference.limits.mounts import GroupMounts

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
-from elastic_inference.errors import InvalidInput
-from elastic_inference.limits.base import MEBIBYTE, LimitError, LimitRequest, Limits, held_command
+from elastic_inference.errors import InvalidInput, LimitError
+from elastic_inference.limits.base import MEBIBYTE, LimitRequest, Limits, held_command
 from elastic_inference.limits.cgroup import PARENT_NAME
 from elastic_inference.limits.cgroup1 import CgroupV1
 from elastic_inference.limits.cgroup2 import CgroupV2

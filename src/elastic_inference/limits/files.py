@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from elastic_inference.limits.base import LimitError
+from elastic_inference.errors import LimitError
 
 _POLL_SECONDS = 0.005
 

@@ -12,11 +12,10 @@ import time
 
 import psutil
 
-from elastic_inference.errors import AcceleratorNotFound
+from elastic_inference.errors import AcceleratorNotFound, LimitError
 from elastic_inference.limits import affinity
 from elastic_inference.limits.base import (
     AppliedLimits,
-    LimitError,
     LimitRequest,
     Limits,
     LimitUsage,

@@ -19,6 +19,7 @@ STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], int] = {
     errors.InternalError: 400,
     errors.SignatureNotFound: 400,
     errors.PredictorClosed: 400,
+    errors.PriceMissing: 400,
     errors.TensorNotFound: 400,
     errors.TagsNotFound: 400,
     errors.ModelNotFound: 404,
@@ -33,12 +34,17 @@ STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], int] = {
     errors.CapacityExceeded: 409,
     errors.MemoryQuotaExceeded: 413,
     errors.ComputeQuotaExceeded: 429,
+    errors.AcceleratorBusy: 409,
+    errors.StartFailed: 500,
+    errors.LimitError: 500,
     errors.PermissionDenied: 401,
+    errors.Forbidden: 403,
     errors.DeadlineExceeded: 504,
     errors.TransportError: 502,
     errors.ConnectError: 502,
     errors.ConnectionLost: 502,
     errors.ProtocolError: 400,
+    errors.HttpError: 400,  # where it does not say another
     errors.ElasticInferenceError: 500,
 }
 REASONS = {
@@ -51,7 +57,7 @@ REASONS = {
 # For answers without our `code`, as proxies and servers of another make give them.
 _ERROR_OF_STATUS: dict[int, type[errors.ElasticInferenceError]] = {
     401: errors.PermissionDenied,
-    403: errors.PermissionDenied,
+    403: errors.Forbidden,
     404: errors.ModelNotFound,
     413: errors.MemoryQuotaExceeded,
     429: errors.ComputeQuotaExceeded,
@@ -74,7 +80,7 @@ def encode_error(error: errors.ElasticInferenceError) -> tuple[int, dict[str, An
     body: dict[str, Any] = {"error": error_text(error), "code": cls.__name__}
     if fields:
         body["fields"] = fields
-    return STATUS_OF_ERROR[cls], body
+    return error.status if isinstance(error, errors.HttpError) else STATUS_OF_ERROR[cls], body
 
 
 def decode_error(status: int, body: bytes) -> errors.ElasticInferenceError:

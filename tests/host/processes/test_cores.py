@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from elastic_inference.errors import LimitError
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.processes.cores import CoreKeeper
-from elastic_inference.limits.base import MEBIBYTE, LimitError, LimitRequest
+from elastic_inference.limits.base import MEBIBYTE, LimitRequest
 from elastic_inference.limits.rlimit import RlimitAndDutyCycle
 
 FIRST, SECOND = (f"eia-{digit * 32}" for digit in "12")

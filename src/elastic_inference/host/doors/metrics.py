@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.meter import Reading
 from elastic_inference.host.service import HostService
 
@@ -92,6 +95,25 @@ def _counters(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Met
         for record, reading in readings:
             family.add_metric([record.accelerator_id, record.kind.name], value_of(record, reading))
         yield family
+
+
+def add_metrics(app: FastAPI, service: HostService, caller: Any) -> None:
+    """Add `GET /metrics`.
+
+    Args:
+        caller: The dependency that gives the Caller of a request; see `callers`.
+    """
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        tags=["host"],
+    )
+    def host_metrics(who: Caller = caller) -> Response:
+        """Prometheus text; a tenant sees its own accelerator only."""
+        text = render(service, only=who.accelerator_id)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 def render(service: HostService, only: str | None = None) -> bytes:

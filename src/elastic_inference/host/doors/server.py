@@ -7,34 +7,22 @@ import os
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
-from elastic_inference.accelerator.process import JsonFormatter
-from elastic_inference.accelerator.tracing import is_asked_for
 from elastic_inference.errors import InvalidInput
-from elastic_inference.host.doors.api import make_app
-from elastic_inference.host.doors.middleware import RequestIdFilter
-from elastic_inference.host.doors.tracing import otlp_provider
+from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.telemetry import tracer_provider, traces_are_asked_for
 
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5
-
-
-def set_up_logging(level: str) -> None:
-    """Write one JSON object a line to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    handler.addFilter(RequestIdFilter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
 def serve(
@@ -56,7 +44,7 @@ def serve(
         ConnectError: The address is taken or may not be used.
         InvalidInput: The state directory or the TLS files cannot be used.
     """
-    provider = otlp_provider("elastic-inference-host", host.version) if is_asked_for() else None
+    provider = _tracer_provider(host) if traces_are_asked_for() else None
     with listen.listen() as sock:
         if listen.kind == "unix":
             os.chmod(listen.path, 0o666)  # the bearer token says who may
@@ -74,6 +62,11 @@ def serve(
                 provider.shutdown()
             if listen.kind == "unix":
                 os.unlink(listen.path)
+
+
+def _tracer_provider(host: Host) -> Any:
+    attributes = {"service.name": "elastic-inference-host", "service.version": host.version}
+    return tracer_provider(attributes)
 
 
 class _Server(uvicorn.Server):

@@ -1,7 +1,4 @@
-"""OpenTelemetry spans of the control API, when OpenTelemetry's own variables ask for them; needs the extra `otel`.
-
-The same variables, such as OTEL_EXPORTER_OTLP_ENDPOINT, reach accelerators, which trace predictions by themselves.
-"""
+"""OpenTelemetry spans of the control API. Accelerators trace predictions by themselves."""
 
 from __future__ import annotations
 
@@ -10,34 +7,10 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
-from elastic_inference.errors import InvalidInput
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-def otlp_provider(service_name: str, version: str) -> Any:
-    """A tracer provider that sends spans by OTLP over HTTP, in the background; `shutdown()` sends the last ones.
-
-    Raises:
-        InvalidInput: OpenTelemetry's packages are not installed.
-    """
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ModuleNotFoundError as error:
-        raise InvalidInput(
-            f"traces are asked for by OTEL_* variables, which needs {error.name}: pip install "
-            "'elastic-inference[otel]'"
-        ) from error
-    resource = Resource.create({"service.name": service_name, "service.version": version})
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
 
 
 class Tracing:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from elastic_inference.client.host_session import request_json
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.processes.cores import CoreKeeper
@@ -15,6 +14,7 @@ from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.tokens import HostSecret
 from elastic_inference.limits.base import LimitRequest, Limits
 from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 
 
 @dataclass(frozen=True)

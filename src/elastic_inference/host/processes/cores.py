@@ -7,8 +7,9 @@ import os
 import threading
 from collections.abc import Mapping
 
+from elastic_inference.errors import LimitError
 from elastic_inference.host.accounts.state import StateStore
-from elastic_inference.limits.base import LimitError, Limits
+from elastic_inference.limits.base import Limits
 from elastic_inference.limits.cores import CoreRequest, plan_cores
 
 logger = logging.getLogger(__name__)

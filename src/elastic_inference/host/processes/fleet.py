@@ -17,11 +17,11 @@ from elastic_inference.errors import (
     CapacityExceeded,
     ConnectError,
     ElasticInferenceError,
+    LimitError,
 )
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.keeper import Keeper
-from elastic_inference.limits.base import LimitError
 from elastic_inference.limits.processes import open_pidfd, wait_readable
 
 logger = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.errors import ConnectError, DeadlineExceeded, ElasticInferenceError
+from elastic_inference.errors import ConnectError, DeadlineExceeded, ElasticInferenceError, StartFailed
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.folders import TlsFiles
-from elastic_inference.host.processes.launch import Child, StartFailed, describe_exit
+from elastic_inference.host.processes.launch import Child, describe_exit
 from elastic_inference.host.tokens import hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
 from elastic_inference.limits.gpu import describe_gpu, gpu_environment

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.errors import ConnectError, ElasticInferenceError
+from elastic_inference.errors import ConnectError, StartFailed
 from elastic_inference.host.processes.isolation import Isolation
 from elastic_inference.limits.processes import ProcessIdentity, wait_readable
 
@@ -36,10 +36,6 @@ _PASSED_ON = ("CUDA_", "NVIDIA_", "TF_", "OPENVINO_", "OTEL_", "LD_LIBRARY_PATH"
 _READY_LINE_LIMIT_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 2000
 _KEPT_LOGS = 5
-
-
-class StartFailed(ElasticInferenceError):
-    """An accelerator process did not begin to serve; nothing of it is left running."""
 
 
 class Child:

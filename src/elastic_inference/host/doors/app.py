@@ -1,0 +1,96 @@
+"""The host's HTTP side as one application: its doors side by side, and what is common to them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.host.doors.api import add_control_api
+from elastic_inference.host.doors.aws import make_aws_app
+from elastic_inference.host.doors.aws_directory import CredentialsFile, HostDirectory
+from elastic_inference.host.doors.callers import make_authenticator
+from elastic_inference.host.doors.metrics import add_metrics
+from elastic_inference.host.doors.middleware import BodyLimit, RequestLog
+from elastic_inference.host.doors.tracing import Tracing
+from elastic_inference.host.host import Host
+from elastic_inference.protocol.status import encode_error
+
+logger = logging.getLogger(__name__)
+
+
+def make_app(host: Host, tracer_provider: Any = None) -> FastAPI:
+    """The control API of a host; with spans where an OpenTelemetry tracer provider is given."""
+    app = FastAPI(
+        title="elastic-inference host",
+        version=host.version,
+        description="Attach, list, resize and detach accelerators. Inference goes to the accelerators themselves.",
+    )
+    _add_error_handlers(app)
+    app.add_middleware(BodyLimit)
+    if tracer_provider is not None:
+        app.add_middleware(Tracing, provider=tracer_provider)
+    app.add_middleware(RequestLog)
+    caller = make_authenticator(host)
+    add_control_api(app, host, caller)
+    add_metrics(app, host.service, caller)
+    _document_errors(app)
+    _mount_amazon(app, host)
+    return app
+
+
+def _mount_amazon(app: FastAPI, host: Host) -> None:
+    """Amazon's API for the operator, who finds its access key in the state directory."""
+    credentials = CredentialsFile(host.folder.path / "aws.credentials")
+    credentials.make()
+    app.mount("/aws", make_aws_app(HostDirectory(host), credentials.find_secret))
+
+
+def _document_errors(app: FastAPI) -> None:
+    """Take FastAPI's own form of a bad input out of the document: ours is 400, with our body."""
+    document = app.openapi()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ElasticInferenceError)
+    def ours(request: Request, error: ElasticInferenceError) -> JSONResponse:  # noqa: ARG001
+        status, body = encode_error(error)
+        headers = {}
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse(body, status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
+        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}{_given(p)}" for p in error.errors()]
+        fields = {"fields": [".".join(map(str, p["loc"])) for p in error.errors()]}
+        return JSONResponse({"error": "; ".join(problems), "code": "InvalidInput", "fields": fields}, 400)
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        text = f"{request.method} {request.url.path}: {error.detail}"
+        headers = dict(error.headers or {})
+        return JSONResponse({"error": text, "code": "InvalidInput"}, error.status_code, headers)
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger.error("request failed", exc_info=error, extra={"path": request.url.path})
+        text = "the host failed; its log says why, under the request id of this answer"
+        return JSONResponse({"error": text, "code": "ElasticInferenceError"}, 500)
+
+
+def _given(problem: Any) -> str:
+    """The value that was given, where it is short enough to be told."""
+    value = problem.get("input")
+    return "" if value is None or isinstance(value, dict | list) else f", not {value!r:.100}"

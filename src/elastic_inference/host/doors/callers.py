@@ -1,0 +1,54 @@
+"""Who calls the control API: the operator, or the tenant of one accelerator, as the bearer token says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from elastic_inference.errors import AcceleratorNotFound, Forbidden, PermissionDenied
+from elastic_inference.host.host import Host
+from elastic_inference.host.tokens import hash_token
+
+_bearer = HTTPBearer(auto_error=False, description="The operator's token, or an accelerator's own.")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: the operator (None), or the tenant of one accelerator."""
+
+    accelerator_id: str | None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may do everything."""
+        return self.accelerator_id is None
+
+    def check_operator(self) -> None:
+        """Raise Forbidden unless it is the operator."""
+        if not self.is_operator:
+            raise Forbidden("only the operator may do this, not an accelerator's token")
+
+    def check_owns(self, accelerator_id: str) -> None:
+        """Raise AcceleratorNotFound, as for one that does not exist, unless this one is the caller's to see."""
+        if self.accelerator_id not in (None, accelerator_id):
+            raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
+
+
+def make_authenticator(host: Host) -> Any:
+    """A FastAPI dependency that gives the Caller of a request, or raises PermissionDenied."""
+
+    def authenticate(
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    ) -> Caller:
+        if credentials is not None:
+            if host.is_operator(credentials.credentials):
+                return Caller(None)
+            record = host.store.find_token(hash_token(credentials.credentials))
+            if record is not None:
+                return Caller(record.accelerator_id)
+        raise PermissionDenied("the bearer token is missing or not known here")
+
+    return Depends(authenticate)

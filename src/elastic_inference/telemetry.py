@@ -1,0 +1,84 @@
+"""Logs as JSON lines, and OpenTelemetry's tracer where its own variables ask for one: the same in every process.
+
+`OTEL_TRACES_EXPORTER=otlp` (or an `OTEL_EXPORTER_OTLP_ENDPOINT`) switches traces on; they need the extra `otel`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from elastic_inference.errors import EngineNotAvailable
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; whatever is given as `extra` becomes a field."""
+
+    converter = time.gmtime  # type: ignore[assignment]
+    # `color_message` is uvicorn's, for terminals.
+    _LEFT_OUT = frozenset(vars(logging.makeLogRecord({}))) | {
+        "message",
+        "asctime",
+        "taskName",
+        "color_message",
+    }
+
+    def format(self, record: logging.LogRecord) -> str:
+        value: dict[str, object] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        value |= {k: v for k, v in vars(record).items() if k not in self._LEFT_OUT}
+        if record.exc_info:
+            value["exception"] = self.formatException(record.exc_info)
+        return json.dumps(value, default=str)
+
+
+def set_up_logging(level: str, filters: Sequence[logging.Filter] = ()) -> None:
+    """Write every log record as one JSON object a line to standard error.
+
+    Args:
+        level: Lowest level that is written, such as "info".
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    for one in filters:
+        handler.addFilter(one)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def traces_are_asked_for() -> bool:
+    """Whether the environment asks for traces."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return exporter != "none" and (exporter == "otlp" or any(os.environ.get(name) for name in endpoints))
+
+
+def tracer_provider(attributes: dict[str, str]) -> Any:
+    """A provider that sends spans by OTLP over HTTP, in the background; `shutdown()` sends the last ones.
+
+    Args:
+        attributes: Of the resource, such as `service.name`.
+
+    Raises:
+        EngineNotAvailable: OpenTelemetry's packages are not installed.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise EngineNotAvailable(
+            f"OTEL_* variables ask for traces, which need `pip install 'elastic-inference[otel]'`: {error}"
+        ) from error
+    provider = TracerProvider(resource=Resource.create(attributes))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
