@@ -29,6 +29,7 @@ class AcceleratorConfig:
         device: What the engine runs on.
         num_threads: Threads of the engine; None means the cores that the process may use.
         memory_limit_bytes: RLIMIT_DATA of the process, so that too large a model raises an error; None: no limit.
+        device_memory_limit_bytes: What engines may take of the memory of a device that has its own; None: no limit.
         compute_share: Duty cycle, 0..1 of the device seconds, held by the process itself; None where cgroups
             hold the share or there is none.
         limits: What is in force and by what means, for reports, such as {"compute": "50% of 2 cores by cgroup v1"}.
@@ -52,6 +53,7 @@ class AcceleratorConfig:
     device: str = "cpu:0"
     num_threads: int | None = None
     memory_limit_bytes: int | None = None
+    device_memory_limit_bytes: int | None = None
     compute_share: float | None = None
     limits: dict[str, str] | None = None
     watch_pid: int | None = None

@@ -131,9 +131,11 @@ def start(
     directory = (state_dir or default_state_dir()).absolute()
     address = Endpoint.parse(listen)
     set_up_logging(log_level, [RequestIdFilter()])
+    known = list_devices()  # the CPU comes first
     settings = HostSettings(
         state_dir=directory,
-        devices=_choose(list_devices(), device),
+        devices=_choose(known, device),
+        cpu=known[0],
         user_types=() if types is None else load_types(types),
         database_url=database,
         data_host=_data_host(data_listen, address.host),

@@ -16,7 +16,13 @@ from typing import IO, Any
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
-from elastic_inference.host.accounts.catalogue import AMAZON_TYPES, AcceleratorType, catalogue, cpu_types
+from elastic_inference.host.accounts.catalogue import (
+    AMAZON_TYPES,
+    AcceleratorType,
+    catalogue,
+    cpu_types,
+    gpu_types,
+)
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.devices import Device
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
@@ -50,6 +56,8 @@ class HostSettings:
     Attributes:
         state_dir: All that it keeps; None of it is needed by clients.
         devices: What it gives away.
+        cpu: The machine's CPU, whose cores and memory accelerators on other devices need too; None: the one of
+            `devices`.
         user_types: Types beside (or, of the same name, instead of) Amazon's and the device's defaults.
         database_url: SQLAlchemy URL; None: SQLite in `state_dir`.
         data_host: Address of the accelerators' TCP endpoints; None: Unix sockets alone.
@@ -63,6 +71,7 @@ class HostSettings:
 
     state_dir: Path
     devices: Sequence[Device]
+    cpu: Device | None = None
     user_types: tuple[AcceleratorType, ...] = ()
     database_url: str | None = None
     data_host: str | None = "127.0.0.1"
@@ -78,12 +87,10 @@ class HostSettings:
 
 
 def offered_cores(device: Device) -> float:
-    """Cores that a device offers to accelerators; the rest is for the host, the network and what else runs there.
+    """Cores that accelerators of a device may use; the rest is for the host, the network and what else runs there.
 
     With all cores given away, that rest came out of the accelerators unevenly: of 25:75 the smaller one got 22.8.
     """
-    if device.kind != "cpu":
-        return float(device.num_cores)
     return device.num_cores - min(RESERVE_CORES, device.num_cores * RESERVE_CORES_SHARE)
 
 
@@ -92,6 +99,16 @@ def offered_memory_bytes(device: Device) -> int:
     if device.kind != "cpu":
         return device.memory_bytes
     return device.memory_bytes - min(RESERVE_BYTES, int(device.memory_bytes * RESERVE_SHARE))
+
+
+def _capacity_of(device: Device) -> DeviceCapacity:
+    return DeviceCapacity(
+        device.name,
+        float(device.tflops.get("fp32", 0.0)),
+        offered_memory_bytes(device),
+        device.kind,
+        offered_cores(device),
+    )
 
 
 class Host:
@@ -151,6 +168,7 @@ class Host:
         self.isolation = find_isolation(self.folder.accelerators, settings.uids)
         taken = frozenset(r.uid for r in self.store.list_all() if r.uid is not None)
         self.launcher = Launcher(self.folder.path, self.isolation, settings.num_spares, taken)
+        num_cores = {device.name: offered_cores(device) for device in settings.devices}
         context = HostContext(
             store=self.store,
             limits=self.limits,
@@ -166,12 +184,8 @@ class Host:
                 hang_seconds=settings.hang_seconds,
                 allow_unsafe_operations=settings.allow_unsafe_operations,
             ),
-            num_cores={device.name: offered_cores(device) for device in settings.devices},
-            cores=CoreKeeper(
-                self.store,
-                self.limits,
-                {d.name: offered_cores(d) for d in settings.devices if d.kind == "cpu"},
-            ),
+            num_cores=num_cores,
+            cores=CoreKeeper(self.store, self.limits, num_cores),
         )
         self.service = HostService(context, self._catalogue(), self._capacity())
         self.launcher.open()
@@ -183,16 +197,20 @@ class Host:
         return store
 
     def _capacity(self) -> Capacity:
+        cpu = self._cpu()
         return Capacity(
-            tuple(
-                DeviceCapacity(d.name, float(d.tflops.get("fp32", 0.0)), offered_memory_bytes(d))
-                for d in self.settings.devices
-            )
+            tuple(map(_capacity_of, self.settings.devices)), host=None if cpu is None else _capacity_of(cpu)
         )
 
+    def _cpu(self) -> Device | None:
+        return self.settings.cpu or next((d for d in self.settings.devices if d.kind == "cpu"), None)
+
     def _catalogue(self) -> dict[str, AcceleratorType]:
-        cpu = [cpu_types(offered_memory_bytes(d)) for d in self.settings.devices if d.kind == "cpu"]
-        return catalogue(AMAZON_TYPES, *cpu, self.settings.user_types)
+        devices, cpu = self.settings.devices, self._cpu()
+        host_bytes = 0 if cpu is None else offered_memory_bytes(cpu)
+        own = [cpu_types(offered_memory_bytes(d)) for d in devices if d.kind == "cpu"]
+        own += [gpu_types(offered_memory_bytes(d), host_bytes) for d in devices if d.kind == "cuda"]
+        return catalogue(AMAZON_TYPES, *own, self.settings.user_types)
 
     def _host_id(self) -> str:
         host_id = self.store.get_meta("host_id")

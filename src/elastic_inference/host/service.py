@@ -84,7 +84,7 @@ class HostService:
     def open(self) -> None:
         """Find the accelerators of an earlier run, and begin to keep them."""
         for record in self._fleet.recover():
-            allocation = Allocation(record.device, record.share, record.kind.memory_bytes)
+            allocation = Allocation.of(record.kind, record.device, record.share)
             self._capacity = self._capacity.with_held(record.accelerator_id, allocation)
             # Heartbeats that came while the host was away were lost, so each lease begins anew.
             self.leases.grant(record.accelerator_id, record.lease_seconds)
@@ -161,6 +161,7 @@ class HostService:
                 )
             allocation = self._capacity.place(kind)
             self._capacity = self._capacity.with_held(accelerator_id, allocation)
+        kind = allocation.settled(kind)
         record = AcceleratorRecord(
             accelerator_id=accelerator_id,
             name=name,
@@ -217,7 +218,9 @@ class HostService:
         with self._alone(accelerator_id) as record:
             before = self._hold(record, kind)
             try:
-                changed = replace(record, kind=kind, share=self._capacity.held[accelerator_id].share)
+                held = self._capacity.held[accelerator_id]
+                kind = held.settled(kind)
+                changed = replace(record, kind=kind, share=held.share)
                 self._check_memory(record, changed)
                 self.meter.read(record)
                 is_live = self._change_live(changed, self._fleet.keeper(accelerator_id))
@@ -276,6 +279,8 @@ class HostService:
         if keeper.applied is None or keeper.applied.num_threads != fit_threads(request):
             return False
         if keeper.applied.duty_cycle_share is not None:
+            return False
+        if changed.kind.device_memory_bytes is not None:  # an engine's allocator is limited when it starts
             return False
         return keeper.change_limits(request)
 

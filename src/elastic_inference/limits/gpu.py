@@ -26,6 +26,11 @@ def gpu_environment(device: str, share: float, memory_bytes: int) -> dict[str, s
     }
 
 
+def inner_device(device: str) -> str:
+    """The name of a device inside the process of its accelerator, which sees no other GPU: `cuda:0`."""
+    return "cuda:0" if device.startswith("cuda:") else device
+
+
 def describe_gpu(device: str, share: float) -> dict[str, str]:
     """What is asked for, as a statement for reports; {} for an accelerator that is not on a GPU."""
     if not device.startswith("cuda:"):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from elastic_inference.errors import CapacityExceeded
 from elastic_inference.host.accounts.capacity import Allocation, Capacity, DeviceCapacity
-from elastic_inference.host.accounts.catalogue import AMAZON_TYPES, AcceleratorType, cpu_types
+from elastic_inference.host.accounts.catalogue import AMAZON_TYPES, AcceleratorType, cpu_types, gpu_types
+from elastic_inference.host.accounts.records import type_from_json, type_to_json
 
 GIB = 1024**3
 CPU = DeviceCapacity("cpu:0", fp32_tflops=1.5, memory_bytes=8 * GIB)
@@ -92,3 +93,55 @@ def test_never_more_is_held_than_the_device_has(wishes: list[tuple[float, int]])
             assert can
     assert sum(a.share for a in capacity.held.values()) <= 1 + 1e-6
     assert sum(a.memory_bytes for a in capacity.held.values()) <= CPU.memory_bytes
+
+
+H200 = DeviceCapacity("cuda:0", fp32_tflops=50.0, memory_bytes=140 * GIB, kind="cuda", num_cores=16)
+HOST = DeviceCapacity("cpu:0", fp32_tflops=1.5, memory_bytes=120 * GIB, num_cores=16)
+GPU = {kind.name: kind for kind in gpu_types(H200.memory_bytes, HOST.memory_bytes)}
+
+
+def test_a_gpus_accelerator_holds_of_the_gpu_and_of_the_host_beside_it() -> None:
+    capacity = Capacity((HOST, H200), host=HOST)
+    held = capacity.place(GPU["gpu.quarter"])
+    assert held == Allocation("cuda:0", 0.25, 35 * GIB, 0.25, 30 * GIB)
+    capacity = capacity.with_held("a", held)
+    assert capacity.left(H200) == (0.75, 105 * GIB)
+    assert capacity.left(HOST) == (0.75, 90 * GIB)
+
+
+def test_cores_are_not_promised_twice() -> None:
+    capacity = Capacity((HOST, H200), host=HOST)
+    for number in range(2):
+        capacity = capacity.with_held(str(number), capacity.place(GPU["gpu.half"]))
+    with pytest.raises(CapacityExceeded, match=r"cpu:0 has .*\(0% of the device\)"):
+        capacity.place(cpu_types(HOST.memory_bytes)[0])
+
+
+def test_the_host_is_a_budget_also_where_it_is_not_given_away_as_a_device() -> None:
+    small = DeviceCapacity("cpu:0", 1.5, 20 * GIB, num_cores=16)
+    capacity = Capacity((H200,), host=small)
+    assert capacity.num_available(GPU["gpu.tenth"]) == 1
+    with pytest.raises(CapacityExceeded, match=r"12\.0 GiB of the host's; .*cpu:0 has .* 8\.0 GiB left"):
+        capacity.with_held("a", capacity.place(GPU["gpu.tenth"])).place(GPU["gpu.tenth"])
+
+
+def test_a_type_of_one_kind_of_device_is_placed_on_no_other() -> None:
+    with pytest.raises(CapacityExceeded, match="no device here is that large"):
+        Capacity((HOST,), host=HOST).place(GPU["gpu.tenth"])
+    with pytest.raises(CapacityExceeded, match="no device here is that large"):
+        Capacity((H200,), host=HOST).place(cpu_types(HOST.memory_bytes)[0])
+
+
+def test_a_small_part_of_a_gpu_still_has_a_core_to_wait_with() -> None:
+    held = Capacity((H200,), host=HOST).place(EIA["eia1.medium"])  # a fiftieth of the GPU
+    assert (held.share, held.cpu_share) == (0.02, 1 / 16)
+
+
+def test_what_was_placed_is_found_again_from_its_settled_type() -> None:
+    for kind in (GPU["gpu.tenth"], EIA["eia1.large"]):
+        held = Capacity((H200,), host=HOST).place(kind)
+        settled = held.settled(kind)
+        assert Allocation.of(settled, held.device, held.share) == held
+        assert type_from_json(type_to_json(settled)) == settled
+    on_cpu = Capacity((HOST,), host=HOST).place(EIA["eia1.medium"])
+    assert on_cpu.settled(EIA["eia1.medium"]) == EIA["eia1.medium"]

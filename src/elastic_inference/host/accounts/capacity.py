@@ -1,4 +1,8 @@
-"""What still fits on a host's devices. Pure: no process is started and no device is asked."""
+"""What still fits on a host's devices. Pure: no process is started and no device is asked.
+
+An accelerator on a GPU holds two budgets: of the GPU, and of the host's cores and memory beside it. One on the CPU
+holds the host's alone, which is that device.
+"""
 
 from __future__ import annotations
 
@@ -18,42 +22,84 @@ class DeviceCapacity:
     """What one device offers to all accelerators together.
 
     Attributes:
-        name: `cpu:0`.
+        name: `cpu:0`, `cuda:0`.
         fp32_tflops: Measured, of the whole device.
         memory_bytes: Without what the host keeps for itself.
+        kind: "cpu" or "cuda".
+        num_cores: Of a CPU; for the least part of it that an accelerator on a GPU gets.
     """
 
     name: str
     fp32_tflops: float
     memory_bytes: int
+    kind: str = "cpu"
+    num_cores: float = 1.0
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What one accelerator holds of a device."""
+    """What one accelerator holds.
+
+    Attributes:
+        share, memory_bytes: Of the device.
+        cpu_share, host_memory_bytes: Of the host beside the device; 0 where the device is the host's CPU.
+    """
 
     device: str
     share: float
     memory_bytes: int
+    cpu_share: float = 0.0
+    host_memory_bytes: int = 0
+
+    @classmethod
+    def of(cls, kind: AcceleratorType, device: str, share: float) -> Allocation:
+        """What an accelerator of a type holds that was settled for its device (see `settled`)."""
+        if kind.cpu_share is None or kind.device_memory_bytes is None:  # on a GPU both are settled
+            return cls(device, share, kind.memory_bytes)
+        return cls(device, share, kind.device_memory_bytes, kind.cpu_share, kind.memory_bytes)
+
+    def settled(self, kind: AcceleratorType) -> AcceleratorType:
+        """The type with the figures that its place decided."""
+        if not self.cpu_share:
+            return kind
+        return replace(
+            kind, device_kind="cuda", cpu_share=self.cpu_share, device_memory_bytes=self.memory_bytes
+        )
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Devices, and what is held of them, by accelerator id."""
+    """Devices, and what is held of them, by accelerator id.
+
+    Attributes:
+        devices: Those that accelerators may be placed on.
+        held: By accelerator id.
+        host: The host's own cores and memory, which accelerators on other devices need too; None: the CPU of `devices`.
+    """
 
     devices: tuple[DeviceCapacity, ...]
     held: dict[str, Allocation] = field(default_factory=dict)
+    host: DeviceCapacity | None = None
 
     def left(self, device: DeviceCapacity) -> tuple[float, int]:
         """Share and bytes that nobody holds; never below 0."""
         mine = [a for a in self.held.values() if a.device == device.name]
-        share = 1.0 - math.fsum(a.share for a in mine)
-        memory_bytes = device.memory_bytes - sum(a.memory_bytes for a in mine)
-        return max(0.0, share), max(0, memory_bytes)
+        shares, num_bytes = [a.share for a in mine], [a.memory_bytes for a in mine]
+        if device == self._host():
+            beside = [a for a in self.held.values() if a.device != device.name]
+            shares += [a.cpu_share for a in beside]
+            num_bytes += [a.host_memory_bytes for a in beside]
+        return max(0.0, 1.0 - math.fsum(shares)), max(0, device.memory_bytes - sum(num_bytes))
 
     def num_available(self, kind: AcceleratorType) -> int:
         """How many accelerators of this type still fit, one after another."""
-        return sum(self._num_on(device, kind) for device in self.devices)
+        total, now = 0, self
+        for device in self.devices:
+            num = now._num_on(device, kind)
+            for number in range(num if device.kind != "cpu" else 0):  # they take from the host too
+                now = now.with_held(f"{device.name} {number}", now._allocation(device, kind))
+            total += num
+        return total
 
     def place(self, kind: AcceleratorType) -> Allocation:
         """Choose the device that is left with the least share, so that large types find whole ones.
@@ -64,8 +110,7 @@ class Capacity:
         fitting = [d for d in self.devices if self._num_on(d, kind)]
         if not fitting:
             raise self._refusal(kind)
-        device = min(fitting, key=lambda d: self.left(d))
-        return Allocation(device.name, min(1.0, kind.share_of(device.fp32_tflops)), kind.memory_bytes)
+        return self._allocation(min(fitting, key=lambda d: self.left(d)), kind)
 
     def with_held(self, accelerator_id: str, allocation: Allocation) -> Capacity:
         """The same after an attach."""
@@ -75,26 +120,70 @@ class Capacity:
         """The same after a detach; an unknown id changes nothing."""
         return replace(self, held={k: v for k, v in self.held.items() if k != accelerator_id})
 
+    def _host(self) -> DeviceCapacity | None:
+        return self.host or next((d for d in self.devices if d.kind == "cpu"), None)
+
+    def _allocation(self, device: DeviceCapacity, kind: AcceleratorType) -> Allocation:
+        share = min(1.0, kind.share_of(device.fp32_tflops))
+        if device.kind == "cpu":
+            return Allocation(device.name, share, kind.memory_bytes)
+        memory_bytes = kind.memory_bytes if kind.device_memory_bytes is None else kind.device_memory_bytes
+        return Allocation(device.name, share, memory_bytes, self._cpu_share(kind, share), kind.memory_bytes)
+
+    def _cpu_share(self, kind: AcceleratorType, share: float) -> float:
+        """A process that waits for a GPU keeps a core busy, so less than one would hold its device back."""
+        host = self._host()
+        one_core = 1.0 if host is None else min(1.0, 1.0 / host.num_cores)
+        return max(share, one_core) if kind.cpu_share is None else kind.cpu_share
+
     def _num_on(self, device: DeviceCapacity, kind: AcceleratorType) -> int:
-        share, memory_bytes = self.left(device)
+        if kind.device_kind not in (None, device.kind):
+            return 0
         need = kind.share_of(device.fp32_tflops)
-        by_compute = math.floor((share + _ROUNDING_SHARE) / need) if math.isfinite(need) else 0
-        return max(0, min(by_compute, memory_bytes // kind.memory_bytes))
+        if not math.isfinite(need):
+            return 0
+        allocation = self._allocation(device, kind)
+        num = _num_times(*self.left(device), need, allocation.memory_bytes)
+        host = self._host()
+        if device.kind == "cpu" or host is None:
+            return num
+        beside = _num_times(*self.left(host), allocation.cpu_share, allocation.host_memory_bytes)
+        return min(num, beside)
 
     def _refusal(self, kind: AcceleratorType) -> CapacityExceeded:
-        requested = f"{kind.describe_compute()} and {format_bytes(kind.memory_bytes)}"
+        requested = _requested(kind)
         empty = replace(self, held={})
         if not empty.num_available(kind):
-            offers = _list(f"{d.name} is {_figures(d, 1.0, d.memory_bytes)}" for d in self.devices)
+            offers = _list(f"{d.name} is {_figures(d, 1.0, d.memory_bytes)}" for d in self._named())
             return CapacityExceeded(
                 f"type {kind.name!r} needs {requested}; no device here is that large: {offers}",
                 requested=requested,
                 available=offers,
             )
-        left = _list(f"{d.name} has {_figures(d, *self.left(d))} left" for d in self.devices)
+        left = _list(f"{d.name} has {_figures(d, *self.left(d))} left" for d in self._named())
         return CapacityExceeded(
             f"type {kind.name!r} needs {requested}; {left}", requested=requested, available=left
         )
+
+    def _named(self) -> tuple[DeviceCapacity, ...]:
+        """Devices, and the host where it is a budget of its own."""
+        if self.host is None or self.host in self.devices:
+            return self.devices
+        return (*self.devices, self.host)
+
+
+def _num_times(left_share: float, left_bytes: int, share: float, num_bytes: int) -> int:
+    return max(0, min(math.floor((left_share + _ROUNDING_SHARE) / share), left_bytes // num_bytes))
+
+
+def _requested(kind: AcceleratorType) -> str:
+    text = f"{kind.describe_compute()} and {format_bytes(kind.memory_bytes)}"
+    if kind.device_kind == "cuda" and kind.device_memory_bytes is not None:
+        return (
+            f"{kind.describe_compute()}, {format_bytes(kind.device_memory_bytes)} of its memory and "
+            f"{format_bytes(kind.memory_bytes)} of the host's"
+        )
+    return text
 
 
 def _figures(device: DeviceCapacity, share: float, memory_bytes: int) -> str:

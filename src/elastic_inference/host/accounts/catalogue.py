@@ -27,6 +27,7 @@ GIBIBYTE = 1024**3
 MIN_TYPE_MEMORY_BYTES = 192 * MEBIBYTE  # measured: 160 MB of data with OpenVINO and a model of one addition
 MAX_TYPE_MEMORY_BYTES = 64 * 1024 * GIBIBYTE
 MAX_TFLOPS = 1e6
+DEVICE_KINDS = ("cpu", "cuda")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -37,9 +38,13 @@ class AcceleratorType:
 
     Attributes:
         name: 1 to 63 of `a-z 0-9 . _ -`, such as `eia1.medium`.
-        memory_bytes: What the accelerator may use, the engine's own memory included.
+        memory_bytes: What the accelerator may use of the host's memory, the engine's own included.
         fp32_tflops: Compute promised; None where `device_share` says it.
         device_share: Part of a device, above 0 and up to 1; None where `fp32_tflops` says it.
+        device_kind: "cpu" or "cuda": the only kind of device that it is for; None: any.
+        device_memory_bytes: What it may use of the memory of a device that has its own; None: as much as of the host's.
+        cpu_share: Part of the host's cores beside a device that is not the CPU itself; None: as much as of the
+            device, and a core at least.
         usd_per_hour: None: no price is known, and usage shows no cost.
         may_burst: Whether it may use compute that neighbours leave idle.
         price_source: Where the price comes from, a few words.
@@ -52,6 +57,9 @@ class AcceleratorType:
     usd_per_hour: Decimal | None = None
     may_burst: bool = False
     price_source: str = ""
+    device_kind: str | None = None
+    device_memory_bytes: int | None = None
+    cpu_share: float | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -60,10 +68,18 @@ class AcceleratorType:
                 "that begin with a letter or digit"
             )
         where = f"type {self.name!r}"
-        if not MIN_TYPE_MEMORY_BYTES <= self.memory_bytes <= MAX_TYPE_MEMORY_BYTES:
+        _check_memory(f"{where}: memory", self.memory_bytes)
+        if self.device_memory_bytes is not None:
+            _check_memory(f"{where}: device_memory", self.device_memory_bytes)
+        if self.device_kind not in (None, *DEVICE_KINDS):
             raise InvalidInput(
-                f"{where}: memory {format_bytes(self.memory_bytes)} is not between "
-                f"{format_bytes(MIN_TYPE_MEMORY_BYTES)} and {format_bytes(MAX_TYPE_MEMORY_BYTES)}"
+                f"{where}: device_kind {self.device_kind!r} is not one of {', '.join(DEVICE_KINDS)}"
+            )
+        if self.cpu_share is not None and not 0 < self.cpu_share <= 1:
+            raise InvalidInput(f"{where}: cpu_share {self.cpu_share} is not above 0 and up to 1")
+        if self.device_kind != "cuda" and (self.cpu_share, self.device_memory_bytes) != (None, None):
+            raise InvalidInput(
+                f'{where}: cpu_share and device_memory are of a GPU\'s types; set device_kind = "cuda"'
             )
         if (self.fp32_tflops is None) == (self.device_share is None):
             raise InvalidInput(f"{where}: exactly one of fp32_tflops and device_share must be given")
@@ -90,6 +106,14 @@ class AcceleratorType:
         if self.device_share is not None:
             return f"{self.device_share * 100:g}% of a device"
         return f"{self.fp32_tflops:g} FP32 TFLOPS"
+
+
+def _check_memory(what: str, num_bytes: int) -> None:
+    if not MIN_TYPE_MEMORY_BYTES <= num_bytes <= MAX_TYPE_MEMORY_BYTES:
+        raise InvalidInput(
+            f"{what} {format_bytes(num_bytes)} is not between "
+            f"{format_bytes(MIN_TYPE_MEMORY_BYTES)} and {format_bytes(MAX_TYPE_MEMORY_BYTES)}"
+        )
 
 
 def _amazon(name: str, gibibytes: int, tflops: float, usd: str | None) -> AcceleratorType:
@@ -123,11 +147,36 @@ def cpu_types(memory_bytes: int) -> tuple[AcceleratorType, ...]:
     return tuple(
         AcceleratorType(
             name=name,
-            memory_bytes=max(MIN_TYPE_MEMORY_BYTES, int(memory_bytes * share) // MEBIBYTE * MEBIBYTE),
+            memory_bytes=_part(memory_bytes, share),
             device_share=share,
+            device_kind="cpu",
         )
         for name, share in shares
     )
+
+
+def gpu_types(device_memory_bytes: int, memory_bytes: int) -> tuple[AcceleratorType, ...]:
+    """The default types of a GPU: a tenth, a quarter, a half and the whole of it, with as much of the host beside it.
+
+    Args:
+        device_memory_bytes: What the device offers to all accelerators together.
+        memory_bytes: What the host offers of its own memory.
+    """
+    shares = (("gpu.tenth", 0.1), ("gpu.quarter", 0.25), ("gpu.half", 0.5), ("gpu.whole", 1.0))
+    return tuple(
+        AcceleratorType(
+            name=name,
+            memory_bytes=_part(memory_bytes, share),
+            device_share=share,
+            device_kind="cuda",
+            device_memory_bytes=_part(device_memory_bytes, share),
+        )
+        for name, share in shares
+    )
+
+
+def _part(num_bytes: int, share: float) -> int:
+    return max(MIN_TYPE_MEMORY_BYTES, int(num_bytes * share) // MEBIBYTE * MEBIBYTE)
 
 
 def catalogue(*groups: Iterable[AcceleratorType]) -> dict[str, AcceleratorType]:
@@ -136,7 +185,17 @@ def catalogue(*groups: Iterable[AcceleratorType]) -> dict[str, AcceleratorType]:
 
 
 _FIELDS = frozenset(
-    {"memory", "fp32_tflops", "device_share", "usd_per_hour", "may_burst", "price_source"},
+    {
+        "memory",
+        "fp32_tflops",
+        "device_share",
+        "usd_per_hour",
+        "may_burst",
+        "price_source",
+        "device_kind",
+        "device_memory",
+        "cpu_share",
+    },
 )
 
 
@@ -148,6 +207,9 @@ def load_types(path: str | Path) -> tuple[AcceleratorType, ...]:
         device_share = 0.1        # or fp32_tflops = 0.5
         usd_per_hour = "0.02"     # text keeps it exact; optional
         may_burst = true          # optional
+        device_kind = "cuda"      # optional: "cpu" or "cuda" alone; with it, for a GPU:
+        device_memory = "4GiB"    # of the GPU's memory; `memory` is the host's then
+        cpu_share = 0.1           # of the host's cores
 
     Raises:
         InvalidInput: The file cannot be read, or a field is unknown, missing, of another type or beyond its
@@ -186,24 +248,33 @@ def _read_table(name: str, table: Any) -> AcceleratorType:
         raise InvalidInput(f"type {name!r}: field 'memory' is missing, such as memory = \"512MiB\"")
     return AcceleratorType(
         name=name,
-        memory_bytes=_read_memory(name, table["memory"]),
+        memory_bytes=_read_memory(name, "memory", table["memory"]),
         fp32_tflops=_read_number(name, "fp32_tflops", table.get("fp32_tflops")),
         device_share=_read_number(name, "device_share", table.get("device_share")),
         usd_per_hour=_read_price(name, table.get("usd_per_hour")),
         may_burst=_read_plain(name, "may_burst", table.get("may_burst", False), bool),
         price_source=_read_plain(name, "price_source", table.get("price_source", "types file"), str),
+        device_kind=None
+        if "device_kind" not in table
+        else _read_plain(name, "device_kind", table["device_kind"], str),
+        device_memory_bytes=(
+            None
+            if "device_memory" not in table
+            else _read_memory(name, "device_memory", table["device_memory"])
+        ),
+        cpu_share=_read_number(name, "cpu_share", table.get("cpu_share")),
     )
 
 
-def _read_memory(name: str, value: Any) -> int:
+def _read_memory(name: str, field: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):
-        raise InvalidInput(f"type {name!r}: memory must be text like '512MiB' or bytes, not {value!r}")
+        raise InvalidInput(f"type {name!r}: {field} must be text like '512MiB' or bytes, not {value!r}")
     try:
         return parse_bytes(value)
     except InvalidInput as error:
-        raise InvalidInput(f"type {name!r}: memory: {error}") from error
+        raise InvalidInput(f"type {name!r}: {field}: {error}") from error
 
 
 def _read_number(name: str, field: str, value: Any) -> float | None:

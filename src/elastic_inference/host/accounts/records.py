@@ -58,6 +58,11 @@ class AcceleratorRecord:
     lease_seconds: float | None = None
     sample: Sample = field(default_factory=Sample)
 
+    @property
+    def cpu_share(self) -> float:
+        """Part of the host's cores, above 0 and up to 1: of a CPU device the share itself."""
+        return self.share if self.kind.cpu_share is None else self.kind.cpu_share
+
 
 def type_to_json(kind: AcceleratorType) -> dict[str, Any]:
     """A JSON object that `type_from_json` reads back; the price is text, because JSON has no decimals."""

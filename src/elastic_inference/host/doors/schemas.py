@@ -53,7 +53,10 @@ class TypeView(BaseModel):
     """One type of the catalogue."""
 
     name: str
-    memory_bytes: int
+    memory_bytes: Annotated[int, Field(description="Of the host's memory.")]
+    device_kind: Annotated[str | None, Field(description="cpu or cuda; null: any.")]
+    device_memory_bytes: Annotated[int | None, Field(description="Of a GPU's own memory.")]
+    cpu_share: Annotated[float | None, Field(description="Of the host's cores beside a GPU.")]
     fp32_tflops: float | None
     device_share: float | None
     compute: str
@@ -69,6 +72,9 @@ class TypeView(BaseModel):
         return cls(
             name=kind.name,
             memory_bytes=kind.memory_bytes,
+            device_kind=kind.device_kind,
+            device_memory_bytes=kind.device_memory_bytes,
+            cpu_share=kind.cpu_share,
             fp32_tflops=kind.fp32_tflops,
             device_share=kind.device_share,
             compute=kind.describe_compute(),
@@ -100,7 +106,9 @@ class AcceleratorView(BaseModel):
     type: str
     device: str
     share: float
-    memory_bytes: int
+    cpu_share: Annotated[float, Field(description="Of the host's cores.")]
+    memory_bytes: Annotated[int, Field(description="Of the host's memory.")]
+    device_memory_bytes: Annotated[int | None, Field(description="Of a GPU's own memory; null on a CPU.")]
     may_burst: bool
     usd_per_hour: Usd | None
     state: State
@@ -133,7 +141,9 @@ class AcceleratorView(BaseModel):
             type=record.kind.name,
             device=record.device,
             share=record.share,
+            cpu_share=record.cpu_share,
             memory_bytes=record.kind.memory_bytes,
+            device_memory_bytes=record.kind.device_memory_bytes,
             may_burst=record.kind.may_burst,
             usd_per_hour=None if usd is None else f"{usd:f}",
             state=record.state,

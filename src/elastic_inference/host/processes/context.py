@@ -49,14 +49,14 @@ class HostContext:
     folder: HostFolder
     secret: HostSecret
     settings: ProcessSettings
-    num_cores: Mapping[str, float]  # by device
+    num_cores: Mapping[str, float]  # of the host, by the device that they serve
     cores: CoreKeeper
 
     def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
         """What the kernel is to hold this accelerator to."""
         return LimitRequest(
             accelerator_id=record.accelerator_id,
-            compute_share=record.share,
+            compute_share=record.cpu_share,
             num_cores=self.num_cores[record.device],
             memory_bytes=record.kind.memory_bytes,
             may_burst=record.kind.may_burst,

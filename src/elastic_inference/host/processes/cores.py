@@ -19,7 +19,7 @@ class CoreKeeper:
     """The plan in force.
 
     Args:
-        num_cores: Cores of each CPU device; accelerators of other devices are not kept to any.
+        num_cores: Cores of the host that serve each device; accelerators of unknown devices are kept to none.
     """
 
     def __init__(self, store: StateStore, limits: Limits, num_cores: Mapping[str, float]) -> None:
@@ -44,7 +44,7 @@ class CoreKeeper:
         with self._lock:
             requests = {
                 record.accelerator_id: CoreRequest(
-                    record.share * self._num_cores[record.device], record.kind.may_burst
+                    record.cpu_share * self._num_cores[record.device], record.kind.may_burst
                 )
                 for record in self._store.list_all()
                 if record.device in self._num_cores

@@ -22,7 +22,7 @@ from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.host.processes.launch import Child, describe_exit
 from elastic_inference.host.tokens import hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
-from elastic_inference.limits.gpu import describe_gpu, gpu_environment
+from elastic_inference.limits.gpu import describe_gpu, gpu_environment, inner_device
 from elastic_inference.limits.processes import open_pidfd, wait_readable
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import format_bytes
@@ -192,7 +192,7 @@ class Keeper:
     def _start_process(self, record: AcceleratorRecord) -> None:
         context = self._context
         self.applied = context.limits.apply(context.limit_request(record))
-        environment = gpu_environment(record.device, record.share, record.kind.memory_bytes)
+        environment = gpu_environment(record.device, record.share, record.kind.device_memory_bytes or 0)
         name = f"{self.accelerator_id}.{record.num_restarts}"
         child = context.launcher.take(record.uid, name, environment)
         with self._lock:
@@ -241,9 +241,10 @@ class Keeper:
             tls_cert=None if tls is None else str(tls.cert),
             tls_key=None if tls is None else str(tls.key),
             tls_client_ca=None if tls is None or tls.client_ca is None else str(tls.client_ca),
-            device=record.device,
+            device=inner_device(record.device),
             num_threads=applied.num_threads,
             memory_limit_bytes=applied.rlimit_data_bytes,
+            device_memory_limit_bytes=record.kind.device_memory_bytes,
             compute_share=applied.duty_cycle_share,
             limits=applied.describe() | describe_gpu(record.device, record.share),
             cache_dir=str(folder.cache),
