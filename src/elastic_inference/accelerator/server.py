@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 
+from elastic_inference.accelerator.admission import Admission
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.http import Body, Request, Response, parse_head
 from elastic_inference.accelerator.routes import Service
@@ -25,14 +26,16 @@ from elastic_inference.errors import (
     MemoryQuotaExceeded,
     ProtocolError,
 )
-from elastic_inference.protocol.endpoint import Endpoint, tune
+from elastic_inference.limits.processes import raise_descriptor_limit
+from elastic_inference.protocol.endpoint import Endpoint, keep_alive, tune
 from elastic_inference.protocol.shared_memory import peer_uid
 from elastic_inference.protocol.status import error_text
 from elastic_inference.protocol.stream import Stream
 from elastic_inference.protocol.tls import server_context
 
 log = logging.getLogger(__name__)
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS = 512  # of each way in
+FIRST_SECONDS = 10.0  # for a first request that is allowed: who has shown no token may not stay idle
 STACK_BYTES = 2 << 20  # of a connection's thread; the usual 8 MB would each count against a memory limit
 ACCEPT_PAUSE_SECONDS = 0.1  # after a failed accept, as when all file descriptors are taken
 KEEP_SECONDS = 10.0  # without a request, after which a connection gives its buffer back
@@ -56,6 +59,7 @@ class Server:
         self._service = service
         self._listeners: list[tuple[Endpoint, socket.socket]] = []
         self._connections: set[Connection] = set()
+        self._admissions: dict[str, Admission[Connection]] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -74,16 +78,20 @@ class Server:
         except ElasticInferenceError:
             self.close()
             raise
+        raise_descriptor_limit()
         addresses = []
         threading.stack_size(STACK_BYTES)
         for endpoint, listener in self._listeners:
             context = tls if endpoint.kind != "unix" else None
-            name = f"accept-{endpoint.kind}"
-            threading.Thread(target=self._accept, args=(listener, context), name=name, daemon=True).start()
+            admission = self._admissions.setdefault(endpoint.kind, Admission(MAX_CONNECTIONS))
+            arguments, name = (listener, context, admission), f"accept-{endpoint.kind}"
+            threading.Thread(target=self._accept, args=arguments, name=name, daemon=True).start()
             addresses.append(_address(endpoint, listener, context is not None))
         return addresses
 
-    def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def _accept(
+        self, listener: socket.socket, tls: ssl.SSLContext | None, admission: Admission[Connection]
+    ) -> None:
         while not self._closed.is_set():
             try:
                 sock, _ = listener.accept()
@@ -93,35 +101,42 @@ class Server:
                     self._closed.wait(ACCEPT_PAUSE_SECONDS)
                 continue
             try:
-                self._start_connection(sock, tls)
-            except (RuntimeError, MemoryError) as error:  # RuntimeError: no thread can be started
+                self._start_connection(Connection(sock, tls, self._service), admission)
+            except (
+                RuntimeError,
+                MemoryError,
+            ) as error:  # RuntimeError: no place, or no thread can be started
                 sock.close()
                 log.warning("connection refused", extra={"error": str(error) or type(error).__name__})
 
-    def _start_connection(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
-        connection = Connection(sock, tls, self._service)
+    def _start_connection(self, connection: Connection, admission: Admission[Connection]) -> None:
         with self._lock:
-            if len(self._connections) >= MAX_CONNECTIONS or self._closed.is_set():
-                raise RuntimeError(f"there are {len(self._connections)} connections already")
+            if self._closed.is_set():
+                raise RuntimeError("the accelerator is closing")
+            leaving = admission.enter(connection)
             self._connections.add(connection)
+        if leaving is not None:
+            leaving.abort()
+        arguments = (connection, admission)
         try:
-            threading.Thread(target=self._serve, args=(connection,), name="connection", daemon=True).start()
+            threading.Thread(target=self._serve, args=arguments, name="connection", daemon=True).start()
         except BaseException:
-            self._forget(connection)
+            self._forget(connection, admission)
             raise
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection, admission: Admission[Connection]) -> None:
         try:
             connection.serve()
         except Exception:  # such as MemoryError outside of a request
             log.exception("connection broken off")
         finally:
             connection.close()
-            self._forget(connection)
+            self._forget(connection, admission)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: Connection, admission: Admission[Connection]) -> None:
         with self._lock:
             self._connections.discard(connection)
+            admission.leave(connection)
 
     def close(self, grace_seconds: float = 0.0) -> None:
         """Stop listening, let answers that are being made go out, and break all connections; twice is fine."""
@@ -148,8 +163,7 @@ class Server:
 class Connection:
     """One client's connection, served by one thread.
 
-    Attributes:
-        is_answering: Whether a request was read whose answer is not sent yet.
+    Its public attributes are those of a Guest.
     """
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None, service: Service) -> None:
@@ -158,7 +172,9 @@ class Connection:
         self._service = service
         self._last_head = b""
         self._last_request: Request | None = None
+        self.opened_at = self.idle_since = time.monotonic()
         self.is_answering = False
+        self.is_proven = False
 
     def abort(self) -> None:
         """Break the connection from another thread."""
@@ -195,6 +211,7 @@ class Connection:
             tune(self._sock)
         if self._sock.family != socket.AF_UNIX:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(self._sock)
         return Stream(self._sock)
 
     def _serve_one(self, stream: Stream, session: Session) -> bool:
@@ -202,7 +219,7 @@ class Connection:
         try:
             if not self._wait(stream, session):
                 return False
-            stream.set_timeout(HEAD_SECONDS)
+            stream.set_timeout(HEAD_SECONDS if self.is_proven else self._first_seconds())
             head = stream.read_head()
             if head is None:
                 return False
@@ -219,15 +236,23 @@ class Connection:
         stream.set_timeout(MESSAGE_SECONDS)  # anew: the model may have taken long
         keep_alive = request.keep_alive and body.discard(DISCARD_BYTES)
         stream.send(response.encode(keep_alive, with_body=request.method != "HEAD"))
+        self.is_proven = self.is_proven or session.is_allowed
+        self.idle_since = time.monotonic()
         self.is_answering = False
         session.buffer.trim()
         return keep_alive
 
-    @staticmethod
-    def _wait(stream: Stream, session: Session) -> bool:
-        """Wait for a request; False where the client left."""
+    def _first_seconds(self) -> float:
+        """What is left of the time for a first request that is allowed, some milliseconds at least."""
+        return max(0.01, self.opened_at + FIRST_SECONDS - time.monotonic())
+
+    def _wait(self, stream: Stream, session: Session) -> bool:
+        """Wait for a request; False where the client left. DeadlineExceeded ends a connection that stays idle."""
         if stream.num_buffered:
             return True
+        if not self.is_proven:
+            stream.set_timeout(self._first_seconds())
+            return stream.wait()
         stream.set_timeout(KEEP_SECONDS)
         try:
             return stream.wait()

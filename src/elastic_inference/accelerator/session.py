@@ -42,6 +42,7 @@ class Session:
         self.buffer = KeptBuffer()
         self.infer = InferHandler(shared, self.buffer)
         self.bound_regions: set[str] = set()
+        self.is_allowed = False  # whether a token allowed any request so far
         self._allowed: tuple[Request, str | None] | None = None
 
     def check_token(self, request: Request, needs_admin: bool) -> None:
@@ -54,6 +55,7 @@ class Session:
         allowed = self._allowed
         if needs_admin or allowed is None or allowed[0] is not request or allowed[1] is not in_force:
             self._tokens.check(request, needs_admin)
+            self.is_allowed = True
             self._allowed = None if needs_admin else (request, in_force)
 
     def close(self) -> None:

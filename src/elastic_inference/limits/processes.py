@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+_MANY_DESCRIPTORS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,14 @@ def wait_readable(fds: Iterable[int], seconds: float | None) -> frozenset[int]:
         poller.register(fd, select.POLLIN)
     milliseconds = None if seconds is None else max(0, round(seconds * 1000))
     return frozenset(fd for fd, _ in poller.poll(milliseconds))
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many descriptors as its hard limit says; gives that number.
+
+    The usual soft limit of 1,024 is for programs that use `select`, which cannot watch more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else _MANY_DESCRIPTORS

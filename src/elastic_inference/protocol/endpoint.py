@@ -94,7 +94,7 @@ class Endpoint:
             else:
                 sock = socket.create_connection((self.host, self.port), timeout_seconds)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                keep_alive(sock)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no connection to {self} within {timeout_seconds} s") from error
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
@@ -173,6 +173,18 @@ def _is_socket_path(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return path.startswith("/") and path[1:2] != "/" and "\0" not in path and len(encoded) <= UNIX_PATH_LIMIT
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Have the kernel ask a silent peer whether it is still there, and break the connection where it is not.
+
+    After a minute of silence, four times with ten seconds between them: a machine that lost its power is noticed in
+    under two minutes, in place of the kernel's two hours.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):  # not everywhere
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def tune(sock: socket.socket) -> None:
