@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from elastic_inference.accelerator.keyed_locks import KeyedLocks
+from elastic_inference.accelerator.room import Room
 from elastic_inference.errors import CapacityExceeded, ElasticInferenceError, InvalidInput, ModelNotFound
 from elastic_inference.models.package import ModelFile, ModelFormat, ModelPackage
 from elastic_inference.units import format_bytes
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_FILES = 10_000
+DISK_RESERVE_BYTES = 256 << 20
+UPLOAD_EXPIRY_SECONDS = 3600.0
 
 
 class ModelStore:
@@ -25,17 +31,28 @@ class ModelStore:
     Args:
         directory: Created if absent.
         limit_bytes: What all blobs together may hold; None: no limit.
+        reserve_bytes: What stays free on the disk, for the host's own state, logs and answers.
+        wall_clock: Seconds since 1970, as files have them.
     """
 
-    def __init__(self, directory: Path, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        limit_bytes: int | None = None,
+        reserve_bytes: int = DISK_RESERVE_BYTES,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._blobs = directory / "blobs"
         self._uploads = directory / "uploads"
         self._models = directory / "models"
-        self._limit_bytes = limit_bytes
+        self._wall_clock = wall_clock
         self._lock = threading.Lock()
-        self._upload_locks: dict[str, threading.Lock] = {}
+        self._arriving = KeyedLocks()  # not the store's own lock, because a slow client may hold one for long
         for folder in (self._blobs, self._uploads, self._models):
             folder.mkdir(parents=True, exist_ok=True)
+        # Counted once and kept: to look at every file at every upload is quadratic in their number.
+        held = {f.name: f.stat().st_size for folder in (self._blobs, self._uploads) for f in folder.iterdir()}
+        self._room = Room(self._blobs, limit_bytes, reserve_bytes, held)
 
     def num_bytes(self, sha256: str) -> tuple[int, bool]:
         """How much of a blob is here, and whether it is whole."""
@@ -66,15 +83,14 @@ class ModelStore:
         path = self._uploads / _checked_sha256(sha256)
         if offset + length > total:
             raise InvalidInput(f"blob {sha256}: bytes {offset} to {offset + length} exceed its size {total}")
-        with self._lock:
-            lock = self._upload_locks.setdefault(sha256, threading.Lock())
-        with lock:  # not the store's own, because a slow client may hold it for long
+        with self._arriving.hold(sha256):
             present, is_whole = self.num_bytes(sha256)
             if is_whole:
                 return present, True
             if offset > present:
                 raise InvalidInput(f"blob {sha256}: the upload stands at byte {present}, not {offset}")
-            self._check_room(total - present)
+            self._expire_uploads()
+            self._room.take(sha256, total, present)
             try:
                 self._write(path, chunks, present - offset, length)
             except OSError as error:
@@ -100,17 +116,14 @@ class ModelStore:
                 file.write(view[num_known:])
                 num_known = max(0, num_known - len(view))
 
-    def _check_room(self, wanted: int) -> None:
-        if self._limit_bytes is None:
-            return
-        used = sum(f.stat().st_size for folder in (self._blobs, self._uploads) for f in folder.iterdir())
-        if used + wanted > self._limit_bytes:
-            raise CapacityExceeded(
-                f"the model store holds {format_bytes(used)} and may hold {format_bytes(self._limit_bytes)}; "
-                f"{format_bytes(wanted)} more do not fit",
-                requested=format_bytes(wanted),
-                available=format_bytes(max(self._limit_bytes - used, 0)),
-            )
+    def _expire_uploads(self) -> None:
+        """Remove what nobody has gone on sending for an hour."""
+        oldest = self._wall_clock() - UPLOAD_EXPIRY_SECONDS
+        for path in self._uploads.iterdir():
+            with self._arriving.unless_held(path.name) as is_free, contextlib.suppress(FileNotFoundError):
+                if is_free and path.stat().st_mtime < oldest:
+                    path.unlink()
+                    self._room.give_back(path.name)
 
     def _finish(self, path: Path, sha256: str) -> None:
         digest = hashlib.sha256()
@@ -119,8 +132,10 @@ class ModelStore:
                 digest.update(block)
         if digest.hexdigest() != sha256:
             path.unlink()
+            self._room.give_back(sha256)
             raise InvalidInput(f"blob {sha256}: the bytes that arrived have SHA-256 {digest.hexdigest()}")
         os.replace(path, self._blobs / sha256)
+        self._room.arrived(sha256)
 
     def package(self, description: Mapping[str, Any]) -> ModelPackage:
         """Put a model together from blobs; hard links, so nothing is copied.
