@@ -15,6 +15,9 @@ from typing import Any
 
 from elastic_inference.errors import EngineNotAvailable
 
+MAX_FIELD_CHARACTERS = 2000  # of one value of a line; a request's path may have 64 KB
+MAX_LINES_PER_SECOND = 50  # of one statement of the program, after which it says only how many were left out
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; whatever is given as `extra` becomes a field."""
@@ -36,9 +39,39 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         value |= {k: v for k, v in vars(record).items() if k not in self._LEFT_OUT}
+        value = {k: _cut(v) for k, v in value.items()}
         if record.exc_info:
-            value["exception"] = self.formatException(record.exc_info)
+            value["exception"] = self.formatException(record.exc_info)[-4 * MAX_FIELD_CHARACTERS :]
         return json.dumps(value, default=str)
+
+
+def _cut(value: object) -> object:
+    if not isinstance(value, str) or len(value) <= MAX_FIELD_CHARACTERS:
+        return value
+    return f"{value[:MAX_FIELD_CHARACTERS]}... ({len(value)} characters)"
+
+
+class RateLimit(logging.Filter):
+    """Lets each statement of the program write so many lines a second, and says how many it left out.
+
+    Without it one connection that is refused again and again wrote 13 MB of log a second.
+    """
+
+    def __init__(self, max_per_second: int = MAX_LINES_PER_SECOND) -> None:
+        super().__init__()
+        self._max_per_second = max_per_second
+        self._counts: dict[tuple[str, int], tuple[int, int]] = {}  # by statement: the second, and lines in it
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        statement, second = (record.pathname, record.lineno), int(record.created)
+        last, count = self._counts.get(statement, (second, 0))
+        if last != second:
+            if count > self._max_per_second:
+                record.num_left_out = count - self._max_per_second
+            count = 0
+        self._counts[statement] = (second, count + 1)
+        return count < self._max_per_second
 
 
 def set_up_logging(level: str, filters: Sequence[logging.Filter] = ()) -> None:
@@ -49,7 +82,7 @@ def set_up_logging(level: str, filters: Sequence[logging.Filter] = ()) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for one in filters:
+    for one in (RateLimit(), *filters):
         handler.addFilter(one)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import resource
-import select
 import shutil
 import signal
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from elastic_inference.accelerator import log_file
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.infer import Shared
 from elastic_inference.accelerator.model_store import ModelStore
@@ -32,6 +32,7 @@ from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.limits.duty_cycle import CpuDutyCycle
+from elastic_inference.limits.processes import wait_readable
 from elastic_inference.protocol.status import encode_error
 from elastic_inference.telemetry import set_up_logging
 
@@ -75,6 +76,7 @@ def run(config: AcceleratorConfig) -> int:
     threading.Thread(target=models.reload, name="reload", daemon=True).start()
     ready = {"accelerator_id": config.accelerator_id, "pid": os.getpid(), "endpoints": endpoints}
     print(json.dumps(ready), flush=True)
+    log_file.keep_short()
     os.dup2(2, 1)  # that was all that the other end reads: what an engine prints goes to the log
     if config.watch_pid is not None:
         watcher = threading.Thread(target=_watch, args=(config.watch_pid, waker), name="watch", daemon=True)
@@ -119,5 +121,5 @@ def make_service(config: AcceleratorConfig) -> Service:
 def _watch(pid: int, waker: int) -> None:
     """End with the watched process, however it ends; a pidfd cannot mean another process of the same number."""
     with contextlib.suppress(ProcessLookupError):
-        select.select([os.pidfd_open(pid)], [], [])
+        wait_readable([os.pidfd_open(pid)], None)
     os.write(waker, b"\0")
