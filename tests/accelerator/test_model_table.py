@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.accelerator.model_store import ModelStore
-from elastic_inference.accelerator.model_table import ModelState, ModelTable
+from elastic_inference.accelerator.model_table import MAX_FAILED, ModelState, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
@@ -227,3 +227,14 @@ def test_records_that_cannot_be_read_are_left_out_and_the_others_load(tmp_path: 
         "m": ModelState.UNAVAILABLE,
         "z": ModelState.READY,
     }
+
+
+def test_of_loads_that_fail_for_ever_the_last_few_are_kept(tmp_path: Path, engine: Engine) -> None:
+    table = make_table(tmp_path)
+    for number in range(3 * MAX_FAILED):
+        engine.failures.append(UnsupportedModel("no"))
+        with pytest.raises(UnsupportedModel):
+            table.load(f"m{number}", load_body(tmp_path))
+    names = [entry.name for entry in table.entries()]
+    assert names == [f"m{number}" for number in range(2 * MAX_FAILED, 3 * MAX_FAILED)]
+    assert table.load("m1", load_body(tmp_path)).state is ModelState.READY

@@ -104,3 +104,17 @@ def test_any_object_is_a_head_or_refused(parse: object, value: dict[str, object]
 def test_any_bytes_are_a_head_or_refused(parse: object, data: bytes) -> None:
     with contextlib.suppress(InvalidInput):
         parse(data)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"sequence_id": 7}, {"sequence_id": "a"}, {"sequence_end": True}, {"priority": 3}]
+)
+def test_what_is_not_honoured_is_refused_by_name(parameters: dict[str, object]) -> None:
+    text = json.dumps({"inputs": [], "parameters": parameters}).encode()
+    with pytest.raises(InvalidInput, match=f"parameter {next(iter(parameters))} is"):
+        parse_request_head(text)
+
+
+def test_fields_that_ask_for_nothing_are_fine() -> None:
+    nothing = {"sequence_id": 0, "sequence_start": False, "priority": 0}
+    assert parse_request_head(json.dumps({"inputs": [], "parameters": nothing}).encode()).inputs == ()

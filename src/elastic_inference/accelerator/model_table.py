@@ -33,6 +33,7 @@ from elastic_inference.units import format_bytes
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+MAX_FAILED = 64  # entries of models that could not be loaded, whose reasons are kept; the oldest goes
 BUCKETS_SECONDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1, 2, 5))
 
 
@@ -205,11 +206,18 @@ class ModelTable:
                 model.close()
             entry.error = self._told(error, package)
             entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
+            self._forget_old_failures()
             raise entry.error from error
         finally:
             entry.settled.set()
         self._record(entry)
         log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
+
+    def _forget_old_failures(self) -> None:
+        with self._lock:
+            failed = [entry for entry in self._entries.values() if entry.state is ModelState.UNAVAILABLE]
+            for entry in failed[:-MAX_FAILED]:
+                del self._entries[entry.name]
 
     def _told(self, error: Exception, package: ModelPackage) -> ElasticInferenceError:
         """What the client is told of a load that failed."""

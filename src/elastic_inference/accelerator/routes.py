@@ -127,6 +127,11 @@ class Service:
             raise InvalidInput("parameters of load must be an object")
         if "package" not in parameters:
             # The protocol's own load names a model of the server's repository: here, one that is loaded already.
+            if parameters:
+                raise InvalidInput(
+                    f"load: parameter {min(parameters)!r:.80} would change the model, and there is no repository here "
+                    "to load it from; upload its files and give a package"
+                )
             self.shared.models.ready(name)
             return Response.of_json({})
         return Response.of_json(descriptions.config(self.shared.models.load(name, parameters)))

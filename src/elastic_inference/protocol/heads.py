@@ -20,6 +20,7 @@ ALIGNMENT = 64  # heads are padded to it, so that the first tensor is aligned wh
 MAX_RANK = 32
 MAX_TENSOR_BYTES = 1 << 40
 MAX_TIMEOUT_MICROSECONDS = 10**15  # 30 years; what Python's locks can wait ends not far above
+_NOT_HONOURED = ("sequence_id", "sequence_start", "sequence_end", "priority")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def parse_request_head(text: bytes | memoryview) -> RequestHead:
     request_id = value.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise InvalidInput(f"request id must be a string, not {request_id!r}")
+    _refuse_ignored(parameters)
     timeout = parameters.get("timeout")  # microseconds, as Triton has it
     if timeout is not None:
         timeout = _integer(timeout, "parameter timeout (microseconds)", MAX_TIMEOUT_MICROSECONDS)
@@ -109,6 +111,19 @@ def parse_request_head(text: bytes | memoryview) -> RequestHead:
         timeout_seconds=timeout / 1e6 if timeout else None,
         num_binary_bytes=num_binary_bytes,
     )
+
+
+def _refuse_ignored(parameters: Mapping[str, Any]) -> None:
+    """Refuse what asks for another answer, or another order of answers, than it would get here.
+
+    Zero, false and "" ask for nothing; so clients send them that always fill the fields in.
+    """
+    for name in _NOT_HONOURED:
+        if parameters.get(name):
+            raise InvalidInput(
+                f"parameter {name} is {parameters[name]!r:.80}, but accelerators keep no sequences and run requests "
+                "in the order in which they arrive; leave it out"
+            )
 
 
 def parse_response_head(text: bytes | memoryview) -> ResponseHead:
