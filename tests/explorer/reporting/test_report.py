@@ -125,6 +125,18 @@ def test_page_fits_a_phone(browser: Any, article_report: Path, scheme: str) -> N
     assert trouble == []
 
 
+def test_wide_table_fades_where_it_goes_on(browser: Any, article_report: Path) -> None:
+    page, trouble = open_page(browser, article_report, viewport={"width": 360, "height": 740})
+    box = page.locator(".scroll", has=page.locator("table.costs"))
+    faded = page.locator(".scroll.has-more", has=page.locator("table.costs"))
+    assert faded.count() == 1
+    box.evaluate("box => box.scrollTo({left: box.scrollWidth, behavior: 'instant'})")
+    faded.wait_for(state="detached", timeout=10_000)
+    page.set_viewport_size({"width": 1400, "height": 740})
+    page.wait_for_function("!document.querySelector('.has-more')", timeout=10_000)
+    assert trouble == []
+
+
 def test_print_is_light_even_where_the_screen_is_dark(browser: Any, article_report: Path) -> None:
     page, _ = open_page(browser, article_report, color_scheme="dark")
     page.emulate_media(media="print")

@@ -1,9 +1,10 @@
-"""Client x accelerator as a table of cells: measured ones shaded by cost, skipped ones with the reason."""
+"""Client x accelerator as cells: measured ones shaded by cost, skipped ones with the reason. Values only."""
 
 from __future__ import annotations
 
 import math
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from elastic_inference.explorer.reporting.result import Exploration, usd_text
 from elastic_inference.explorer.search_result import CellResult, CellState
@@ -14,61 +15,75 @@ _NONE = "no accelerator"
 _DARKEST_PERCENT = 46
 
 
-def heat_maps(exploration: Exploration) -> str:
-    """One table for each precision; "" where no accelerator occurs, since a single column shows nothing."""
+@dataclass(frozen=True)
+class HeatCell:
+    """One combination.
+
+    Attributes:
+        kind: CSS classes: "measured", "measured best" or "skipped".
+        text: Its cost, or why it was skipped, in a word or two.
+        small: Its latency, or the one that it cannot undercut; "" where unknown.
+        reason: The sentence behind it.
+        heat_percent: How dark it is; None where it was not measured.
+    """
+
+    kind: str
+    text: str
+    small: str
+    reason: str
+    heat_percent: int | None = None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """The combinations of one precision; `rows` has a name and one cell (None: no such one) a column each."""
+
+    precision: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[HeatCell | None]]]
+
+
+def heat_maps(exploration: Exploration) -> list[HeatMap]:
+    """One map for each precision; none where no accelerator occurs, since a single column shows nothing."""
     cells = list(exploration.result.cells)
     if len({cell.accelerator for cell in cells}) < 2:
-        return ""
-    precisions = list(dict.fromkeys(cell.precision for cell in cells))
-    tables = [_heat_map(exploration, precision, len(precisions) > 1) for precision in precisions]
-    return (
-        "<h2>Measured and skipped</h2>"
-        '<p class="note">USD per 100,000 inferences and latency; darker costs more. Hatched was not measured: '
-        "≥ says what it cannot undercut.</p>" + "".join(tables)
-    )
+        return []
+    return [
+        _heat_map(exploration, precision) for precision in dict.fromkeys(cell.precision for cell in cells)
+    ]
 
 
-def _heat_map(exploration: Exploration, precision: str, is_named: bool) -> str:
+def _heat_map(exploration: Exploration, precision: str) -> HeatMap:
     results = {
         (cell.client, cell.accelerator): result
         for cell, result in exploration.result.cells.items()
         if cell.precision == precision
     }
-    clients = list(dict.fromkeys(client for client, _ in results))
-    accelerators = sorted({a for _, a in results if a is not None}, key=[a for _, a in results].index)
-    columns: list[str | None] = [*accelerators, *([None] if any(a is None for _, a in results) else [])]
+    accelerators = dict.fromkeys(accelerator for _, accelerator in results)
+    columns = sorted(accelerators, key=lambda name: name is None)  # which keeps the others' order
     costs = [float(r.usd_per_100k) for r in results.values() if r.usd_per_100k is not None]
     span = (min(costs, default=0.0), max(costs, default=0.0))
-    heads = "".join(f"<th scope=col>{escape(column or _NONE)}</th>" for column in columns)
-    body = "".join(
-        f"<tr><th scope=row>{escape(client)}</th>"
-        + "".join(_cell(results.get((client, column)), span, exploration.result.winner) for column in columns)
-        + "</tr>"
-        for client in clients
-    )
-    name = f"<p><b>{escape(precision)}</b></p>" if is_named else ""
-    return (
-        f'{name}<div class="scroll"><table class="heat"><thead><tr><th scope=col>Client</th>{heads}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    winner = exploration.result.winner
+    rows = [
+        (client, [_cell(results.get((client, column)), span, winner) for column in columns])
+        for client in dict.fromkeys(client for client, _ in results)
+    ]
+    return HeatMap(precision, [column or _NONE for column in columns], rows)
 
 
-def _cell(result: CellResult | None, span: tuple[float, float], winner: Cell | None) -> str:
+def _cell(result: CellResult | None, span: tuple[float, float], winner: Cell | None) -> HeatCell | None:
     if result is None:
-        return '<td class="absent">·</td>'
-    reason = escape(result.reason, quote=True)
+        return None
     if result.state is CellState.MEASURED and result.usd_per_100k is not None and result.interval is not None:
-        heat = _heat(float(result.usd_per_100k), span)
-        best = " best" if result.cell == winner else ""
-        usd = usd_text(result.usd_per_100k)
-        return (
-            f'<td class="measured{best}" style="--heat:{heat:.0f}%" title="{reason}"><b>{usd}</b>'
-            f"<small>{result.interval.mean * 1000:.4g} ms</small></td>"
+        return HeatCell(
+            "measured best" if result.cell == winner else "measured",
+            usd_text(result.usd_per_100k),
+            f"{result.interval.mean * 1000:.4g} ms",
+            result.reason,
+            round(_heat(float(result.usd_per_100k), span)),
         )
-    bound = (
-        "" if result.bound_seconds is None else f"<br><small>≥ {result.bound_seconds * 1000:.4g} ms</small>"
-    )
-    return f'<td class="skipped" title="{reason}">{result.state.value}{bound}</td>'
+    bound = "" if result.bound_seconds is None else f"≥ {result.bound_seconds * 1000:.4g} ms"
+    return HeatCell("skipped", result.state.value, bound, result.reason)
 
 
 def _heat(cost: float, span: tuple[float, float]) -> float:

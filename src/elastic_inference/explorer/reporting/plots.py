@@ -24,7 +24,7 @@ _COLOURS = {
     "#0a0b09": "var(--series-4)",
 }
 TEXT, MUTED, LINE, ACCENT, GOOD, BAD, *SERIES = _COLOURS
-_WIDTH_INCHES = 6.2
+_WIDTH_INCHES = 5.2  # about as wide as a phone, where the text must be legible
 _SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
     "font.size": 10.5,
@@ -77,7 +77,7 @@ def scatter(exploration: Exploration) -> str:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9.5, borderpad=0.1)
         _label_front(axes, front, [_place(row.result) for row in measured])
 
-    return _draw("scatter", "Latency against cost of each measured combination", 4.2, paint)
+    return _draw("scatter", "Latency against cost of each measured combination", 3.8, paint)
 
 
 def bars(exploration: Exploration) -> str:
@@ -109,7 +109,7 @@ def bars(exploration: Exploration) -> str:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.margins(x=0.12, y=0.02)
-        axes.set_xlabel("USD per 100,000 inferences, one after another")
+        axes.set_xlabel("USD per 100,000 inferences")
 
     return _draw("bars", "Cost of each measured combination", 0.9 + 0.3 * len(measured), paint)
 

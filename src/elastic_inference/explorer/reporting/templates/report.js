@@ -19,3 +19,9 @@ for (const button of document.querySelectorAll("th button")) {
     body.append(...rows);
   });
 }
+// A table wider than its place fades out where it goes on, so that nobody takes the columns in sight for all.
+const fade = (box) => box.classList.toggle("has-more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+const boxes = document.querySelectorAll(".scroll");
+for (const box of boxes) box.addEventListener("scroll", () => fade(box), { passive: true });
+addEventListener("resize", () => boxes.forEach(fade));
+boxes.forEach(fade);
