@@ -13,9 +13,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from elastic_inference.errors import ConnectError, InvalidInput, PermissionDenied, ProtocolError
-from elastic_inference.explorer.measuring.coordinator import INPUT_FILE, POLL_SECONDS
+from elastic_inference.explorer.measuring.assignments import INPUT_FILE, POLL_SECONDS, Assignment
 from elastic_inference.explorer.measuring.in_process import RunTask, run_in_process
-from elastic_inference.explorer.measuring.task import Task
 
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 1.0
@@ -44,6 +43,7 @@ class RemoteClient:
             ConnectError: The exploration cannot be reached any more.
             PermissionDenied: The token is wrong.
             InvalidInput: The exploration names no such client.
+        ProtocolError: Something else answers there.
         """
         count = 0
         with tempfile.TemporaryDirectory(prefix="elastic-inference-explore-") as folder:
@@ -54,13 +54,13 @@ class RemoteClient:
                     return count
                 if status == 204:
                     continue
-                task = Task.from_json(json.loads(body))
+                assignment = Assignment.from_json(json.loads(body))
                 model = model or self._fetch_model(Path(folder) / "model")
-                given = self._fetch_input(Path(folder), task.input)
-                outcome = self._run_task(replace(task, model=str(model), input=given, cores=None))
-                self._request(
-                    "POST", f"/outcome?client={quote(self._name)}", json.dumps(outcome.to_json()).encode()
-                )
+                given = self._fetch_input(Path(folder), assignment.task.input)
+                task = replace(assignment.task, model=str(model), input=given, cores=None)
+                outcome = json.dumps(self._run_task(task).to_json())
+                path = f"/outcome?client={quote(self._name)}&number={assignment.number}"
+                self._request("POST", path, outcome.encode())
                 count += 1
 
     def _fetch_model(self, folder: Path) -> Path:
@@ -103,6 +103,10 @@ class RemoteClient:
             raise PermissionDenied("the exploration does not take this token")
         if status in (400, 404):
             raise InvalidInput(json.loads(content or b"{}").get("error", f"status {status}"))
+        if status not in (200, 204, 410):
+            raise ProtocolError(
+                f"exploration at {self._host}:{self._port} answered status {status}: {content!r:.200}"
+            )
         return status, content
 
     def _request_once(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
