@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from elastic_inference.percentiles import percentile
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -34,16 +36,8 @@ class Summary:
     @classmethod
     def of(cls, samples: Sequence[float]) -> Summary:
         """Median, 10th and 90th percentile of at least one sample."""
-        return cls(percentile(samples, 50), percentile(samples, 10), percentile(samples, 90), len(samples))
-
-
-def percentile(samples: Sequence[float], percent: float) -> float:
-    """The percentile by linear interpolation between the two nearest samples."""
-    ordered = sorted(samples)
-    place = (len(ordered) - 1) * percent / 100
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+        low, high = percentile(samples, 0.1), percentile(samples, 0.9)
+        return cls(statistics.median(samples), low, high, len(samples))
 
 
 def interleave(

@@ -13,7 +13,7 @@ PACKAGE = SOURCE / "elastic_inference"
 MAX_LINES = 400
 LAYERS = {
     "errors": 0, "units": 0, "clock": 0, "telemetry": 0,
-    "tensors": 1,
+    "tensors": 1, "percentiles": 1,
     "models": 2, "protocol": 2, "limits": 2, "zoo": 2,
     "client": 3, "engines": 3, "accelerator": 3,
     "host": 4, "keras": 4, "pool": 4, "predictor": 4, "explorer": 4, "video": 4, "testing": 4,

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import Ratio, Row, flat, interleave, percentile
+from benchmarks.common import Ratio, Row, flat, interleave
 from benchmarks.dataplane.contestant import ROOT, Contestant
 from benchmarks.dataplane.link import BITS_PER_SECOND, Link, gigabit_link, why_not
 from benchmarks.dataplane.loopback import Effort
@@ -57,7 +58,7 @@ def _row(how: str, ours: list[list[float]], raw: list[list[float]]) -> Row:
     ratio = Ratio.of(raw, ours)
     texts = []
     for rounds in (ours, raw):
-        nanoseconds = percentile(flat(rounds), 50)
+        nanoseconds = statistics.median(flat(rounds))
         share = len(FRAME) * 8e9 / nanoseconds / BITS_PER_SECOND
         texts.append(f"{1e9 / nanoseconds:.2f} frames/s = {share:.1%} payload of 1 Gbit/s")
     return Row(

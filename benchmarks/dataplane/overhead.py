@@ -7,6 +7,7 @@ everything but the kernel.
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 import tracemalloc
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Row, Summary, percentile
+from benchmarks.common import Row, Summary
 from benchmarks.dataplane.loopback import Effort
 from benchmarks.dataplane.payloads import PAYLOADS, SHAPES
 from elastic_inference import EIPredictor
@@ -92,7 +93,7 @@ def _time_row(
     return Row(
         f"Python of a call beyond the {beyond_what}, {'1 KB' if case == 'small' else 'frame'}, in microseconds",
         f"{summary.median:.1f} us ({summary.p10:.1f}-{summary.p90:.1f})",
-        f"whole call {percentile(whole, 50):.0f} us",
+        f"whole call {statistics.median(whole):.0f} us",
         summary.median,
         30.0 if beyond_what == "wire" else None,
         detail={"beyond_us": summary},

@@ -20,7 +20,7 @@ import numpy as np
 
 from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.explorer.measuring.arrivals import constant_offsets, run_open_loop
-from elastic_inference.explorer.statistics import percentile
+from elastic_inference.percentiles import percentile
 from elastic_inference.testing import start_accelerator, write_model
 from elastic_inference.testing.engine import register
 

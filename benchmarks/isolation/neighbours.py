@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.common import Row, percentile
+from benchmarks.common import Row
 from benchmarks.isolation.hosts import RunningHost, memory_group, process_number, running_host
 from benchmarks.isolation.tenants import SATURATING_THREADS, classifier, closing, large_model, load
 from elastic_inference.client.host_session import Attachment
 from elastic_inference.limits.affinity import keep_to_cores
+from elastic_inference.percentiles import percentile
 from elastic_inference.testing import start_accelerator
 
 LOAD_SHARE = 0.4  # of what the tenant's own share could serve
@@ -73,7 +75,7 @@ def _measure(
     rounds: int,
 ) -> _Runs:
     with closing(load(tenant, classifier(), threads=1)) as probe:
-        service = percentile(probe.run(3)["latencies_seconds"], 50)
+        service = statistics.median(probe.run(3)["latencies_seconds"])
     runs = _Runs(LOAD_SHARE / service, [], [])
     with closing(load(tenant, classifier(), threads=8, rate=runs.rate, is_remote=True)) as client:
         for _ in range(rounds):
@@ -107,7 +109,7 @@ def _row(measure: str, runs: _Runs, must: float | None = None, aim: float | None
 
 def _p(runs: Sequence[dict[str, Any]], percent: float, what: str = "latencies_seconds") -> float:
     """A percentile over several runs, in milliseconds."""
-    return percentile([sample * 1e3 for run in runs for sample in run[what]], percent)
+    return percentile([sample * 1e3 for run in runs for sample in run[what]], percent / 100)
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
-from benchmarks.common import Row, percentile
+from benchmarks.common import Row
 from benchmarks.isolation.hosts import cpu_seconds, running_host
 from benchmarks.isolation.tenants import SATURATING_THREADS, classifier, closing, load
 from elastic_inference.client.host_session import Attachment
@@ -75,9 +76,9 @@ def attach_time(mode: str, count: int) -> Row:
     took = took[1:]
     return Row(
         f"{mode}: attach to ready on a warm host, s",
-        f"median {percentile(took, 50):.3f} s, slowest {max(took):.3f} s",
+        f"median {statistics.median(took):.3f} s, slowest {max(took):.3f} s",
         f"{count} times",
-        percentile(took, 50),
+        statistics.median(took),
         1.0,
         0.3,
     )
@@ -99,9 +100,9 @@ def limits_cost(mode: str, seconds: float, rounds: int) -> Row:
     ratios = [h / f for h, f in zip(held, free, strict=True)]
     return Row(
         f"{mode}: throughput with 100% of the device over no host at all",
-        f"{percentile(held, 50):.1f}/s",
-        f"{percentile(free, 50):.1f}/s",
-        percentile(held, 50) / percentile(free, 50),
+        f"{statistics.median(held):.1f}/s",
+        f"{statistics.median(free):.1f}/s",
+        statistics.median(held) / statistics.median(free),
         0.97,
         0.99,
         is_upper=False,

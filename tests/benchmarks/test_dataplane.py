@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.common import ROOT, Ratio, Row, Summary, interleave, percentile, table
+from benchmarks.common import ROOT, Ratio, Row, Summary, interleave, table
 from benchmarks.dataplane.contestant import Contestant, ContestantFailed
 from benchmarks.dataplane.growth import slope
 from benchmarks.dataplane.link import why_not
@@ -59,7 +59,7 @@ def test_contestants_take_turns_in_changing_order() -> None:
 
 
 def test_figures_of_samples() -> None:
-    assert percentile([4.0, 1.0, 3.0, 2.0], 50) == 2.5
+    assert Summary.of([4.0, 1.0, 3.0, 2.0]) == Summary(2.5, 1.0, 4.0, 4)
     assert Summary.of([float(n) for n in range(101)]) == Summary(50.0, 10.0, 90.0, 101)
     ratio = Ratio.of([[2.0, 2.0, 2.0], [9.0]], [[1.0, 1.0, 1.0], [3.0]])
     assert ratio == Ratio(median=2.0, lowest_round=2.0, highest_round=3.0)

@@ -1,4 +1,4 @@
-"""Stop rules: counts known from MLPerf, error rates on simulated requests, warm-up and percentiles."""
+"""Stop rules: counts known from MLPerf, error rates on simulated requests, warm-up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.statistics import (
@@ -15,7 +13,6 @@ from elastic_inference.explorer.statistics import (
     TailRule,
     TailVerdict,
     mean_interval,
-    percentile,
     warm_up_length,
 )
 
@@ -104,15 +101,3 @@ def test_mean_needs_three_runs_even_if_two_agree() -> None:
 )
 def test_warm_up(samples: list[float], length: int) -> None:
     assert warm_up_length(samples) == length
-
-
-@given(st.lists(st.floats(0.001, 100), min_size=1, max_size=60), st.floats(0, 1))
-def test_percentile_is_a_sample_that_enough_do_not_exceed(samples: list[float], share: float) -> None:
-    value = percentile(samples, share)
-    assert value in samples
-    assert sum(s <= value for s in samples) >= share * len(samples) - 1e-6
-
-
-def test_percentiles_of_one_to_hundred() -> None:
-    samples = [float(n) for n in range(1, 101)]
-    assert [percentile(samples, p) for p in (0.5, 0.95, 0.99, 1.0)] == [50, 95, 99, 100]

@@ -1,4 +1,4 @@
-"""When enough was measured: intervals of a mean, the tail rule of MLPerf, percentiles and warm-up. Pure.
+"""When enough was measured: intervals of a mean, the tail rule of MLPerf, and warm-up. Pure.
 
 Two quantities are decided apart. The mean, for cost, is known when its Student-t interval is narrow. The
 tail, for a latency target, is known when a binomial test says so: with a late share of exactly
@@ -164,20 +164,6 @@ class TailRule:
         if float(bdtrc(num_late - 1, num_requests, 1 - self.percentile)) <= 1 - self.confidence:
             return True
         return not self._is_proved(self.max_requests, num_late)
-
-
-def percentile(samples: Sequence[float], share: float) -> float:
-    """The smallest sample that at least `share` of all samples do not exceed (nearest rank).
-
-    Raises:
-        InvalidInput: No samples, or a share outside 0..1.
-    """
-    if not samples:
-        raise InvalidInput("no sample, so no percentile")
-    if not 0 <= share <= 1:
-        raise InvalidInput(f"share {share} is not between 0 and 1")
-    ordered = sorted(samples)
-    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
 
 
 def warm_up_length(samples: Sequence[float]) -> int:

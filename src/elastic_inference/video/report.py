@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
+from elastic_inference.percentiles import percentile
 from elastic_inference.video.detections import Agreement
 
 
@@ -88,12 +89,10 @@ class InferenceTimes:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> InferenceTimes:
-        """Percentiles are by nearest rank: a value that occurred, no interpolation."""
         if not seconds:
             return cls(0.0, 0.0, 0.0, 0.0)
-        total, ordered = math.fsum(seconds), sorted(seconds)
-        p50, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.50, 0.99))
-        return cls(total / len(ordered), total, p50, p99)
+        total = math.fsum(seconds)
+        return cls(total / len(seconds), total, percentile(seconds, 0.50), percentile(seconds, 0.99))
 
 
 @dataclass(frozen=True)

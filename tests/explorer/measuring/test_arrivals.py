@@ -11,7 +11,7 @@ import pytest
 
 from elastic_inference.errors import InvalidInput, ModelError
 from elastic_inference.explorer.measuring.arrivals import constant_offsets, poisson_offsets, run_open_loop
-from elastic_inference.explorer.statistics import percentile
+from elastic_inference.percentiles import percentile
 
 
 def test_constant_offsets() -> None:

@@ -36,9 +36,9 @@ from elastic_inference.explorer.statistics import (
     TailRule,
     TailVerdict,
     mean_interval,
-    percentile,
     warm_up_length,
 )
+from elastic_inference.percentiles import percentile
 
 # Load of the tail run where no rate is asked for: low enough that evenly spaced requests do not queue.
 LIGHT_LOAD_SHARE = 0.5
