@@ -20,6 +20,7 @@ from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
 from elastic_inference.errors import (
     DeadlineExceeded,
+    ElasticInferenceError,
     InvalidInput,
     MemoryQuotaExceeded,
     ModelError,
@@ -238,3 +239,33 @@ def test_of_loads_that_fail_for_ever_the_last_few_are_kept(tmp_path: Path, engin
     names = [entry.name for entry in table.entries()]
     assert names == [f"m{number}" for number in range(2 * MAX_FAILED, 3 * MAX_FAILED)]
     assert table.load("m1", load_body(tmp_path)).state is ModelState.READY
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"precison": "bf16"},
+            "load: unknown field 'precison'; known are package, signature, engine, precision",
+        ),
+        ({"package": 3}, "load: package must be an object, not 3"),
+        ({"signature": None}, "load: signature must be an object, not None"),
+        ({"engine": 1}, "load: engine must be a string or null, not 1"),
+        ({"precision": ["bf16"]}, "load: precision must be a string or null"),
+        ({"precision": "fp8"}, "precision 'fp8' is not one of"),
+        ({"engine": ""}, "engine ''"),
+        ({"warm_up": "no"}, "load: warm_up must be true or false or an object, not 'no'"),
+        ({"warm_up": {"x": 3}}, r"load: warm_up\['x'\] must be a list, not 3"),
+        ({"warm_up": {"x": [1, "2"]}}, r"load: warm_up\['x'\]\[1\] must be an integer, not '2'"),
+    ],
+)
+@pytest.mark.usefixtures("engine")
+def test_load_names_the_field_that_is_wrong(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    body = load_body(tmp_path, **changes)
+    with pytest.raises(ElasticInferenceError, match=message):
+        make_table(tmp_path).load("m", body)
+
+
+def test_load_without_a_package_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="load: field 'package' is missing; it must be an object"):
+        make_table(tmp_path).load("m", {"signature": {}})

@@ -230,12 +230,36 @@ def test_a_port_that_is_taken_ends_the_start_with_a_clear_error(accelerator: Run
         pass
 
 
+MISSING = object()
+
+
+def configuration(**changes: object) -> str:
+    fields = {"accelerator_id": f"eia-{'0' * 32}", "listen": ["unix:/a"], "store_dir": "/b", **changes}
+    return json.dumps({name: value for name, value in fields.items() if value is not MISSING})
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [
         ("", "not JSON"),
         ("[1]", "JSON object"),
-        ('{"accelerator_id": "a", "listen": [], "colour": 1}', "colour"),
+        ('{"accelerator_id": "a", "listen": [], "colour": 1}', "unknown field 'colour'"),
+        (configuration(listen=MISSING), "field 'listen' is missing; it must be a list"),
+        (
+            configuration(accelerator_id="../x"),
+            "accelerator_id must be 'eia-' and 32 hexadecimal digits, not '../x'",
+        ),
+        (configuration(listen="unix:/a"), "listen must be a list, not 'unix:/a'"),
+        (configuration(listen=["unix:/a", 3]), "listen[1] must be a string, not 3"),
+        (configuration(num_threads="2"), "num_threads must be an integer or null, not '2'"),
+        (configuration(num_threads=True), "num_threads must be an integer or null, not True"),
+        (configuration(num_threads=0), "num_threads must be 1 to 1024, not 0"),
+        (configuration(compute_share=float("nan")), "compute_share must be a number or null, not nan"),
+        (configuration(compute_share=1.5), "compute_share must be above 0 and up to 1, not 1.5"),
+        (configuration(limits={"cores": 2}), "limits['cores'] must be a string, not 2"),
+        (configuration(queue_limit=0), "queue_limit must be 1 or more, not 0"),
+        (configuration(token_sha256="secret"), "token_sha256 must be a SHA-256 in 64 hexadecimal digits"),
+        (configuration(tls_cert="/a.pem"), "tls_key must be given exactly where tls_cert is"),
     ],
 )
 def test_a_configuration_that_is_none_ends_the_start_with_a_clear_error(line: str, text: str) -> None:

@@ -8,10 +8,17 @@ The process answers with one JSON line on standard output as soon as it serves:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from elastic_inference.accelerator import bodies
 from elastic_inference.errors import InvalidInput
+from elastic_inference.limits.base import is_accelerator_id
+
+MAX_THREADS = 1024
+_WHAT = "accelerator configuration"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -64,23 +71,39 @@ class AcceleratorConfig:
     use_shared_memory: bool = True
     accelerator_type: str | None = None
 
+    def __post_init__(self) -> None:
+        if not is_accelerator_id(self.accelerator_id):
+            _refuse("accelerator_id", self.accelerator_id, "'eia-' and 32 hexadecimal digits")
+        if not self.listen:
+            _refuse("listen", self.listen, "at least one endpoint")
+        for name in ("token_sha256", "admin_token_sha256"):
+            digest = getattr(self, name)
+            if digest is not None and not _SHA256.fullmatch(digest):
+                _refuse(name, digest, "a SHA-256 in 64 hexadecimal digits")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            _refuse("tls_key", self.tls_key, "given exactly where tls_cert is")
+        if self.num_threads is not None and not 1 <= self.num_threads <= MAX_THREADS:
+            _refuse("num_threads", self.num_threads, f"1 to {MAX_THREADS}")
+        if self.compute_share is not None and not 0 < self.compute_share <= 1:
+            _refuse("compute_share", self.compute_share, "above 0 and up to 1")
+        for name in ("memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                _refuse(name, number, "1 or more")
+
     def to_json(self) -> str:
         """One JSON object, as the process reads it."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> AcceleratorConfig:
-        """Read what `to_json` wrote; raises InvalidInput that names an unknown or missing field."""
+        """Read what `to_json` wrote; raises InvalidInput that names the field, its value and what is allowed."""
         try:
             value: Any = json.loads(text)
-        except ValueError as error:
-            raise InvalidInput(f"accelerator configuration is not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise InvalidInput("accelerator configuration must be a JSON object")
-        unknown = set(value) - {f.name for f in fields(cls)}
-        missing = {"accelerator_id", "listen", "store_dir"} - set(value)
-        if unknown or missing:
-            raise InvalidInput(
-                f"accelerator configuration: unknown {sorted(unknown)}, missing {sorted(missing)}"
-            )
-        return cls(**{**value, "listen": tuple(value["listen"])})
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"{_WHAT} is not JSON: {error}") from error
+        return bodies.read(cls, value, _WHAT)
+
+
+def _refuse(name: str, value: Any, allowed: str) -> None:
+    raise InvalidInput(f"{_WHAT}: {name} must be {allowed}, not {value!r:.80}")

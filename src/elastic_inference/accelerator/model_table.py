@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from elastic_inference.accelerator import bodies
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines import select
@@ -43,6 +44,34 @@ class ModelState(Enum):
     LOADING = "LOADING"  # the engine reads, compiles or warms it up
     READY = "READY"  # requests run
     UNAVAILABLE = "UNAVAILABLE"  # loading failed; the reason says why
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What a client asks for when it loads a model.
+
+    Attributes:
+        package: See `ModelStore.package`.
+        signature: See `SignatureRequest.from_json`.
+        engine, precision: See EngineOptions; None leaves them to the accelerator.
+        warm_up: Whether to run it once, or with which shape of which input.
+    """
+
+    package: Mapping[str, Any]
+    signature: Mapping[str, Any]
+    engine: str | None = None
+    precision: str | None = None
+    warm_up: bool | Mapping[str, tuple[int, ...]] = True
+
+    @classmethod
+    def of(cls, load: Mapping[str, Any]) -> LoadRequest:
+        """Read the parameters of a load; raises InvalidInput that names the field."""
+        return bodies.read(cls, load, "load")
+
+    def options(self, defaults: EngineOptions) -> EngineOptions:
+        """The accelerator's options, with what the client chose."""
+        chosen: dict[str, Any] = {"engine": self.engine, "precision": self.precision}
+        return replace(defaults, **{name: value for name, value in chosen.items() if value is not None})
 
 
 @dataclass
@@ -126,7 +155,7 @@ class ModelTable:
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
         self._entries: dict[str, ModelEntry] = {}
-        self._recalled: list[tuple[ModelEntry, ModelPackage]] = []
+        self._recalled: list[tuple[ModelEntry, LoadRequest, ModelPackage]] = []
         record_dir.mkdir(parents=True, exist_ok=True)
 
     def entries(self) -> list[ModelEntry]:
@@ -163,7 +192,7 @@ class ModelTable:
         """Load a model, or find that it is loaded already.
 
         Args:
-            load: `{"package": {...}, "signature": {...}, "engine", "precision", "warm_up"}`.
+            load: The fields of a LoadRequest.
 
         Raises:
             InvalidInput: The name or a field is malformed, or another model has that name.
@@ -171,7 +200,8 @@ class ModelTable:
         """
         if not _NAME.fullmatch(name):
             raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")
-        package = self._store.package(_mapping(load, "package"))
+        request = LoadRequest.of(load)
+        package = self._store.package(request.package)
         with self._lock:
             entry = self._entries.get(name)
             if (
@@ -187,19 +217,18 @@ class ModelTable:
                 entry = self._entries[name] = ModelEntry(name, dict(load), package.content_hash)
         assert entry is not None
         if is_new:
-            self._load_new(entry, package)
+            self._load_new(entry, request, package)
         self.ready(name)
         return entry
 
-    def _load_new(self, entry: ModelEntry, package: ModelPackage) -> None:
+    def _load_new(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
         model: LoadedModel | None = None
         try:
             with self._load_lock:
                 self._check_size(package)
-                model = select.load(
-                    package, self._signature_request(entry.load), self._engine_options(entry.load)
-                )
-                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, entry.load.get("warm_up", True))
+                signature = SignatureRequest.from_json(request.signature)
+                model = select.load(package, signature, request.options(self._options))
+                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up)
             entry.model, entry.state = model, ModelState.READY
         except Exception as error:
             if model is not None:
@@ -255,15 +284,6 @@ class ModelTable:
             limit_bytes=limit,
         )
 
-    def _signature_request(self, load: Mapping[str, Any]) -> SignatureRequest:
-        return SignatureRequest.from_json(_mapping(load, "signature"))
-
-    def _engine_options(self, load: Mapping[str, Any]) -> EngineOptions:
-        wanted = {name: load[name] for name in ("engine", "precision") if load.get(name) is not None}
-        if not all(isinstance(value, str) for value in wanted.values()):
-            raise InvalidInput(f"load: engine and precision must be strings, not {wanted}")
-        return replace(self._options, **wanted)
-
     def unload(self, name: str) -> None:
         """Take a model away; ModelNotFound where there is none.
 
@@ -292,17 +312,18 @@ class ModelTable:
                 continue
             try:
                 load = json.loads(path.read_text())
-                package = self._store.package(_mapping(load, "package"))
+                request = LoadRequest.of(load)
+                package = self._store.package(request.package)
                 self._entries[path.name] = ModelEntry(path.name, load, package.content_hash)
-                self._recalled.append((self._entries[path.name], package))
+                self._recalled.append((self._entries[path.name], request, package))
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 log.warning("a model is forgotten", extra={"record": path.name, "error": str(error)})
 
     def reload(self) -> None:
         """Load what `recall` found, one after the other."""
-        for entry, package in self._recalled:
+        for entry, request, package in self._recalled:
             try:
-                self._load_new(entry, package)
+                self._load_new(entry, request, package)
             except ElasticInferenceError as error:
                 log.error("model could not be loaded again", extra={"model": entry.name, "error": str(error)})
         self._recalled.clear()
@@ -312,10 +333,3 @@ class ModelTable:
         for entry in self.entries():
             if entry.model is not None:
                 entry.model.close()
-
-
-def _mapping(value: Mapping[str, Any], field_name: str) -> Mapping[str, Any]:
-    entry = value.get(field_name)
-    if not isinstance(entry, Mapping):
-        raise InvalidInput(f"load: field {field_name!r} must be an object")
-    return entry
