@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_bytes, parse_bytes, parse_usd
@@ -184,19 +187,38 @@ def catalogue(*groups: Iterable[AcceleratorType]) -> dict[str, AcceleratorType]:
     return {kind.name: kind for group in groups for kind in group}
 
 
-_FIELDS = frozenset(
-    {
-        "memory",
-        "fp32_tflops",
-        "device_share",
-        "usd_per_hour",
-        "may_burst",
-        "price_source",
-        "device_kind",
-        "device_memory",
-        "cpu_share",
-    },
-)
+def _read_memory(value: Any, info: ValidationInfo) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise InvalidInput(f"{info.field_name} must be text like '512MiB' or bytes, not {value!r}")
+    try:
+        return parse_bytes(value)
+    except InvalidInput as error:
+        raise InvalidInput(f"{info.field_name}: {error}") from error
+
+
+def _read_price(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InvalidInput(f"usd_per_hour must be a number or text, not {value!r}")
+    # repr of a float is its shortest exact text: 0.13 becomes Decimal("0.13"), not its binary neighbour.
+    return parse_usd(value if isinstance(value, str) else repr(value), "usd_per_hour")
+
+
+class _Fields(BaseModel):
+    """The fields of one type as the file has them; their limits are AcceleratorType's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    memory: Annotated[int, BeforeValidator(_read_memory)]
+    fp32_tflops: float | None = None
+    device_share: float | None = None
+    usd_per_hour: Annotated[Decimal | None, BeforeValidator(_read_price)] = None
+    may_burst: bool = False
+    price_source: str = "types file"
+    device_kind: str | None = None
+    device_memory: Annotated[int | None, BeforeValidator(_read_memory)] = None
+    cpu_share: float | None = None
 
 
 def load_types(path: str | Path) -> tuple[AcceleratorType, ...]:
@@ -231,7 +253,7 @@ def load_types(path: str | Path) -> tuple[AcceleratorType, ...]:
 def _flatten(tables: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Name every type, because TOML reads `[team.small]` without quotes as a table in a table."""
     for name, value in tables.items():
-        is_nest = isinstance(value, dict) and value and not _FIELDS & set(value)
+        is_nest = isinstance(value, dict) and value and not _Fields.model_fields.keys() & value.keys()
         if is_nest and all(isinstance(inner, dict) for inner in value.values()):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
@@ -241,60 +263,24 @@ def _flatten(tables: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
 def _read_table(name: str, table: Any) -> AcceleratorType:
     if not isinstance(table, dict):
         raise InvalidInput(f"type {name!r} must be a table of fields, not {table!r}")
-    unknown = sorted(set(table) - _FIELDS)
-    if unknown:
-        raise InvalidInput(f"type {name!r}: unknown field {unknown[0]!r}; known are {sorted(_FIELDS)}")
-    if "memory" not in table:
-        raise InvalidInput(f"type {name!r}: field 'memory' is missing, such as memory = \"512MiB\"")
+    try:
+        given = _Fields.model_validate(table)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise InvalidInput(f"type {name!r}: {problems}") from error
+    same = given.model_dump(exclude={"memory", "device_memory"})
     return AcceleratorType(
-        name=name,
-        memory_bytes=_read_memory(name, "memory", table["memory"]),
-        fp32_tflops=_read_number(name, "fp32_tflops", table.get("fp32_tflops")),
-        device_share=_read_number(name, "device_share", table.get("device_share")),
-        usd_per_hour=_read_price(name, table.get("usd_per_hour")),
-        may_burst=_read_plain(name, "may_burst", table.get("may_burst", False), bool),
-        price_source=_read_plain(name, "price_source", table.get("price_source", "types file"), str),
-        device_kind=None
-        if "device_kind" not in table
-        else _read_plain(name, "device_kind", table["device_kind"], str),
-        device_memory_bytes=(
-            None
-            if "device_memory" not in table
-            else _read_memory(name, "device_memory", table["device_memory"])
-        ),
-        cpu_share=_read_number(name, "cpu_share", table.get("cpu_share")),
+        name=name, memory_bytes=given.memory, device_memory_bytes=given.device_memory, **same
     )
 
 
-def _read_memory(name: str, field: str, value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if not isinstance(value, str):
-        raise InvalidInput(f"type {name!r}: {field} must be text like '512MiB' or bytes, not {value!r}")
-    try:
-        return parse_bytes(value)
-    except InvalidInput as error:
-        raise InvalidInput(f"type {name!r}: {field}: {error}") from error
-
-
-def _read_number(name: str, field: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidInput(f"type {name!r}: {field} must be a number, not {value!r}")
-    return float(value)
-
-
-def _read_price(name: str, value: Any) -> Decimal | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InvalidInput(f"type {name!r}: usd_per_hour must be a number or text, not {value!r}")
-    # repr of a float is its shortest exact text: 0.13 becomes Decimal("0.13"), not its binary neighbour.
-    return parse_usd(value if isinstance(value, str) else repr(value), f"type {name!r}: usd_per_hour")
-
-
-def _read_plain(name: str, field: str, value: Any, kind: type[Any]) -> Any:
-    if not isinstance(value, kind):
-        raise InvalidInput(f"type {name!r}: {field} must be {kind.__name__}, not {value!r}")
-    return value
+def _describe(problem: ErrorDetails) -> str:
+    field = problem["loc"][0]
+    match problem["type"]:
+        case "missing":  # of the one field without a default
+            return f'field {field!r} is missing, such as {field} = "512MiB"'
+        case "extra_forbidden":
+            return f"unknown field {field!r}; known are {sorted(_Fields.model_fields)}"
+        case "value_error":  # ours, which says all
+            return str(problem["ctx"]["error"])
+    return f"{field} {problem['msg'].replace('Input should', 'must')}, not {problem['input']!r}"
