@@ -201,7 +201,7 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """A PostgreSQL database without our tables."""
     import sqlalchemy as sa
 
-    from elastic_inference.host.accounts import state
+    from elastic_inference.host.accounts import schema
 
     engine = sa.create_engine(postgresql_server)
 
@@ -213,7 +213,7 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
         return True
 
     wait_until(can_connect, "PostgreSQL to answer")
-    state._metadata.drop_all(engine)
+    schema.metadata.drop_all(engine)
     yield postgresql_server
-    state._metadata.drop_all(engine)
+    schema.metadata.drop_all(engine)
     engine.dispose()

@@ -10,8 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts import schema
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.state import StateStore
@@ -100,9 +102,14 @@ def test_opening_again_keeps_and_another_version_is_refused(store: StateStore) -
     store.add(RECORD)
     store.open()
     assert store.list_all() == (RECORD,)
-    store.set_meta("schema_version", "99")
-    with pytest.raises(InvalidInput, match="schema version 99"):
+    set_revision(store, "0099")
+    with pytest.raises(InvalidInput, match=r"has schema 0099, and this version .* knows schemas up to 0002"):
         store.open()
+
+
+def set_revision(store: StateStore, revision: str) -> None:
+    with store._engine.begin() as db:
+        db.execute(sa.update(schema.revision).values(version_num=revision))
 
 
 def test_the_database_file_is_its_owners_alone(tmp_path: Path) -> None:
@@ -112,7 +119,9 @@ def test_the_database_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state.db").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite:////proc/none/x.db", "unknowndb://x"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite:////proc/none/x.db", "unknowndb://x", "sqlite://", "sqlite:///:memory:"]
+)
 def test_a_database_that_cannot_be_used_is_named(url: str) -> None:
     with pytest.raises(InvalidInput, match="database"):
         StateStore(url).open()

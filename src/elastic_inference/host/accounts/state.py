@@ -12,66 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts import schema
 from elastic_inference.host.accounts.records import AcceleratorRecord, State, type_from_json, type_to_json
+from elastic_inference.host.accounts.upgrade import bring_up_to_date, tune_sqlite
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.limits.processes import ProcessIdentity
-
-SCHEMA_VERSION = 1
-
-_metadata = sa.MetaData()
-_meta = sa.Table(
-    "meta",
-    _metadata,
-    sa.Column("key", sa.String(64), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
-_accelerators = sa.Table(
-    "accelerators",
-    _metadata,
-    sa.Column("accelerator_id", sa.String(64), primary_key=True),
-    sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("device", sa.String(64), nullable=False),
-    sa.Column("share", sa.Double, nullable=False),
-    sa.Column("token_sha256", sa.String(64), nullable=False, index=True),
-    sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("uid", sa.Integer),
-    sa.Column("process", sa.Text),
-    sa.Column("endpoints", sa.Text, nullable=False),
-    sa.Column("port", sa.Integer),
-    sa.Column("num_restarts", sa.Integer, nullable=False),
-    sa.Column("last_exit", sa.Text, nullable=False),
-    sa.Column("lease_seconds", sa.Double),
-    sa.Column("sample", sa.Text, nullable=False),
-)
-_intervals = sa.Table(
-    "intervals",
-    _metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("accelerator_id", sa.String(64), nullable=False, index=True),
-    sa.Column("name", sa.String(255), nullable=False),
-    sa.Column("accelerator_type", sa.String(64), nullable=False),
-    sa.Column("usd_per_hour", sa.String(40)),
-    sa.Column("started_at", sa.Double, nullable=False),
-    sa.Column("ended_at", sa.Double),
-)
-_usage_hours = sa.Table(
-    "usage_hours",
-    _metadata,
-    sa.Column("accelerator_id", sa.String(64), primary_key=True),
-    sa.Column("hour", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("inferences", sa.BigInteger, nullable=False),
-    sa.Column("device_seconds", sa.Double, nullable=False),
-    sa.Column("throttled_seconds", sa.Double, nullable=False),
-)
-_tags = sa.Table(
-    "tags",
-    _metadata,
-    sa.Column("accelerator_id", sa.String(64), primary_key=True),
-    sa.Column("key", sa.String(128), primary_key=True),
-    sa.Column("value", sa.String(256), nullable=False),
-)
 
 
 class StateStore:
@@ -83,7 +28,7 @@ class StateStore:
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
             raise InvalidInput(f"database URL {url!r}: {error}") from error
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _tune_sqlite)
+            sa.event.listen(self._engine, "connect", tune_sqlite)
         # One writer at a time: SQLite has no more, and a host writes little.
         self._lock = threading.RLock()
 
@@ -94,23 +39,15 @@ class StateStore:
         return cls(f"sqlite:///{path}")
 
     def open(self) -> None:
-        """Make the tables where they are absent and check the version of those that are there.
+        """Make the tables where they are absent, and upgrade those of an older version; see `upgrade`.
 
         Raises:
-            InvalidInput: The database cannot be reached, or was written by another version.
+            InvalidInput: The database cannot be reached or upgraded, or was written by a newer version.
         """
         try:
-            _metadata.create_all(self._engine)
+            bring_up_to_date(self._engine.url)
         except sa.exc.SQLAlchemyError as error:
             raise InvalidInput(f"database {self._engine.url!r} cannot be used: {error}") from error
-        version = self.get_meta("schema_version")
-        if version is None:
-            self.set_meta("schema_version", str(SCHEMA_VERSION))
-        elif version != str(SCHEMA_VERSION):
-            raise InvalidInput(
-                f"database {self._engine.url!r} has schema version {version}, and this host reads "
-                f"version {SCHEMA_VERSION}"
-            )
 
     @property
     def dialect(self) -> str:
@@ -124,20 +61,22 @@ class StateStore:
     def get_meta(self, key: str) -> str | None:
         """A value that the host keeps about itself."""
         with self._lock, self._engine.begin() as db:
-            return db.execute(sa.select(_meta.c.value).where(_meta.c.key == key)).scalar()
+            return db.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
 
     def set_meta(self, key: str, value: str) -> None:
         """Keep a value, over an older one of the same key."""
         with self._lock, self._engine.begin() as db:
-            if not db.execute(sa.update(_meta).where(_meta.c.key == key).values(value=value)).rowcount:
-                db.execute(sa.insert(_meta).values(key=key, value=value))
+            if not db.execute(
+                sa.update(schema.meta).where(schema.meta.c.key == key).values(value=value)
+            ).rowcount:
+                db.execute(sa.insert(schema.meta).values(key=key, value=value))
 
     # Accelerators
 
     def add(self, record: AcceleratorRecord) -> None:
         """Remember an accelerator."""
         with self._lock, self._engine.begin() as db:
-            db.execute(sa.insert(_accelerators).values(**_to_row(record)))
+            db.execute(sa.insert(schema.accelerators).values(**_to_row(record)))
 
     def change(self, accelerator_id: str, **values: Any) -> AcceleratorRecord | None:
         """Change fields of an accelerator; gives it back as it is now, None where it is gone."""
@@ -148,8 +87,8 @@ class StateStore:
             record = replace(record, **values)
             row = _to_row(record)
             db.execute(
-                sa.update(_accelerators)
-                .where(_accelerators.c.accelerator_id == accelerator_id)
+                sa.update(schema.accelerators)
+                .where(schema.accelerators.c.accelerator_id == accelerator_id)
                 .values(**{name: row[name] for name in values})
             )
             return record
@@ -161,25 +100,27 @@ class StateStore:
 
     def find_token(self, token_sha256: str) -> AcceleratorRecord | None:
         """The accelerator whose token has this hash, or None."""
-        query = sa.select(_accelerators).where(_accelerators.c.token_sha256 == token_sha256)
+        query = sa.select(schema.accelerators).where(schema.accelerators.c.token_sha256 == token_sha256)
         with self._lock, self._engine.begin() as db:
             row = db.execute(query).mappings().first()
         return None if row is None else _from_row(row)
 
     def list_all(self) -> tuple[AcceleratorRecord, ...]:
         """All accelerators, oldest first."""
-        query = sa.select(_accelerators).order_by(_accelerators.c.created_at, _accelerators.c.accelerator_id)
+        query = sa.select(schema.accelerators).order_by(
+            schema.accelerators.c.created_at, schema.accelerators.c.accelerator_id
+        )
         with self._lock, self._engine.begin() as db:
             return tuple(_from_row(row) for row in db.execute(query).mappings())
 
     def remove(self, accelerator_id: str) -> None:
         """Forget an accelerator and its tags, not its usage."""
         with self._lock, self._engine.begin() as db:
-            for table in (_accelerators, _tags):
+            for table in (schema.accelerators, schema.tags):
                 db.execute(sa.delete(table).where(table.c.accelerator_id == accelerator_id))
 
     def _get(self, db: sa.Connection, accelerator_id: str) -> AcceleratorRecord | None:
-        query = sa.select(_accelerators).where(_accelerators.c.accelerator_id == accelerator_id)
+        query = sa.select(schema.accelerators).where(schema.accelerators.c.accelerator_id == accelerator_id)
         row = db.execute(query).mappings().first()
         return None if row is None else _from_row(row)
 
@@ -191,7 +132,7 @@ class StateStore:
         with self._lock, self._engine.begin() as db:
             self._end(db, record.accelerator_id, at)
             db.execute(
-                sa.insert(_intervals).values(
+                sa.insert(schema.intervals).values(
                     accelerator_id=record.accelerator_id,
                     name=record.name,
                     accelerator_type=record.kind.name,
@@ -206,13 +147,19 @@ class StateStore:
             self._end(db, accelerator_id, at)
 
     def _end(self, db: sa.Connection, accelerator_id: str, at: float) -> None:
-        is_open = (_intervals.c.accelerator_id == accelerator_id) & _intervals.c.ended_at.is_(None)
-        db.execute(sa.update(_intervals).where(is_open).values(ended_at=at))
+        is_open = (schema.intervals.c.accelerator_id == accelerator_id) & schema.intervals.c.ended_at.is_(
+            None
+        )
+        db.execute(sa.update(schema.intervals).where(is_open).values(ended_at=at))
 
     def list_intervals(self, since: float) -> list[dict[str, Any]]:
         """Rows of attached time that reach beyond `since`, oldest first."""
-        reaches = _intervals.c.ended_at.is_(None) | (_intervals.c.ended_at > since)
-        query = sa.select(_intervals).where(reaches).order_by(_intervals.c.started_at, _intervals.c.number)
+        reaches = schema.intervals.c.ended_at.is_(None) | (schema.intervals.c.ended_at > since)
+        query = (
+            sa.select(schema.intervals)
+            .where(reaches)
+            .order_by(schema.intervals.c.started_at, schema.intervals.c.number)
+        )
         with self._lock, self._engine.begin() as db:
             return [dict(row) for row in db.execute(query).mappings()]
 
@@ -220,7 +167,7 @@ class StateStore:
         self, accelerator_id: str, hour: int, inferences: int, device_seconds: float, throttled_seconds: float
     ) -> None:
         """Add to what an accelerator did in an hour (hours since 1970, UTC)."""
-        table = _usage_hours.c
+        table = schema.usage_hours.c
         where = (table.accelerator_id == accelerator_id) & (table.hour == hour)
         more = {
             "inferences": table.inferences + inferences,
@@ -228,9 +175,9 @@ class StateStore:
             "throttled_seconds": table.throttled_seconds + throttled_seconds,
         }
         with self._lock, self._engine.begin() as db:
-            if not db.execute(sa.update(_usage_hours).where(where).values(**more)).rowcount:
+            if not db.execute(sa.update(schema.usage_hours).where(where).values(**more)).rowcount:
                 db.execute(
-                    sa.insert(_usage_hours).values(
+                    sa.insert(schema.usage_hours).values(
                         accelerator_id=accelerator_id,
                         hour=hour,
                         inferences=inferences,
@@ -241,7 +188,7 @@ class StateStore:
 
     def list_usage(self, since: float) -> dict[str, tuple[int, float, float]]:
         """Inferences, device seconds and throttled seconds by accelerator, from the hour of `since` on."""
-        table = _usage_hours.c
+        table = schema.usage_hours.c
         query = (
             sa.select(
                 table.accelerator_id,
@@ -259,16 +206,18 @@ class StateStore:
 
     def get_tags(self, accelerator_id: str) -> dict[str, str]:
         """The tags of an accelerator; {} where it has none."""
-        query = sa.select(_tags.c.key, _tags.c.value).where(_tags.c.accelerator_id == accelerator_id)
+        query = sa.select(schema.tags.c.key, schema.tags.c.value).where(
+            schema.tags.c.accelerator_id == accelerator_id
+        )
         with self._lock, self._engine.begin() as db:
-            return {row[0]: row[1] for row in db.execute(query.order_by(_tags.c.key))}
+            return {row[0]: row[1] for row in db.execute(query.order_by(schema.tags.c.key))}
 
     def set_tags(self, accelerator_id: str, tags: dict[str, str]) -> None:
         """Set tags; others stay."""
         with self._lock, self._engine.begin() as db:
             self._drop_tags(db, accelerator_id, tags)
             for key, value in tags.items():
-                db.execute(sa.insert(_tags).values(accelerator_id=accelerator_id, key=key, value=value))
+                db.execute(sa.insert(schema.tags).values(accelerator_id=accelerator_id, key=key, value=value))
 
     def remove_tags(self, accelerator_id: str, keys: Iterable[str]) -> None:
         """Take tags away; absent ones are fine."""
@@ -276,8 +225,8 @@ class StateStore:
             self._drop_tags(db, accelerator_id, keys)
 
     def _drop_tags(self, db: sa.Connection, accelerator_id: str, keys: Iterable[str]) -> None:
-        mine = _tags.c.accelerator_id == accelerator_id
-        db.execute(sa.delete(_tags).where(mine & _tags.c.key.in_(list(keys))))
+        mine = schema.tags.c.accelerator_id == accelerator_id
+        db.execute(sa.delete(schema.tags).where(mine & schema.tags.c.key.in_(list(keys))))
 
 
 def _to_row(record: AcceleratorRecord) -> dict[str, Any]:
@@ -299,9 +248,3 @@ def _from_row(row: sa.RowMapping) -> AcceleratorRecord:
     values["endpoints"] = tuple(json.loads(values["endpoints"]))
     values["sample"] = Sample(**json.loads(values["sample"]))
     return AcceleratorRecord(**values)
-
-
-def _tune_sqlite(connection: Any, _record: Any) -> None:
-    # WAL, so that a host killed at any moment leaves a database that opens again.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}")
