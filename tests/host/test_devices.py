@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from elastic_inference.host import devices_benchmark
-from elastic_inference.host.devices import cache_key, cpu_model, list_devices, read_gpus
+from elastic_inference.host.devices import cache_key, cpu_model, list_devices
 from elastic_inference.limits.machine import usable_cores
 
 
@@ -56,13 +56,3 @@ def test_the_model_name_of_the_cpu(tmp_path: Path) -> None:
     file.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9R14\n")
     assert cpu_model(file) == "AMD EPYC 9R14"
     assert cpu_model(tmp_path / "absent") == "unknown CPU"
-
-
-def test_gpus_as_nvidia_smi_lists_them() -> None:
-    text = "0, Tesla T4, 15360\n1, NVIDIA A100-SXM4-40GB, 40960\n2, Broken, [N/A]\n"
-    gpus = read_gpus(text, num_cores=8.0)
-    assert [(g.name, g.model, g.memory_bytes) for g in gpus] == [
-        ("cuda:0", "Tesla T4", 15360 * 2**20),
-        ("cuda:1", "NVIDIA A100-SXM4-40GB", 40960 * 2**20),
-    ]
-    assert gpus[0].tflops == {}

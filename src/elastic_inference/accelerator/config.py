@@ -18,6 +18,9 @@ from elastic_inference.limits.base import is_accelerator_id
 
 MAX_THREADS = 1024
 _WHAT = "accelerator configuration"
+_COUNTS = (
+    "memory_limit_bytes", "device_memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit",
+)  # fmt: skip
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -86,7 +89,13 @@ class AcceleratorConfig:
             _refuse("num_threads", self.num_threads, f"1 to {MAX_THREADS}")
         if self.compute_share is not None and not 0 < self.compute_share <= 1:
             _refuse("compute_share", self.compute_share, "above 0 and up to 1")
-        for name in ("memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit"):
+        for name in (
+            "memory_limit_bytes",
+            "device_memory_limit_bytes",
+            "store_limit_bytes",
+            "watch_pid",
+            "queue_limit",
+        ):
             number = getattr(self, name)
             if number is not None and number < 1:
                 _refuse(name, number, "1 or more")

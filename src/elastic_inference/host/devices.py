@@ -1,7 +1,6 @@
-"""The devices of this machine: the CPU as far as this process may use it, and NVIDIA GPUs that nvidia-smi tells of.
+"""The devices of this machine: the CPU as far as this process may use it, and NVIDIA GPUs (see `gpus`).
 
-The CPU's TFLOPS are measured once (`devices_benchmark`) and kept in a file. GPUs are listed as nvidia-smi
-describes them and not measured; no GPU has run this code yet.
+The CPU's TFLOPS are measured once (`devices_benchmark`) and kept in a file; those of GPUs are not measured.
 """
 
 from __future__ import annotations
@@ -18,12 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from elastic_inference.host.gpus import list_gpus
 from elastic_inference.limits.machine import usable_cores, usable_memory_bytes
 
-_MEBIBYTE = 1024**2
 _BENCHMARK_VERSION = 1
 _BENCHMARK_TIMEOUT_SECONDS = 120.0
-_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Device:
     """One device of a machine.
 
     Attributes:
-        name: `cpu:0` or `cuda:0`.
+        name: `cpu:0`, `cuda:0`, or `cuda:0:1` for a MIG instance.
         kind: "cpu" or "cuda".
         model: What the maker calls it.
         num_cores: CPU cores that its accelerators may use together; not whole under a quota.
@@ -39,6 +37,7 @@ class Device:
         tflops: Measured, by precision ("fp32", "bf16", "int8"); precisions that it does not have are absent,
             and all are where nothing was measured.
         tflops_source: What was run to measure; "" where nothing was.
+        uuid: Of a GPU or MIG instance, by which its accelerators find it; "" for a CPU.
     """
 
     name: str
@@ -48,6 +47,7 @@ class Device:
     memory_bytes: int
     tflops: dict[str, float] = field(default_factory=dict)
     tflops_source: str = ""
+    uuid: str = ""
 
 
 def default_cache_path() -> Path:
@@ -67,7 +67,10 @@ def list_devices(cache_path: Path | None = None, *, measure: bool = True) -> tup
     cores = usable_cores()
     tflops, source = _cpu_tflops(cache_path or default_cache_path(), cores, measure)
     cpu = Device("cpu:0", "cpu", cpu_model(), cores, usable_memory_bytes(), tflops, source)
-    return (cpu, *_gpus(cores))
+    gpus = [
+        Device(gpu.name, "cuda", gpu.model, cores, gpu.memory_bytes, uuid=gpu.uuid) for gpu in list_gpus()
+    ]
+    return (cpu, *gpus)
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -151,22 +154,3 @@ def _write_cache(path: Path, kept: dict[str, dict[str, Any]]) -> None:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             json.dump(kept, file, indent=1)
         os.replace(file.name, path)
-
-
-def _gpus(cores: float) -> tuple[Device, ...]:
-    try:
-        finished = subprocess.run(_NVIDIA_SMI, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return read_gpus(finished.stdout, cores)
-
-
-def read_gpus(text: str, num_cores: float) -> tuple[Device, ...]:
-    """Devices from the lines `index, name, MiB` of nvidia-smi; a line without figures is left out."""
-    devices = []
-    for line in text.splitlines():
-        fields = [part.strip() for part in line.split(",")]
-        if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
-            memory_bytes = int(fields[2]) * _MEBIBYTE
-            devices.append(Device(f"cuda:{fields[0]}", "cuda", fields[1], num_cores, memory_bytes))
-    return tuple(devices)

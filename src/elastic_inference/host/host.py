@@ -186,6 +186,7 @@ class Host:
             ),
             num_cores=num_cores,
             cores=CoreKeeper(self.store, self.limits, num_cores),
+            gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
         )
         self.service = HostService(context, self._catalogue(), self._capacity())
         self.launcher.open()

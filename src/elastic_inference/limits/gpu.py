@@ -1,7 +1,7 @@
 """What an accelerator on a GPU is told by its environment: which GPU or MIG instance, and its part of it by MPS.
 
-Untested: no GPU has run this code yet. Without NVIDIA's MPS daemon the driver takes no notice of the share; memory is
-then held by the engine's own limit alone.
+Without NVIDIA's MPS daemon the driver takes no notice of the share; memory is then held by the engine's own limit
+alone.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 
 
-def gpu_environment(device: str, share: float, memory_bytes: int) -> dict[str, str]:
+def gpu_environment(uuid: str, share: float, memory_bytes: int) -> dict[str, str]:
     """Variables for the process of an accelerator; {} for one that is not on a GPU.
 
     Args:
-        device: `cuda:0`; what follows the colon is what CUDA_VISIBLE_DEVICES takes, so a MIG instance's UUID too.
+        uuid: Of the GPU or MIG instance, "" for none. It is the only one that the process sees, as `cuda:0`.
     """
-    kind, _, name = device.partition(":")
-    if kind != "cuda":
+    if not uuid:
         return {}
     return {
-        "CUDA_VISIBLE_DEVICES": name,
+        "CUDA_VISIBLE_DEVICES": uuid,
         "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": f"{math.ceil(share * 100)}",
         "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT": f"0={memory_bytes // 1024**2}M",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",

@@ -110,9 +110,9 @@ def test_logs_of_the_last_processes_are_kept_and_no_more(open_host: Callable[...
 
 
 def test_a_gpu_accelerator_is_told_its_part() -> None:
-    assert gpu_environment("cpu:0", 0.5, 1024**3) == {}
-    environment = gpu_environment("cuda:1", 0.125, 3 * 1024**3)
-    assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert gpu_environment("", 0.5, 1024**3) == {}
+    environment = gpu_environment("MIG-0f", 0.125, 3 * 1024**3)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "MIG-0f"
     assert environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "13"
     assert environment["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=3072M"
     assert describe_gpu("cpu:0", 0.5) == {}

@@ -141,6 +141,7 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
                 offered_memory_bytes=offered_memory_bytes(device),
                 tflops=device.tflops,
                 tflops_source=device.tflops_source,
+                uuid=device.uuid,
             )
             for device in host.settings.devices
         ]

@@ -96,6 +96,7 @@ class DeviceView(BaseModel):
     offered_memory_bytes: Annotated[int, Field(description="What it offers to accelerators.")]
     tflops: Annotated[dict[str, float], Field(description="Measured, by precision.")]
     tflops_source: Annotated[str, Field(description="What was run to measure.")]
+    uuid: Annotated[str, Field(description="Of a GPU or MIG instance; empty for a CPU.")]
 
 
 class AcceleratorView(BaseModel):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from elastic_inference.errors import StartFailed
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.processes.cores import CoreKeeper
@@ -51,9 +52,20 @@ class HostContext:
     settings: ProcessSettings
     num_cores: Mapping[str, float]  # of the host, by the device that they serve
     cores: CoreKeeper
+    gpu_uuids: Mapping[str, str] = field(default_factory=dict)  # of devices that are GPUs, by name
 
     def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
-        """What the kernel is to hold this accelerator to."""
+        """What the kernel is to hold this accelerator to.
+
+        Raises:
+            StartFailed: The device of its last run is not here: it broke, its driver does not answer, or the host was
+                started without it.
+        """
+        if record.device not in self.num_cores:
+            raise StartFailed(
+                f"device {record.device!r} of this accelerator is not among the host's devices "
+                f"({', '.join(self.num_cores)}); see what `ei devices` says of it, then start the host again"
+            )
         return LimitRequest(
             accelerator_id=record.accelerator_id,
             compute_share=record.cpu_share,

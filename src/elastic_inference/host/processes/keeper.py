@@ -192,7 +192,8 @@ class Keeper:
     def _start_process(self, record: AcceleratorRecord) -> None:
         context = self._context
         self.applied = context.limits.apply(context.limit_request(record))
-        environment = gpu_environment(record.device, record.share, record.kind.device_memory_bytes or 0)
+        uuid = context.gpu_uuids.get(record.device, "")
+        environment = gpu_environment(uuid, record.share, record.kind.device_memory_bytes or 0)
         name = f"{self.accelerator_id}.{record.num_restarts}"
         child = context.launcher.take(record.uid, name, environment)
         with self._lock:
