@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,6 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.article import article_claims, article_rows
 from elastic_inference.explorer.cost import (
     ThroughputPoint,
-    cents,
     demand_usd,
     greatest_throughput,
     num_combinations,
@@ -21,6 +20,11 @@ from elastic_inference.explorer.cost import (
     throughput_usd,
 )
 from elastic_inference.explorer.prices import shipped_prices
+
+
+def cents(usd: Decimal) -> Decimal:
+    """Round half up, as the article does."""
+    return usd.quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 def test_all_sixteen_published_costs_to_the_cent() -> None:

@@ -41,7 +41,6 @@ def request(**changes: Any) -> LimitRequest:
         ("num_cores", 0.0),
         ("num_cores", float("inf")),
         ("memory_bytes", MEBIBYTE),
-        ("weight", 0.0),
     ],
 )
 def test_a_request_that_no_kernel_could_hold_is_refused_by_field(field: str, value: object) -> None:

@@ -53,14 +53,6 @@ def test_a_long_prediction_is_paid_in_full() -> None:
     assert cycle.delay_seconds(10.0) == pytest.approx(2.0)
 
 
-def test_a_larger_share_pays_a_debt_sooner() -> None:
-    cycle = DutyCycle(0.1, now=0.0, burst_seconds=0.0)
-    cycle.used(0.2, 0.0)
-    cycle.change_share(0.5, 1.0)
-    assert cycle.share == 0.5
-    assert cycle.delay_seconds(1.0) == pytest.approx(0.2)
-
-
 def test_a_clock_that_seems_to_go_back_gives_nothing() -> None:
     cycle = DutyCycle(0.5, now=10.0, burst_seconds=0.0)
     cycle.used(0.5, 9.0)
@@ -91,9 +83,6 @@ def test_no_pattern_of_calls_gets_more_than_share_burst_and_one_prediction(
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(InvalidInput, match="share"):
         DutyCycle(share, now=0.0)
-    cycle = DutyCycle(0.5, now=0.0)
-    with pytest.raises(InvalidInput, match="share"):
-        cycle.change_share(share, now=1.0)
 
 
 def test_cpu_time_of_all_threads_is_charged_and_not_the_time_that_it_took() -> None:

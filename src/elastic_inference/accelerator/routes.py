@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -29,7 +28,6 @@ EXTENSIONS = (
 )  # fmt: skip
 CHUNK_BYTES = 1 << 20
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-Handler = Callable[["Session", Request, Body], Response]
 
 
 class Service:

@@ -1,11 +1,11 @@
-"""USD per inference, three ways; pure functions on Decimal. Nothing is rounded but what `cents` shows."""
+"""USD per inference, three ways; pure functions on Decimal. Nothing is rounded here."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 from elastic_inference.errors import InvalidInput
 
@@ -77,11 +77,6 @@ def greatest_throughput(
         if target_latency_seconds is None or point.latency_seconds <= target_latency_seconds
     ]
     return max(rates, default=None)
-
-
-def cents(usd: Decimal) -> Decimal:
-    """Round half up to cents, as invoices do; for showing only."""
-    return usd.quantize(Decimal("0.01"), ROUND_HALF_UP)
 
 
 def _price(usd_per_hour: Decimal) -> Decimal:

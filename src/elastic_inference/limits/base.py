@@ -38,7 +38,6 @@ class LimitRequest:
         num_cores: Cores that the device has for all accelerators together; not whole under a quota.
         memory_bytes: Hard limit of the group, 64 MiB or more.
         may_burst: Whether it may use compute that its neighbours leave idle.
-        weight: How much it gets against its neighbours when they compete; None: in proportion to the share.
     """
 
     accelerator_id: str
@@ -46,7 +45,6 @@ class LimitRequest:
     num_cores: float
     memory_bytes: int
     may_burst: bool = False
-    weight: float | None = None
 
     def __post_init__(self) -> None:
         if not is_accelerator_id(self.accelerator_id):
@@ -59,8 +57,6 @@ class LimitRequest:
             raise InvalidInput(f"num_cores {self.num_cores} is not above 0")
         if self.memory_bytes < MIN_MEMORY_BYTES:
             raise InvalidInput(f"memory_bytes {self.memory_bytes} is less than {MIN_MEMORY_BYTES} (64 MiB)")
-        if self.weight is not None and not 0 < self.weight <= 1:
-            raise InvalidInput(f"weight {self.weight} is not above 0 and up to 1")
 
     @property
     def cores(self) -> float:

@@ -240,9 +240,6 @@ class CgroupLimits(Limits):
             return f"{share} while neighbours want theirs, more while they do not: {means}"
         return f"{share}: weight by {self.name}; no quota, for it has the whole device"
 
-    def _weight_share(self, request: LimitRequest) -> float:
-        return request.compute_share if request.weight is None else request.weight
-
     def _directories(self, accelerator_id: str) -> tuple[Path, ...]:
         if not is_accelerator_id(accelerator_id):
             raise AcceleratorNotFound(f"{accelerator_id!r} is not the id of an accelerator")

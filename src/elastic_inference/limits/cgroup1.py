@@ -87,7 +87,7 @@ class CgroupV1(CgroupLimits):
         self._files.write(cpu / "cpu.cfs_period_us", quota.period_us)
         if quota.quota_us is not None:
             self._files.write(cpu / "cpu.cfs_quota_us", quota.quota_us)
-        shares = round(_SHARES_OF_ONE_CORE * request.num_cores * self._weight_share(request))
+        shares = round(_SHARES_OF_ONE_CORE * request.cores)
         self._files.write(cpu / "cpu.shares", min(_MAX_SHARES, max(_MIN_SHARES, shares)))
 
     def _fill_cpuset(self, group: Path) -> None:

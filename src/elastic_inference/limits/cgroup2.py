@@ -115,7 +115,7 @@ class CgroupV2(CgroupLimits):
             self._files.write(together, 1)
         quota_text = "max" if quota.quota_us is None else str(quota.quota_us)
         self._files.write(group / "cpu.max", f"{quota_text} {quota.period_us}")
-        self._files.write(group / "cpu.weight", _weight(_MAX_WEIGHT * self._weight_share(request)))
+        self._files.write(group / "cpu.weight", _weight(_MAX_WEIGHT * request.compute_share))
 
 
 def _weight(value: float) -> int:

@@ -43,11 +43,6 @@ class DutyCycle:
         self._filled_at = now
         self._share = _checked(share)
 
-    @property
-    def share(self) -> float:
-        """The share in force."""
-        return self._share
-
     def used(self, device_seconds: float, now: float) -> None:
         """Charge what a prediction used that has ended now; `delay_seconds` was asked when it started.
 
@@ -60,11 +55,6 @@ class DutyCycle:
         """How long from now until the next prediction may start; 0.0: at once. Ask as it is about to."""
         self._fill(now)
         return max(0.0, -self._level_seconds / self._share)
-
-    def change_share(self, share: float, now: float) -> None:
-        """Hold another share from now on; a debt stays in device seconds."""
-        self._fill(now)
-        self._share = _checked(share)
 
     def _fill(self, now: float, used_seconds: float = 0.0) -> None:
         gained_seconds = max(0.0, now - self._filled_at) * self._share
