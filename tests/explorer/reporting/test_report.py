@@ -131,9 +131,9 @@ def test_wide_table_fades_where_it_goes_on(browser: Any, article_report: Path) -
     faded = page.locator(".scroll.has-more", has=page.locator("table.costs"))
     assert faded.count() == 1
     box.evaluate("box => box.scrollTo({left: box.scrollWidth, behavior: 'instant'})")
-    faded.wait_for(state="detached", timeout=10_000)
+    faded.wait_for(state="detached", timeout=60_000)
     page.set_viewport_size({"width": 1400, "height": 740})
-    page.wait_for_function("!document.querySelector('.has-more')", timeout=10_000)
+    page.wait_for_function("!document.querySelector('.has-more')", timeout=60_000)
     assert trouble == []
 
 
