@@ -219,8 +219,8 @@ def test_on_a_real_v2_hierarchy_children_are_counted_and_killed_with_the_group(r
 
 HAND_ON = """
 import sys
+from elastic_inference.errors import LimitError
 from elastic_inference.limits import cgroup2
-
 from elastic_inference.limits.mounts import read_mounts
 
 cgroup2._CONTROLLERS = (sys.argv[1],)
