@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "migrating.md").read_text()
@@ -21,7 +21,7 @@ CLAIMS = re.findall(r"^- (.*?)(?=^- |^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
 
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda _: "block")
 def test_a_block_runs_as_it_stands(code: str, tmp_path: Path) -> None:
-    shutil.copytree(shared_path("predictor_oracle/models/arithmetic"), tmp_path / "model")
+    shutil.copytree(MODELS / "arithmetic", tmp_path / "model")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,

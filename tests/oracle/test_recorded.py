@@ -14,8 +14,8 @@ import pytest
 
 from elastic_inference import EIPredictor
 from elastic_inference.testing import start_accelerator
+from tests.oracle import FOLDER
 from tests.oracle.recorded import DEVIATION, Case, findings, num_checks, read_cases
-from tests.shared import shared_path
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_TENSORFLOW = """import sys
@@ -26,7 +26,7 @@ for name in ("tensorflow", "keras", "tf_keras"):
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return shared_path("predictor_oracle")
+    return FOLDER
 
 
 @pytest.fixture(scope="module")
