@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.accelerator.model_store import ModelStore
-from elastic_inference.accelerator.model_table import ModelState, ModelTable
+from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
@@ -227,3 +227,23 @@ def test_records_that_cannot_be_read_are_left_out_and_the_others_load(tmp_path: 
         "m": ModelState.UNAVAILABLE,
         "z": ModelState.READY,
     }
+
+
+class UnloadedBeforeItsRecord(ModelTable):
+    """A table in which another client unloads each model after it is loaded, and before that is written down."""
+
+    def _record(self, entry: ModelEntry) -> None:
+        self.unload(entry.name)
+        super()._record(entry)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_model_that_was_unloaded_meanwhile_is_not_known_after_a_restart(tmp_path: Path) -> None:
+    records = tmp_path / "loaded"
+    table = UnloadedBeforeItsRecord(ModelStore(tmp_path), records, EngineOptions(), RequestQueue(10))
+    with pytest.raises(ModelNotFound):
+        table.load("m", load_body(tmp_path))
+    assert list(records.iterdir()) == []
+    restarted = make_table(tmp_path)
+    restarted.recall()
+    assert restarted.entries() == []
