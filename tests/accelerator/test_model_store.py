@@ -226,3 +226,11 @@ def test_a_file_that_was_not_uploaded_is_named(tmp_path: Path) -> None:
 def test_a_malformed_description_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         ModelStore(tmp_path).package(describe(("a", b"x")) | change)
+
+
+def test_an_upload_that_is_not_whole_counts_too(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, limit_bytes=len(CONTENT))
+    put(store, CONTENT[:100], 0, len(CONTENT))
+    with pytest.raises(CapacityExceeded, match="holds 100 B"):
+        put(store, bytes(len(CONTENT) - 99))
+    assert put(store, bytes(len(CONTENT) - 100))[1]

@@ -116,3 +116,18 @@ def test_percentile_is_a_sample_that_enough_do_not_exceed(samples: list[float], 
 def test_percentiles_of_one_to_hundred() -> None:
     samples = [float(n) for n in range(1, 101)]
     assert [percentile(samples, p) for p in (0.5, 0.95, 0.99, 1.0)] == [50, 95, 99, 100]
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_a_percentile_at_its_edge_is_the_sample_there_and_not_the_next(count: int) -> None:
+    samples = [float(n) for n in range(1, count + 1)]
+    # 0.07 x 100 is 7.000000000000001 in binary.
+    assert [percentile(samples, n / count) for n in range(1, count + 1)] == samples
+    assert percentile(samples, 0.0) == 1.0
+    assert percentile(samples, min(1.0, 1 / count + 1e-6)) == samples[min(1, count - 1)]
+
+
+@pytest.mark.parametrize("share", [-0.001, 1.001, math.nan])
+def test_a_share_that_is_none_has_no_percentile(share: float) -> None:
+    with pytest.raises(InvalidInput, match="share"):
+        percentile([1.0], share)
