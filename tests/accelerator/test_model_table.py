@@ -29,6 +29,7 @@ from elastic_inference.errors import (
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.tensors import TensorSpec
+from tests.waiting import wait_until
 
 
 class Engine:
@@ -108,7 +109,7 @@ def test_a_request_waits_for_a_model_that_loads(tmp_path: Path, engine: Engine) 
             table.ready("m", 0.0)
         waiting = threads.submit(table.ready, "m", 30.0)
         engine.may_load.set()
-        assert waiting.result() is loading.result()
+        assert waiting.result(30) is loading.result(30)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +181,10 @@ def test_unload_waits_for_the_request_that_runs_and_closes(tmp_path: Path, engin
     with ThreadPoolExecutor(1) as threads:
         with queue.turn(None):
             unloading = threads.submit(table.unload, "m")
-            while queue.statistics().num_waiting == 0:
-                threading.Event().wait(0.001)
+            wait_until(lambda: queue.statistics().num_waiting)
             assert entry.model is not None
             assert not engine.models[0].is_closed
-        unloading.result()
+        unloading.result(30)
     assert engine.models[0].is_closed
     assert entry.model is None
     with pytest.raises(ModelNotFound):
@@ -204,7 +204,7 @@ def test_a_restart_knows_the_models_before_it_serves(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(restarted.ready, "m", 30.0)
         restarted.reload()
-        assert waiting.result().state is ModelState.READY
+        assert waiting.result(30).state is ModelState.READY
     assert restarted.load("m", body) is restarted.entry("m")
 
 

@@ -12,6 +12,7 @@ import pytest
 from elastic_inference.accelerator import queue as queue_module
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
+from tests.waiting import wait_until
 
 
 class FakeThrottle:
@@ -26,11 +27,6 @@ class FakeThrottle:
 
     def used(self, device_seconds: float, now: float) -> None:  # noqa: ARG002
         self.used_seconds.append(device_seconds)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        threading.Event().wait(0.001)
 
 
 def test_requests_take_turns_in_the_order_of_their_coming() -> None:
@@ -66,7 +62,7 @@ def test_only_one_has_the_turn() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         for future in [threads.submit(request) for _ in range(8)]:
-            future.result()
+            future.result(30)
     assert most == 1
     assert queue.statistics().num_served == 1600
 
@@ -122,9 +118,9 @@ def test_drain_lets_those_accepted_finish_and_refuses_others() -> None:
         wait_until(is_draining)
         assert not drained.done()
         leave.set()
-        assert drained.result()
+        assert drained.result(30)
         for future in running:
-            future.result()
+            future.result(30)
     with pytest.raises(ModelNotReady, match="draining"), queue.turn(1.0):
         pass
 

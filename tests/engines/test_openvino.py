@@ -79,7 +79,7 @@ def test_sixteen_threads_get_their_own_answers(models: Path, load: Load) -> None
     together = threading.Barrier(16)
 
     def call(n: int) -> None:
-        together.wait()
+        together.wait(30)
         for _ in range(50):
             np.testing.assert_allclose(model.predict({"image": batches[n]})["p"], expected[n], atol=1e-6)
 

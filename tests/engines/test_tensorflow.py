@@ -105,7 +105,11 @@ load(ModelPackage.read(sys.argv[1]), SignatureRequest(), EngineOptions(engine="t
 print("loaded")
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(models / "tf2")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(models / "tf2")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert (done.stdout, done.stderr) == ("loaded\n", "")
 

@@ -81,11 +81,11 @@ def test_the_data_limit_is_16_mebibytes_inside_the_memory_limit_and_a_32nd_of_a_
 
 def test_a_held_command_starts_after_the_first_line_and_reads_the_rest_itself() -> None:
     process = subprocess.run(
-        held_command(["cat"]), input="go\nwhat the program reads\n", text=True, stdout=-1
+        held_command(["cat"]), input="go\nwhat the program reads\n", text=True, stdout=-1, timeout=120
     )
     assert process.stdout == "what the program reads\n"
 
 
 def test_a_held_command_never_starts_when_the_host_dies_first() -> None:
-    process = subprocess.run(held_command(["echo", "started"]), input="", text=True, stdout=-1)
+    process = subprocess.run(held_command(["echo", "started"]), input="", text=True, stdout=-1, timeout=120)
     assert process.stdout == ""

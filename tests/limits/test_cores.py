@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from elastic_inference.errors import LimitError
 from elastic_inference.limits.affinity import keep_to_cores
 from elastic_inference.limits.cores import CoreRequest, plan_cores
+from tests.waiting import read_line
 
 
 def plan(*num_cores: float, cores: int = 2, **more: object) -> list[frozenset[int]]:
@@ -94,10 +95,9 @@ def test_all_threads_of_a_process_are_moved() -> None:
     )
     core = min(os.sched_getaffinity(0))
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+        assert read_line(process) == ""
         keep_to_cores([process.pid], frozenset({core}))
         threads = [int(name) for name in os.listdir(f"/proc/{process.pid}/task")]
         assert len(threads) == 5

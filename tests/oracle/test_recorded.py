@@ -89,6 +89,7 @@ def test_all_hold_where_tensorflow_is_not_installed(use_ei: bool, folder: Path, 
         check=False,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}:{ROOT}/src"},
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert {note: texts for note, texts in json.loads(done.stdout).items() if texts} == {}

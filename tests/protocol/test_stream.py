@@ -26,7 +26,9 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             theirs = socket.create_connection(listener.getsockname())
             ours, _ = listener.accept()
+    theirs.settimeout(30)
     stream = Stream(ours)
+    stream.set_timeout(30.0)
     yield stream, theirs
     theirs.close()
     stream.close()
@@ -51,7 +53,7 @@ def test_messages_are_read_however_they_are_cut(
         received = bytearray(len(body))
         stream.read_into(memoryview(received))
         assert received == body
-    sender.join()
+    sender.join(30)
     assert stream.num_buffered == 0
 
 
@@ -68,13 +70,13 @@ def test_views_are_sent_whole_though_the_kernel_takes_them_in_parts(pair: Pair) 
     total = sum(len(view) for view in views)
 
     def receive() -> None:
-        while len(received) < total:
-            received.extend(theirs.recv(100_000))
+        while len(received) < total and (part := theirs.recv(100_000)):
+            received.extend(part)
 
     receiver = threading.Thread(target=receive)
     receiver.start()
     stream.send(views)
-    receiver.join()
+    receiver.join(30)
     assert bytes(received) == b"".join(views)
 
 
@@ -128,7 +130,7 @@ def test_a_peer_that_drips_does_not_stretch_the_deadline(pair: Pair) -> None:
             stream.read(1_000_000)
     finally:
         has_ended.set()
-        dripping.join()
+        dripping.join(30)
 
 
 def test_a_peer_that_does_not_read_ends_a_send_at_the_deadline(pair: Pair) -> None:
