@@ -101,3 +101,9 @@ def test_a_demand_that_is_a_whole_multiple_takes_no_combination_more(demand: flo
 
 def test_a_latency_of_just_the_target_meets_it() -> None:
     assert greatest_throughput([ThroughputPoint(5, 0.1), ThroughputPoint(9, 0.25)], 0.25) == 9
+
+
+def test_what_costs_nothing_is_no_error() -> None:
+    assert (
+        sequential_usd(Decimal(0), 0.1) == throughput_usd(Decimal(0), 5) == demand_usd(Decimal(0), 5, 9) == 0
+    )

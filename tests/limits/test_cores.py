@@ -131,4 +131,5 @@ def test_an_accelerator_keeps_its_cores_while_others_come_and_go() -> None:
 
 def test_shares_that_binary_cannot_hold_are_whole_cores_all_the_same() -> None:
     assert plan(0.1 * 3 * 10, 1.0, cores=4) == [{0, 1, 2}, {3}]
+    assert plan(0.9, 0.1, cores=2) == [{0}, {0}]  # 1 - 0.9 is a little less than 0.1
     assert plan(0.29 * 100, 1.0, cores=30)[0] == set(range(29))  # 28.999999999999996
