@@ -44,4 +44,4 @@ def running_collector() -> Iterator[Collector]:
             yield server
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(30)

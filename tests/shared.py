@@ -10,9 +10,15 @@ import pytest
 _ROOT = Path(os.environ.get("EI_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+def shared_file(relative: str) -> Path | None:
+    """The path of a shared asset, None where there is none."""
+    path = _ROOT / relative
+    return path if path.exists() else None
+
+
 def shared_path(relative: str) -> Path:
     """The path of a shared asset; skips the test, saying which file is absent, where there is none."""
-    path = _ROOT / relative
-    if not path.exists():
+    path = shared_file(relative)
+    if path is None:
         pytest.skip(f"needs the shared asset {relative}, which is not at {_ROOT} (set EI_SHARED)")
     return path

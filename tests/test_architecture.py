@@ -170,7 +170,7 @@ def test_the_client_needs_numpy_alone() -> None:
 def test_a_client_imports_no_engine_and_no_parser_of_models() -> None:
     program = "import sys, elastic_inference; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
     ).stdout.split()
     heavy = {
         "openvino",

@@ -40,7 +40,11 @@ def test_a_client_imports_numpy_and_the_standard_library_only(
 
 def _run(statement: str) -> tuple[float, list[str]]:
     done = subprocess.run(
-        [sys.executable, "-c", CODE.format(statement=statement)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", CODE.format(statement=statement)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     seconds, modules = json.loads(done.stdout)
     return seconds, modules

@@ -49,3 +49,12 @@ def test_share_outside_is_refused(share: float) -> None:
 def test_of_nothing_there_is_none() -> None:
     with pytest.raises(InvalidInput, match="no sample"):
         percentile([], 0.5)
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_a_percentile_at_its_edge_is_the_sample_there_and_not_the_next(count: int) -> None:
+    samples = [float(n) for n in range(1, count + 1)]
+    # 0.07 x 100 is 7.000000000000001 in binary.
+    assert [percentile(samples, n / count) for n in range(1, count + 1)] == samples
+    assert percentile(samples, 0.0) == 1.0
+    assert percentile(samples, min(1.0, 1 / count + 1e-6)) == samples[min(1, count - 1)]

@@ -160,7 +160,12 @@ except zoo.ModelNotFound as error:
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     (tmp_path / "python").chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=dict(os.environ), check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=True,
+        timeout=120,
     )
     assert "has no pip (python -m ensurepip)" in done.stdout
     assert not list(index.iterdir())

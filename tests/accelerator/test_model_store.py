@@ -101,11 +101,12 @@ def test_clients_that_send_the_same_file_at_once_all_succeed(tmp_path: Path) -> 
 
     def send(step: int) -> bool:
         position = 0
-        while True:
+        for _ in range(1000):
             part = CONTENT[position : position + step]
             position, is_whole = put(store, part, position, len(CONTENT))
             if is_whole:
                 return True
+        return False
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(send, [300, 700, 1100, 250, 999, 4096, 10_000, 512]))
@@ -128,7 +129,7 @@ def test_a_stalled_upload_stops_no_other(tmp_path: Path) -> None:
         assert store.num_bytes(SHA256) == (0, False)
         go_on.set()
         with pytest.raises(ConnectionLost):
-            stalled.result()
+            stalled.result(30)
 
 
 def test_the_limit_counts_all_files_and_what_is_under_way(tmp_path: Path) -> None:
@@ -226,3 +227,11 @@ def test_a_file_that_was_not_uploaded_is_named(tmp_path: Path) -> None:
 def test_a_malformed_description_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         ModelStore(tmp_path).package(describe(("a", b"x")) | change)
+
+
+def test_an_upload_that_is_not_whole_counts_too(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, limit_bytes=len(CONTENT))
+    put(store, CONTENT[:100], 0, len(CONTENT))
+    with pytest.raises(CapacityExceeded, match="holds 100 B"):
+        put(store, bytes(len(CONTENT) - 99))
+    assert put(store, bytes(len(CONTENT) - 100))[1]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.accelerator.model_store import ModelStore
-from elastic_inference.accelerator.model_table import MAX_FAILED, ModelState, ModelTable
+from elastic_inference.accelerator.model_table import MAX_FAILED, ModelEntry, ModelState, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
@@ -30,6 +30,7 @@ from elastic_inference.errors import (
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.tensors import TensorSpec
+from tests.waiting import wait_until
 
 
 class Engine:
@@ -109,7 +110,7 @@ def test_a_request_waits_for_a_model_that_loads(tmp_path: Path, engine: Engine) 
             table.ready("m", 0.0)
         waiting = threads.submit(table.ready, "m", 30.0)
         engine.may_load.set()
-        assert waiting.result() is loading.result()
+        assert waiting.result(30) is loading.result(30)
 
 
 @pytest.mark.parametrize(
@@ -181,11 +182,10 @@ def test_unload_waits_for_the_request_that_runs_and_closes(tmp_path: Path, engin
     with ThreadPoolExecutor(1) as threads:
         with queue.turn(None):
             unloading = threads.submit(table.unload, "m")
-            while queue.statistics().num_waiting == 0:
-                threading.Event().wait(0.001)
+            wait_until(lambda: queue.statistics().num_waiting)
             assert entry.model is not None
             assert not engine.models[0].is_closed
-        unloading.result()
+        unloading.result(30)
     assert engine.models[0].is_closed
     assert entry.model is None
     with pytest.raises(ModelNotFound):
@@ -205,7 +205,7 @@ def test_a_restart_knows_the_models_before_it_serves(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(restarted.ready, "m", 30.0)
         restarted.reload()
-        assert waiting.result().state is ModelState.READY
+        assert waiting.result(30).state is ModelState.READY
     assert restarted.load("m", body) is restarted.entry("m")
 
 
@@ -269,3 +269,23 @@ def test_load_names_the_field_that_is_wrong(tmp_path: Path, changes: dict[str, A
 def test_load_without_a_package_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="load: field 'package' is missing; it must be an object"):
         make_table(tmp_path).load("m", {"signature": {}})
+
+
+class UnloadedBeforeItsRecord(ModelTable):
+    """A table in which another client unloads each model after it is loaded, and before that is written down."""
+
+    def _record(self, entry: ModelEntry) -> None:
+        self.unload(entry.name)
+        super()._record(entry)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_model_that_was_unloaded_meanwhile_is_not_known_after_a_restart(tmp_path: Path) -> None:
+    records = tmp_path / "loaded"
+    table = UnloadedBeforeItsRecord(ModelStore(tmp_path), records, EngineOptions(), RequestQueue(10))
+    with pytest.raises(ModelNotFound):
+        table.load("m", load_body(tmp_path))
+    assert list(records.iterdir()) == []
+    restarted = make_table(tmp_path)
+    restarted.recall()
+    assert restarted.entries() == []

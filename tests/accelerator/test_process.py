@@ -12,8 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +40,7 @@ from elastic_inference.errors import (
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.testing import RunningAccelerator, start_accelerator, write_model
 from elastic_inference.testing.accelerator import launch, read_ready_line
+from tests.waiting import wait_until
 
 VECTOR = {"x": ("uint8", (None,))}
 
@@ -63,11 +63,6 @@ def connect(running: RunningAccelerator, token: str | None = None) -> Connection
 
 def predictor(running: RunningAccelerator, model: Path, **more: Any) -> EIPredictor:
     return EIPredictor(model, address=running.address, token=running.token, **more)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        threading.Event().wait(0.005)
 
 
 @pytest.mark.parametrize("transport", [0, 1], ids=["tcp", "unix"])
@@ -192,7 +187,7 @@ def test_sigterm_lets_the_request_that_runs_finish(tmp_path: Path) -> None:
         answer = predict.submit({"inputs": frame})
         wait_until(lambda: watching.call("GET", "/v2/accelerator")["queue"]["num_running"] == 1)
         running.process.send_signal(signal.SIGTERM)
-        assert answer.result()["outputs"].shape == (1,)
+        assert answer.result(30)["outputs"].shape == (1,)
         assert running.process.wait(30) == 0
 
 
@@ -200,7 +195,7 @@ def test_sigterm_lets_the_request_that_runs_finish(tmp_path: Path) -> None:
 def restarted(first: RunningAccelerator, **changes: Any) -> Iterator[None]:
     """Kill an accelerator and start it again with (nearly) the same configuration."""
     first.process.kill()
-    first.process.wait()
+    first.process.wait(30)
     again = launch(replace(first.config, **changes))
     assert again.stdout is not None
     with again.stdout:
@@ -264,7 +259,9 @@ def configuration(**changes: object) -> str:
 )
 def test_a_configuration_that_is_none_ends_the_start_with_a_clear_error(line: str, text: str) -> None:
     command = [sys.executable, "-m", "elastic_inference.accelerator"]
-    ended = subprocess.run(command, input=line + "\n", capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, input=line + "\n", capture_output=True, text=True, check=False, timeout=120
+    )
     assert ended.returncode == 1
     assert text in json.loads(ended.stdout)["error"]
     assert ended.stderr == ""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from elastic_inference.accelerator import queue as queue_module
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
+from tests.waiting import wait_until
 
 
 class FakeThrottle:
@@ -24,11 +27,6 @@ class FakeThrottle:
 
     def used(self, device_seconds: float, now: float) -> None:  # noqa: ARG002
         self.used_seconds.append(device_seconds)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        threading.Event().wait(0.001)
 
 
 def test_requests_take_turns_in_the_order_of_their_coming() -> None:
@@ -64,7 +62,7 @@ def test_only_one_has_the_turn() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         for future in [threads.submit(request) for _ in range(8)]:
-            future.result()
+            future.result(30)
     assert most == 1
     assert queue.statistics().num_served == 1600
 
@@ -120,9 +118,9 @@ def test_drain_lets_those_accepted_finish_and_refuses_others() -> None:
         wait_until(is_draining)
         assert not drained.done()
         leave.set()
-        assert drained.result()
+        assert drained.result(30)
         for future in running:
-            future.result()
+            future.result(30)
     with pytest.raises(ModelNotReady, match="draining"), queue.turn(1.0):
         pass
 
@@ -164,3 +162,34 @@ def test_a_rest_that_would_outlast_the_request_is_not_waited_for() -> None:
         pass
     statistics = queue.statistics()
     assert (statistics.num_expired, statistics.num_served) == (1, 1)
+
+
+class LateGate:
+    """A waiter's gate whose turn is handed over just after its time-out: what lies between cannot be timed."""
+
+    hand_over: Callable[[], None]
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return self._lock.acquire(blocking)
+        LateGate.hand_over()
+        return False
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def test_a_turn_that_comes_together_with_the_time_out_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = RequestQueue(limit=1)
+    first = queue.turn(None)
+    first.__enter__()
+    monkeypatch.setattr(LateGate, "hand_over", lambda: first.__exit__(None, None, None), raising=False)
+    monkeypatch.setattr(queue_module, "threading", SimpleNamespace(Lock=LateGate))
+    with queue.turn(0.0):
+        assert queue.statistics().num_running == 1
+    statistics = queue.statistics()
+    assert (statistics.num_served, statistics.num_expired, statistics.num_waiting) == (2, 0, 0)
+    assert statistics.num_running == 0  # else nobody would ever have the turn again

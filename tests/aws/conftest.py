@@ -17,6 +17,7 @@ import uvicorn
 
 from elastic_inference.errors import AcceleratorNotFound
 from elastic_inference.host.doors.aws_directory import CredentialsFile, ListedAccelerator, ListedType
+from tests.waiting import read_line
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = Path(os.environ.get("EI_AWS_ENVIRONMENT", _ROOT / ".venv-aws"))
@@ -69,7 +70,7 @@ def serving(app: Any) -> Iterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(30)
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +114,7 @@ class Boto:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(told) + "\n")
         self._process.stdin.flush()
-        return dict(json.loads(self._process.stdout.readline()))
+        return dict(json.loads(read_line(self._process)))
 
     def call(self, operation: str, **arguments: Any) -> Any:
         """Call an operation that must succeed; its answer."""
@@ -135,7 +136,7 @@ class Boto:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="session")

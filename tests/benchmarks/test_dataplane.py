@@ -31,7 +31,9 @@ def test_a_row_runs_and_is_written_down(rows: str, tmp_path: Path) -> None:
         "--json",
         str(result),
     ]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     written = json.loads(result.read_text())
     assert written["machine"]["cores"] >= 1

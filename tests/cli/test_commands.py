@@ -43,7 +43,9 @@ def test_help_imports_nothing_heavy() -> None:
         "print([m for m in ('av', 'cv2', 'openvino', 'tensorflow', 'scipy', 'rich', 'matplotlib', 'fastapi') "
         "if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout == "[]\n"
 
 

@@ -50,6 +50,7 @@ class Peer:
 
     def _serve(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
+            sock.settimeout(30)
             while sock.recv(65536):
                 sock.sendall(self.answer)
                 if self.closes:
@@ -183,6 +184,7 @@ def test_a_refusal_before_the_whole_body_was_sent_is_read() -> None:
     def refuse(listener: socket.socket) -> None:
         sock, _ = listener.accept()
         with sock:
+            sock.settimeout(30)
             sock.recv(100)
             sock.sendall(answer)
 

@@ -23,6 +23,7 @@ from elastic_inference.errors import ConnectionLost, EngineNotAvailable
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.testing import write_model
+from tests.waiting import wait_until
 
 OPTIONS = EmbeddedOptions(module="elastic_inference.testing")
 VECTOR = {"x": ("uint8", (None,))}
@@ -107,17 +108,18 @@ def test_an_accelerator_that_dies_of_a_model_is_told_so(tmp_path: Path) -> None:
     pool = ConnectionPool(accelerator.address)
 
     def kill_while_it_loads() -> None:
-        while True:
+        def has_models() -> bool:
             with pool.connection(30.0) as connection:
-                if connection.call("GET", "/v2/accelerator")["models"]:
-                    break
+                return bool(connection.call("GET", "/v2/accelerator")["models"])
+
+        wait_until(has_models)
         os.kill(pid_of(accelerator), signal.SIGKILL)
 
     killer = threading.Thread(target=kill_while_it_loads)
     killer.start()
     with pytest.raises(ConnectionLost, match="SIGKILL"):
         model.load()
-    killer.join()
+    killer.join(30)
     pool.close()
     model.close()
     embedded.release(OPTIONS, accelerator)
@@ -160,10 +162,8 @@ def test_nothing_is_left_however_the_program_ends(end: str, folder: Path) -> Non
         "print(kept._process.pid, flush=True)\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program + end], stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-c", program + end], stdout=subprocess.PIPE, text=True, check=False, timeout=120
     )
     pid = int(ended.stdout)
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        threading.Event().wait(0.01)
-    while list(folder.iterdir()):
-        threading.Event().wait(0.01)
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not list(folder.iterdir()))

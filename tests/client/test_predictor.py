@@ -15,12 +15,12 @@ import pytest
 
 from elastic_inference import EIPredictor
 from elastic_inference.errors import InvalidArgumentError, InvalidInput, TagsNotFound, TensorNotFound
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 
 @pytest.fixture(scope="module")
 def models() -> Path:
-    return shared_path("predictor_oracle/models")
+    return MODELS
 
 
 @pytest.fixture(scope="module", params=["accelerator", "tensorflow in process"])

@@ -11,7 +11,7 @@ from ei_for_tf.python.keras.ei_keras import EIKerasModel
 from ei_for_tf.python.predictor.ei_predictor import EIPredictor
 from elastic_inference import predictor
 from elastic_inference.errors import UnsupportedModel
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 
 def test_amazons_import_paths_give_our_classes() -> None:
@@ -21,7 +21,7 @@ def test_amazons_import_paths_give_our_classes() -> None:
 
 @pytest.fixture(scope="module")
 def arithmetic() -> Path:
-    return shared_path("predictor_oracle/models/arithmetic")
+    return MODELS / "arithmetic"
 
 
 def test_from_saved_model_takes_contribs_arguments_in_their_order(arithmetic: Path) -> None:

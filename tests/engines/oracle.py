@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tests.shared import shared_path
+from tests.oracle import FOLDER
 
 Json = dict[str, Any]
 
 
 @cache
 def cases() -> list[Json]:
-    """The recorded cases; skips where they are absent."""
-    loaded: list[Json] = json.loads(shared_path("predictor_oracle/cases.json").read_text())["cases"]
+    """The recorded cases."""
+    loaded: list[Json] = json.loads((FOLDER / "cases.json").read_text())["cases"]
     return loaded
 
 

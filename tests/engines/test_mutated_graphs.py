@@ -104,6 +104,7 @@ def test_mutants(tmp_path: Path, name: str) -> None:
         text=True,
         errors="replace",
         check=False,
+        timeout=120,
     )
     results = done.stdout.split()
     assert done.returncode == 0, (paths[len(results)], done.stderr[-2000:])

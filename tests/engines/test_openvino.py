@@ -27,7 +27,7 @@ from elastic_inference.models.signature import SignatureRequest
 from tests.engines.build import images
 from tests.engines.conftest import Load
 from tests.engines.fresh import run_without
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 FROZEN = SignatureRequest(input_names={"image": "x:0"}, output_names={"p": "probabilities:0"})
 
@@ -35,7 +35,7 @@ FROZEN = SignatureRequest(input_names={"image": "x:0"}, output_names={"p": "prob
 @pytest.fixture
 def arithmetic() -> Path:
     """sum = x * w + y, product = x * (y * w), with w = 1."""
-    return shared_path("predictor_oracle/models/arithmetic")
+    return MODELS / "arithmetic"
 
 
 def by_names(inputs: dict[str, str], **outputs: str) -> SignatureRequest:
@@ -79,7 +79,7 @@ def test_sixteen_threads_get_their_own_answers(models: Path, load: Load) -> None
     together = threading.Barrier(16)
 
     def call(n: int) -> None:
-        together.wait()
+        together.wait(30)
         for _ in range(50):
             np.testing.assert_allclose(model.predict({"image": batches[n]})["p"], expected[n], atol=1e-6)
 

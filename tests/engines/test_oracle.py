@@ -15,7 +15,7 @@ from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.tensors import TensorSpec
 from tests.engines import oracle
 from tests.engines.conftest import Load
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 NUM_CASES = 33
 
@@ -28,8 +28,7 @@ def test_all_recorded_cases_are_run() -> None:
 @pytest.mark.parametrize("number", range(NUM_CASES))
 def test_recorded_case(load: Load, number: int, engine: str) -> None:
     case = oracle.cases()[number]
-    folder = shared_path("predictor_oracle/models")
-    path = folder / case["model"]
+    path = MODELS / case["model"]
 
     def make() -> Any:
         return load(path, SignatureRequest(**case["constructor"]), engine=engine)
@@ -41,7 +40,7 @@ def test_recorded_case(load: Load, number: int, engine: str) -> None:
     if "error" in case:
         with pytest.raises(ElasticInferenceError) as caught:
             make()
-        oracle.assert_error(caught.value, case["error"], models=str(folder))
+        oracle.assert_error(caught.value, case["error"], models=str(MODELS))
         return
     model = make()
     assert _described(model.signature.inputs) == case["feed_tensors"]

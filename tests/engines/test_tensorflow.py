@@ -21,7 +21,7 @@ from elastic_inference.errors import (
 from elastic_inference.models.signature import SignatureRequest
 from tests.engines.build import images
 from tests.engines.conftest import Load
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 pytest.importorskip("tensorflow")
 
@@ -63,7 +63,7 @@ def test_two_models_of_one_process_have_their_own_variables(models: Path, load: 
 
 
 def test_string_outputs_are_arrays_of_bytes(load: Load) -> None:
-    model = load(shared_path("predictor_oracle/models/dtypes"), SignatureRequest("str"), engine="tensorflow")
+    model = load(MODELS / "dtypes", SignatureRequest("str"), engine="tensorflow")
     given = np.array([[b"a", b"\x00\xff"]], dtype=object)
     result = model.predict({"a": given})["b"]
     given[0, 0] = b"changed"
@@ -105,7 +105,11 @@ load(ModelPackage.read(sys.argv[1]), SignatureRequest(), EngineOptions(engine="t
 print("loaded")
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(models / "tf2")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(models / "tf2")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert (done.stdout, done.stderr) == ("loaded\n", "")
 

@@ -93,3 +93,21 @@ def test_demand_never_costs_less_than_full_throughput(capacity: float, demand: f
     at_demand = demand_usd(price, capacity, demand)
     assert at_demand >= full * (1 - Decimal("1e-20"))
     assert (num_combinations(capacity, demand) - 1) * capacity < demand * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("demand", "count"), [(0.01, 1), (7.9, 1), (8, 1), (8.001, 2), (16, 2), (16.001, 3), (80, 10)]
+)
+def test_a_demand_that_is_a_whole_multiple_takes_no_combination_more(demand: float, count: int) -> None:
+    assert num_combinations(8, demand) == count
+    assert demand_usd(Decimal(1), 8, demand) == count * Decimal(100_000) / (Decimal(str(demand)) * 3600)
+
+
+def test_a_latency_of_just_the_target_meets_it() -> None:
+    assert greatest_throughput([ThroughputPoint(5, 0.1), ThroughputPoint(9, 0.25)], 0.25) == 9
+
+
+def test_what_costs_nothing_is_no_error() -> None:
+    assert (
+        sequential_usd(Decimal(0), 0.1) == throughput_usd(Decimal(0), 5) == demand_usd(Decimal(0), 5, 9) == 0
+    )

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 
 def arguments(output: Path) -> list[str]:
-    model = shared_path("predictor_oracle/models/scalar")
+    model = MODELS / "scalar"
     inputs = output.parent / "inputs.npz"
     np.savez(inputs, a=np.float32(2), b=np.ones(3, np.float32))
     return [

@@ -25,6 +25,7 @@ from elastic_inference.explorer.reporting.result import verdict
 from elastic_inference.explorer.run import Plan, explore, journal_result
 from elastic_inference.explorer.search_result import CellState, SearchOptions
 from elastic_inference.explorer.space import Cell
+from tests.waiting import read_line
 
 CLIENTS = (Client("m5.large", (0,)), Client("m5.xlarge", (0,)), Client("m5.2xlarge", (0,)))
 SECONDS = {"m5.large": 0.4, "m5.xlarge": 0.25, "m5.2xlarge": 0.2}
@@ -96,9 +97,9 @@ def test_killed_exploration_loses_no_measured_cell(quick_model: str, tmp_path: P
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    assert process.stdout.readline() == "measuring the last\n"
+    assert read_line(process) == "measuring the last"
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     kept = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()[1:]]
     assert [line["cell"]["client"] for line in kept] == ["m5.large", "m5.xlarge"]
 
@@ -200,7 +201,7 @@ def test_client_elsewhere_joins_fetches_the_model_and_measures(quick_model: str,
         thread = threading.Thread(target=lambda: counts.append(client.run()))
         thread.start()
         exploration = explore(plan, tmp_path / "out", coordinator.run_task)
-    thread.join()
+    thread.join(30)
     assert counts == [1]
     assert exploration.result.winner == Cell("mybox")
     assert exploration.details[Cell("mybox")].num_samples > 0

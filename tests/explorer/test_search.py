@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.article import article_rows
+from elastic_inference.explorer.cost import sequential_usd
 from elastic_inference.explorer.observation import Observation
 from elastic_inference.explorer.prices import PriceTable, parse_prices, shipped_prices
 from elastic_inference.explorer.search import find_cheapest
@@ -226,3 +227,40 @@ def test_without_noise_the_proof_never_excludes_the_true_winner(
     assert result.winner is not None
     assert float(space.usd_per_hour[result.winner]) * latency[result.winner] == pytest.approx(best)
     assert result.is_complete
+
+
+def test_the_state_of_a_skipped_cell_is_its_reason() -> None:
+    result = find_cheapest(article_space(), recall, SearchOptions(target_latency_seconds=0.145, repeats=1))
+    skipped = [r for r in result.cells.values() if r.bound_by is not None]
+    assert {r.state for r in skipped} == {CellState.TOO_SLOW, CellState.TOO_EXPENSIVE}
+    assert result.winner is not None
+    least_usd = result.cells[result.winner].usd_per_100k
+    for one in skipped:
+        assert one.bound_seconds is not None
+        assert one.usd_per_hour is not None
+        if one.state is CellState.TOO_SLOW:
+            assert one.bound_seconds > 0.145
+            assert one.reason.startswith(
+                f"at least {one.bound_seconds * 1e3:.4g} ms, over the target of 145 ms"
+            )
+        else:
+            assert sequential_usd(one.usd_per_hour, one.bound_seconds) >= least_usd
+            assert "USD per 100,000, over the winner's" in one.reason
+
+
+def test_without_a_target_nothing_is_too_slow() -> None:
+    result = find_cheapest(article_space(), recall, SearchOptions(repeats=1))
+    assert {r.state for r in result.cells.values()} == {CellState.MEASURED, CellState.TOO_EXPENSIVE}
+
+
+def test_a_client_and_an_accelerator_of_the_same_sizes_are_not_compared() -> None:
+    lines = [
+        "vendor,name,kind,vcpu,usd_per_hour,region,as_of,source",
+        "mine,s.large,client,4,0.10,here,2026-10,bill",
+        "mine,s.small,client,2,0.10,here,2026-10,bill",
+        "mine,s.tiny,accelerator,1,0.10,here,2026-10,bill",
+    ]
+    large, small, accelerator = parse_prices(lines, "x")
+    assert machine_is_at_least(large, small)
+    assert not machine_is_at_least(small, large)
+    assert not machine_is_at_least(large, accelerator)

@@ -9,10 +9,12 @@ import pytest
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.statistics import (
+    Interval,
     MeanRule,
     TailRule,
     TailVerdict,
     mean_interval,
+    pooled_intervals,
     warm_up_length,
 )
 
@@ -101,3 +103,32 @@ def test_mean_needs_three_runs_even_if_two_agree() -> None:
 )
 def test_warm_up(samples: list[float], length: int) -> None:
     assert warm_up_length(samples) == length
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "do_overlap"),
+    [
+        ((1, 2), (2, 3), True),
+        ((2, 3), (1, 2), True),
+        ((1, 2), (2.1, 3), False),
+        ((2.1, 3), (1, 2), False),
+        ((1, 9), (3, 4), True),
+    ],
+)
+def test_intervals_overlap_where_a_value_lies_in_both(
+    first: tuple[float, float], second: tuple[float, float], do_overlap: bool
+) -> None:
+    one, other = (Interval(0.0, low, high, 2) for low, high in (first, second))
+    assert one.overlaps(other) is do_overlap
+
+
+def test_groups_lend_each_other_their_scatter() -> None:
+    # 1 and 3 scatter by a share of sqrt(0.5) of their mean; one degree of freedom makes that 12.706 deviations.
+    pair, single, empty = pooled_intervals([[1.0, 3.0], [10.0], []])
+    assert pair.high - pair.mean == pytest.approx(12.706 * 2 * math.sqrt(0.5) / math.sqrt(2), rel=1e-4)
+    assert single.mean - single.low == pytest.approx(12.706 * 10 * math.sqrt(0.5), rel=1e-4)
+    assert math.isnan(empty.mean)
+    assert [group.count for group in (pair, single, empty)] == [2, 1, 0]
+    (more, _) = pooled_intervals([[1.0, 3.0], [1.0, 3.0]])
+    assert more.high - more.mean == pytest.approx(4.3027 * 2 * math.sqrt(0.5) / math.sqrt(2), rel=1e-4)
+    assert pooled_intervals([[1.0], [2.0]])[0].high == math.inf

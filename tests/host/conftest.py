@@ -25,6 +25,7 @@ from elastic_inference.host.host import Host, HostSettings
 from elastic_inference.limits.machine import usable_cores
 from tests.host.support import wait_until
 from tests.integration.tiny_model import write_doubling_graph
+from tests.waiting import read_line
 
 GIB = 1024**3
 DEVICE = Device("cpu:0", "cpu", "a CPU", 2.0, 4 * GIB, {"fp32": 0.2}, "given by the test")
@@ -105,7 +106,7 @@ class HostProcess:
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self.process.wait()
+        self.process.wait(30)
 
 
 @pytest.fixture
@@ -135,9 +136,9 @@ def _starter(state_dir: Path) -> Iterator[Callable[..., HostProcess]]:
             )
         assert process.stdout is not None
         with process.stdout:
-            line = process.stdout.readline()
+            line = read_line(process)
         if not line:
-            process.wait()
+            process.wait(30)
             raise RuntimeError(f"the host did not start: {log_path.read_text()[-2000:]}")
         host = HostProcess(process, json.loads(line)["url"], state_dir, log_path)
         running.append(host)
@@ -185,7 +186,12 @@ def postgresql_server() -> Iterator[str]:
             for path in (directory, data):
                 shutil.chown(path, "nobody", "nogroup")
         options = {"cwd": directory, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **user}
-        subprocess.run([programs[0], "-D", str(data), "-U", "ei", "-A", "trust", "-N"], check=True, **options)
+        subprocess.run(
+            [programs[0], "-D", str(data), "-U", "ei", "-A", "trust", "-N"],
+            check=True,
+            **options,
+            timeout=120,
+        )
         arguments = ["-D", str(data), "-k", directory, "-c", "listen_addresses=", "-F"]
         with subprocess.Popen([programs[1], *arguments], **options) as server:
             try:

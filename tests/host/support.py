@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from elastic_inference import EIPredictor
-
-WAIT_SECONDS = 60.0
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until a condition holds; AssertionError with `what` where it does not in time."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS:.0f} s in vain for: {what}"
-        pause.wait(0.02)
+from tests.waiting import wait_until as wait_until
 
 
 def predictor(endpoint: str, token: str, model: Path) -> EIPredictor:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from elastic_inference.host import devices_benchmark
-from elastic_inference.host.devices import cache_key, cpu_model, list_devices
+from elastic_inference.host.devices import Device, cache_key, cpu_model, list_devices
+from elastic_inference.host.host import offered_cores, offered_memory_bytes
 from elastic_inference.limits.machine import usable_cores
 
 
@@ -56,3 +57,22 @@ def test_the_model_name_of_the_cpu(tmp_path: Path) -> None:
     file.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9R14\n")
     assert cpu_model(file) == "AMD EPYC 9R14"
     assert cpu_model(tmp_path / "absent") == "unknown CPU"
+
+
+@pytest.mark.parametrize(
+    ("memory_mebibytes", "kept_mebibytes"), [(100, 10), (10_000, 1000), (10_240, 1024), (65_536, 1024)]
+)
+def test_a_tenth_of_the_memory_is_kept_for_the_host_and_at_most_one_gibibyte(
+    memory_mebibytes: int, kept_mebibytes: int
+) -> None:
+    cpu = Device("cpu:0", "cpu", "any", 4.0, memory_mebibytes * 2**20)
+    assert offered_memory_bytes(cpu) == (memory_mebibytes - kept_mebibytes) * 2**20
+    gpu = Device("cuda:0", "cuda", "any", 4.0, memory_mebibytes * 2**20)
+    assert offered_memory_bytes(gpu) == gpu.memory_bytes
+
+
+@pytest.mark.parametrize(("cores", "offered"), [(2.0, 1.9), (10.0, 9.5), (16.0, 15.5)])
+def test_a_twentieth_of_the_cores_is_kept_for_the_host_and_at_most_half_a_core(
+    cores: float, offered: float
+) -> None:
+    assert offered_cores(Device("cpu:0", "cpu", "any", cores, 2**30)) == pytest.approx(offered)

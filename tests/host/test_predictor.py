@@ -16,6 +16,7 @@ from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import AcceleratorNotFound, CapacityExceeded, InvalidInput, PermissionDenied
 from tests.host.conftest import HostProcess, _starter, new_state_dir
 from tests.host.support import wait_until
+from tests.waiting import read_line
 
 NAMES = {"input_names": {"x": "x:0"}, "output_names": {"y": "y:0"}}
 
@@ -87,7 +88,7 @@ def test_a_program_that_is_killed_loses_its_accelerator_with_its_lease(operator:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
     ) as process:
         assert process.stdout is not None
-        accelerator_id = process.stdout.readline().strip()
+        accelerator_id = read_line(process)
         # Longer than the lease: only heartbeats can have kept it.
         wait_until(
             lambda: operator.request("GET", "/v1/usage")[-1]["attached_hours"] * 3600 > 2.5,

@@ -69,7 +69,7 @@ def test_clients_notice_nothing_of_a_host_that_is_killed_and_the_next_adopts(
                 host = start_host(*arguments(mode))
         finally:
             stop.set()
-        calls.result()
+        calls.result(60)
     assert all(answer == [6] for answer in answers)
     assert process_of(state_dir) == before
     shown = host.session().request("GET", f"/v1/accelerators/{attached.accelerator_id}")
@@ -106,7 +106,7 @@ def test_an_accelerator_that_died_while_no_host_was_there_is_started_again(
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(predict, {"x": np.array([3], np.int32)})
             host = start_host()
-            assert answer.result()["y"].tolist() == [6]
+            assert answer.result(60)["y"].tolist() == [6]
     assert host.session().describe(attached.accelerator_id).endpoints == attached.endpoints
 
 
@@ -234,6 +234,6 @@ def test_an_ended_host_lets_accelerators_finish_what_is_in_flight(
         answers = [pool.submit(p, {"x": image}) for p in predictors]
         wait_until(lambda: num_arrived() == before + 5, "the requests")
         host.process.terminate()
-        assert all((a.result()["y"] == 2 * image).all() for a in answers)
+        assert all((a.result(60)["y"] == 2 * image).all() for a in answers)
         assert host.process.wait(60) == 0
     assert not process_of(state_dir).is_alive()

@@ -64,7 +64,7 @@ def test_a_killed_accelerator_comes_back_and_calls_under_way_return(
                     wait_restarted(service, record.accelerator_id, kills)
             finally:
                 stop.set()
-            assert all(c.result() > 0 for c in calls)
+            assert all(c.result(60) > 0 for c in calls)
     assert wrong == []
     after = service.get(record.accelerator_id)
     assert after.endpoints == record.endpoints
@@ -81,7 +81,7 @@ def test_an_accelerator_that_hangs_is_started_again_and_the_call_under_way_retur
         signal_process(service, record.accelerator_id, signal.SIGSTOP)
         answer = pool.submit(predict, {"x": np.array([4], np.int32)})
         wait_restarted(service, record.accelerator_id, 1)
-        assert answer.result()["y"].tolist() == [8]
+        assert answer.result(60)["y"].tolist() == [8]
     assert service.get(record.accelerator_id).last_exit == "did not answer for 5 s, so the host ended it"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import psutil
 
 from tests.integration.tiny_model import write_doubling_graph
+from tests.waiting import wait_until as wait_until
 
 REPLY_SECONDS = 30.0  # no answer in this time counts as hanging
 
@@ -179,14 +179,6 @@ def doubled(answer: Answer | None) -> list[int]:
     assert answer is not None
     assert answer.status == 200, answer
     return list(answer.json()["outputs"][0]["data"])
-
-
-def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
-    """Wait for a condition as long as for a reply; fails with the text."""
-    deadline = time.monotonic() + REPLY_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.01)
 
 
 @contextmanager

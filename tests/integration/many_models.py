@@ -46,7 +46,7 @@ def check_calls(predictors: Predictors, num_threads: int, num_calls: int, seed: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     return sum(checked), wrong
 
 

@@ -62,7 +62,7 @@ def test_several_processes_on_one_accelerator(folder: Path, accelerator: Running
         for seed in range(3)
     ]
     for process in processes:
-        printed, errors = process.communicate()
+        printed, errors = process.communicate(timeout=60)
         assert (process.returncode, printed.strip()) == (0, "1200"), errors
 
 

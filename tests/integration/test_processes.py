@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from elastic_inference.errors import PredictorClosed, SignatureNotFound
 from elastic_inference.testing import start_accelerator, write_model
 from elastic_inference.testing.accelerator import launch, read_ready_line
 from tests.integration.small_models import NUM_INPUTS, expected, write_saved_model
+from tests.waiting import read_line, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAME = np.zeros((1, 4, 4, 3), np.uint8)
@@ -66,13 +65,6 @@ def run(code: str, model: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])
@@ -209,11 +201,11 @@ def test_a_killed_client_leaves_neither_process_nor_file(model: Path) -> None:
     )
     assert client.stdout is not None
     with client.stdout:
-        pid, socket_path = client.stdout.readline().split()
+        pid, socket_path = read_line(client).split()
     accelerator = psutil.Process(int(pid))
     wait_until(lambda: any("elastic-inference" in m.path for m in accelerator.memory_maps()))
     client.send_signal(signal.SIGKILL)
-    client.wait()
+    client.wait(30)
     wait_until(lambda: not psutil.pid_exists(int(pid)))
     assert not Path(socket_path).parent.exists()
     assert not list(Path("/dev/shm").glob(f"elastic-inference-{client.pid}-*"))
@@ -320,16 +312,16 @@ def test_calls_survive_a_restart_of_the_accelerator(model: Path) -> None:
         with EIPredictor(model, address=running.address, token=running.token) as predictor:
             predictor({"x": x})
             running.process.kill()
-            running.process.wait()
+            running.process.wait(30)
             future = predictor.submit({"x": x})  # finds nobody, and tries again
             again = launch(running.config)
             try:
                 read_ready_line(again)
-                np.testing.assert_allclose(future.result()["outputs"], wanted, rtol=1e-4)
+                np.testing.assert_allclose(future.result(30)["outputs"], wanted, rtol=1e-4)
                 np.testing.assert_allclose(predictor({"x": x})["outputs"], wanted, rtol=1e-4)
             finally:
                 again.terminate()
-                again.wait()
+                again.wait(30)
                 assert again.stdout is not None
                 again.stdout.close()
 

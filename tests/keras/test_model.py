@@ -167,6 +167,10 @@ def test_the_client_of_a_file_imports_neither_tensorflow_nor_keras(models: dict[
         "assert not {'tensorflow', 'keras', 'h5py', 'openvino'} & set(sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(models["plain"][1])], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(models["plain"][1])],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.stdout.strip() == "(2, 3)", done.stderr

@@ -17,6 +17,7 @@ from elastic_inference.limits.base import MEBIBYTE, LimitRequest, Limits, held_c
 from elastic_inference.limits.cgroup1 import CgroupV1
 from elastic_inference.limits.detect import detect
 from elastic_inference.limits.mounts import GroupMount, GroupMounts, read_mounts
+from tests.waiting import read_line
 
 
 def new_id() -> str:
@@ -60,13 +61,12 @@ class Held:
         self.process.stdin.flush()
 
     def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return read_line(self.process)
 
     def close(self) -> None:
         self.process.kill()
         with contextlib.suppress(BrokenPipeError):
-            self.process.communicate()
+            self.process.communicate(timeout=60)
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def test_what_an_accelerator_starts_is_held_with_it_and_dies_with_its_group(limi
         child_pid = int(started.line())
         assert limits.processes(accelerator_id) == tuple(sorted((started.process.pid, child_pid)))
         limits.release(accelerator_id)
-        assert started.process.wait() == -9
+        assert started.process.wait(30) == -9
         assert limits.processes(accelerator_id) == ()
     with pytest.raises(AcceleratorNotFound):
         limits.usage(accelerator_id)
@@ -131,7 +131,7 @@ def test_memory_that_the_data_limit_does_not_see_is_stopped_by_the_kernel(limits
     )
     with held(limits, accelerator_id, program) as started:
         assert started.line() == ""
-        assert started.process.wait() == -9
+        assert started.process.wait(30) == -9
     assert limits.usage(accelerator_id).num_oom_kills == 1
 
 
@@ -142,7 +142,7 @@ def test_an_accelerator_killed_for_memory_is_started_again_under_the_same_limits
         with held(limits, accelerator_id, "print('up', flush=True); input()") as started:
             assert started.line() == "up"
             started.process.kill()
-            started.process.wait()
+            started.process.wait(30)
     assert limits.list_existing() == (accelerator_id,)
 
 
@@ -321,7 +321,7 @@ def test_a_process_that_has_ended_cannot_be_held(limits: Limits) -> None:
     accelerator_id = new_id()
     limits.apply(request(accelerator_id))
     ended = subprocess.Popen(["true"])
-    ended.wait()
+    ended.wait(30)
     with pytest.raises(LimitError, match=r"cgroup\.procs did not take"):
         limits.add_process(accelerator_id, ended.pid)
 
@@ -350,7 +350,7 @@ def test_a_host_started_in_another_session_finds_the_groups_of_its_predecessor(
             assert successor.list_existing() == (accelerator_id,)
             assert successor.processes(accelerator_id) == (started.process.pid,)
             successor.release(accelerator_id)
-            assert started.process.wait() == -9
+            assert started.process.wait(30) == -9
             assert limits.list_existing() == ()
         finally:
             own.rmdir()

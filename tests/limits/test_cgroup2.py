@@ -17,6 +17,7 @@ from elastic_inference.limits.cgroup2 import CgroupV2
 from elastic_inference.limits.files import CgroupFiles, kill_all, remove_groups
 from elastic_inference.limits.mounts import GroupMount, GroupMounts, read_mounts
 from tests.limits.fake_cgroup2 import FakeCgroup2Files
+from tests.waiting import read_line
 
 ID = "eia-" + "ab" * 16
 
@@ -210,7 +211,7 @@ def test_on_a_real_v2_hierarchy_children_are_counted_and_killed_with_the_group(r
         files.write(real_group / "cgroup.procs", process.pid)
         process.stdin.write("go\n")
         process.stdin.flush()
-        assert process.stdout.readline() == "started\n"
+        assert read_line(process) == "started"
         assert len(files.processes(real_group)) == 2
         kill_all(files, [real_group])
         assert files.processes(real_group) == ()
@@ -248,7 +249,7 @@ def test_on_a_real_v2_hierarchy_a_service_moves_to_a_leaf_and_hands_its_controll
         command = held_command([sys.executable, "-c", HAND_ON, free[0]])
         with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as process:
             files.write(real_group / "cgroup.procs", process.pid)
-            output, _ = process.communicate("go\n")
+            output, _ = process.communicate("go\n", timeout=60)
         refusal, own_group, controllers = output.splitlines()
         assert "cpu.weight did not take" in refusal
         assert own_group == "elastic-inference-host"

@@ -12,6 +12,7 @@ import pytest
 from elastic_inference.errors import AcceleratorNotFound, LimitError
 from elastic_inference.limits.base import MEBIBYTE, LimitRequest, held_command
 from elastic_inference.limits.rlimit import RlimitAndDutyCycle
+from tests.waiting import read_line
 
 
 def new_id() -> str:
@@ -24,10 +25,9 @@ def start(program: str) -> subprocess.Popen[str]:
 
 def ask(process: subprocess.Popen[str], line: str) -> str:
     assert process.stdin is not None
-    assert process.stdout is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
-    return process.stdout.readline().strip()
+    return read_line(process)
 
 
 ALLOCATES = """
@@ -55,7 +55,7 @@ def test_memory_is_held_from_the_start_and_resized_while_running() -> None:
         assert usage.cpu_seconds > 0
         assert usage.memory_bytes > 0
         limits.release(accelerator_id)
-        assert process.wait() == -9
+        assert process.wait(30) == -9
 
 
 def test_release_kills_what_the_accelerator_started_too() -> None:
@@ -97,7 +97,7 @@ def test_an_unknown_accelerator_and_an_ended_process_are_refused() -> None:
         limits.usage(accelerator_id)
     limits.apply(LimitRequest(accelerator_id, 0.5, 2.0, 128 * MEBIBYTE))
     ended = subprocess.Popen(["true"])
-    ended.wait()
+    ended.wait(30)
     with pytest.raises(LimitError, match="has ended"):
         limits.add_process(accelerator_id, ended.pid)
     limits.release(accelerator_id)

@@ -31,7 +31,7 @@ def test_graph_pb2_is_not_stale(tmp_path: Path) -> None:
         f"--descriptor_set_out={output}",
         PROTO,
     ]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, timeout=120)
     (wanted,) = descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes()).file
     committed = descriptor_pb2.FileDescriptorProto()
     graph_pb2.DESCRIPTOR.CopyToProto(committed)

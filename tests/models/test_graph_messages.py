@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elastic_inference.models.graph_pb2 import GraphDef, SavedModel
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 
 def test_what_we_do_not_name_survives_a_rewrite() -> None:
@@ -24,7 +24,7 @@ def test_saved_model_survives_a_rewrite(name: str) -> None:
     pytest.importorskip("tensorflow")
     from tensorflow.core.protobuf import saved_model_pb2
 
-    path = shared_path(f"predictor_oracle/models/{name}/saved_model.pb")
+    path = MODELS / name / "saved_model.pb"
     ours = SavedModel.FromString(path.read_bytes())
     assert saved_model_pb2.SavedModel.FromString(
         ours.SerializeToString()

@@ -19,7 +19,7 @@ from elastic_inference.client.feeds import Feeds
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import TensorSpec
-from tests.shared import shared_path
+from tests.oracle import MODELS
 
 NAN, INF = float("nan"), float("inf")
 TOO_LARGE = "Python int too large to convert to C long"
@@ -266,7 +266,7 @@ def test_a_cast_that_loses_nothing_is_silent(
 
 @pytest.fixture(scope="module")
 def dtypes() -> Path:
-    return shared_path("predictor_oracle/models/dtypes")
+    return MODELS / "dtypes"
 
 
 def test_arrays_of_every_layout_arrive_whole(dtypes: Path) -> None:

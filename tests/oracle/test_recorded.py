@@ -14,8 +14,8 @@ import pytest
 
 from elastic_inference import EIPredictor
 from elastic_inference.testing import start_accelerator
+from tests.oracle import FOLDER
 from tests.oracle.recorded import DEVIATION, Case, findings, num_checks, read_cases
-from tests.shared import shared_path
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_TENSORFLOW = """import sys
@@ -26,7 +26,7 @@ for name in ("tensorflow", "keras", "tf_keras"):
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    return shared_path("predictor_oracle")
+    return FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,7 @@ def test_all_hold_where_tensorflow_is_not_installed(use_ei: bool, folder: Path, 
         check=False,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}:{ROOT}/src"},
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert {note: texts for note, texts in json.loads(done.stdout).items() if texts} == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -25,7 +26,9 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             theirs = socket.create_connection(listener.getsockname())
             ours, _ = listener.accept()
+    theirs.settimeout(30)
     stream = Stream(ours)
+    stream.set_timeout(30.0)
     yield stream, theirs
     theirs.close()
     stream.close()
@@ -50,7 +53,7 @@ def test_messages_are_read_however_they_are_cut(
         received = bytearray(len(body))
         stream.read_into(memoryview(received))
         assert received == body
-    sender.join()
+    sender.join(30)
     assert stream.num_buffered == 0
 
 
@@ -67,13 +70,13 @@ def test_views_are_sent_whole_though_the_kernel_takes_them_in_parts(pair: Pair) 
     total = sum(len(view) for view in views)
 
     def receive() -> None:
-        while len(received) < total:
-            received.extend(theirs.recv(100_000))
+        while len(received) < total and (part := theirs.recv(100_000)):
+            received.extend(part)
 
     receiver = threading.Thread(target=receive)
     receiver.start()
     stream.send(views)
-    receiver.join()
+    receiver.join(30)
     assert bytes(received) == b"".join(views)
 
 
@@ -127,7 +130,7 @@ def test_a_peer_that_drips_does_not_stretch_the_deadline(pair: Pair) -> None:
             stream.read(1_000_000)
     finally:
         has_ended.set()
-        dripping.join()
+        dripping.join(30)
 
 
 def test_a_peer_that_does_not_read_ends_a_send_at_the_deadline(pair: Pair) -> None:
@@ -146,6 +149,68 @@ def test_each_message_has_its_own_deadline(pair: Pair) -> None:
         stream.set_timeout(timeout_seconds)
         theirs.sendall(b"a\r\n\r\n")
         assert stream.read_head() == b"a\r\n\r\n"
+
+
+@pytest.mark.parametrize("before_seconds", [None, 3600.0])
+def test_a_short_bound_after_a_long_one_holds_in_the_kernel_too(
+    pair: Pair, before_seconds: float | None
+) -> None:
+    stream, theirs = pair
+    stream.set_timeout(before_seconds)
+    theirs.sendall(b"a\r\n\r\n")
+    assert stream.read_head() == b"a\r\n\r\n"
+    stream.set_timeout(0.02)
+    too_late = threading.Timer(5.0, theirs.sendall, [b"x"])
+    too_late.start()
+    try:
+        with pytest.raises(DeadlineExceeded):
+            stream.wait()
+    finally:
+        too_late.cancel()
+        too_late.join(30)
+
+
+def kernel_bounds(stream: Stream) -> list[tuple[int, int]]:
+    """Seconds and microseconds after which the kernel ends a receive and a send; zeros for never."""
+    return [
+        struct.unpack("@ll", stream.sock.getsockopt(socket.SOL_SOCKET, option, 16))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
+    ]
+
+
+@pytest.mark.parametrize("after_seconds", [None, 3600.0])
+def test_a_long_bound_after_a_short_one_does_not_wake_for_nothing(
+    pair: Pair, after_seconds: float | None
+) -> None:
+    stream, theirs = pair
+    stream.set_timeout(0.02)
+    with pytest.raises(DeadlineExceeded):
+        stream.wait()
+    stream.set_timeout(after_seconds)
+    theirs.sendall(b"x")
+    assert stream.wait()
+    for seconds, microseconds in kernel_bounds(stream):
+        assert (seconds, microseconds) == (0, 0) if after_seconds is None else 3500 < seconds <= 3600
+
+
+def test_a_bound_of_less_than_a_microsecond_is_not_none_at_all(pair: Pair) -> None:
+    stream, _ = pair
+    stream._set_socket_timeout(1e-9)
+    assert (0, 0) not in kernel_bounds(stream)
+
+
+def test_bounds_of_about_the_same_length_cost_no_system_call(pair: Pair) -> None:
+    stream, theirs = pair
+    stream.set_timeout(30.0)
+    theirs.sendall(b"x")
+    stream.wait()
+    before = kernel_bounds(stream)
+    for timeout_seconds in (29.0, 60.0, 1800.0):
+        stream.set_timeout(timeout_seconds)
+        theirs.sendall(b"x")
+        stream.read(2)
+        assert kernel_bounds(stream) == before
+        theirs.sendall(b"x")
 
 
 def test_hanging_up_lets_the_peer_read_the_last_answer(pair: Pair) -> None:

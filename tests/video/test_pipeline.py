@@ -12,6 +12,7 @@ import pytest
 from elastic_inference.errors import InvalidInput
 from elastic_inference.video.pipeline import Picture, Pipeline, Prediction
 from elastic_inference.video.source import Pixels, VideoInfo
+from tests.waiting import wait_until
 
 
 class CountingSource:
@@ -96,9 +97,9 @@ def test_memory_is_the_buffers_however_long_the_video_and_whichever_stage_is_slo
     ahead: list[int] = []
 
     def annotate(picture: Picture, outputs: int) -> None:
+        if picture.index == 0:
+            wait_until(lambda: pipeline.statistics().num_read >= pipeline.statistics().num_buffers)
         statistics = pipeline.statistics()
-        while picture.index == 0 and statistics.num_read < statistics.num_buffers:
-            statistics = pipeline.statistics()
         ahead.append(statistics.num_read - statistics.num_written)
         _no_drawing(picture, outputs)
 

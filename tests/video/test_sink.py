@@ -94,7 +94,9 @@ try:
 except ElasticInferenceError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
     assert "out.mp4 could not be written: File too large" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

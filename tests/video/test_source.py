@@ -8,13 +8,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.video.source import Pixels, VideoSource
-from tests.shared import shared_path
-from tests.video.clips import make_clip, number_of
+from tests.video.clips import make_clip, number_of, numbered_picture
 
 
 def _read(path: Path) -> tuple[list[Pixels], list[int], VideoSource]:
@@ -136,8 +136,10 @@ def test_a_file_that_is_no_video_is_refused(tmp_path: Path, name: str, content: 
 
 
 def test_a_picture_and_sound_alone_are_refused(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    cv2.imwrite(str(picture), numbered_picture(0, 64, 48))
     with pytest.raises(InvalidInput, match=r"not a video .it was read as"):
-        VideoSource(shared_path("assets/photos/chelsea_cat.png"))
+        VideoSource(picture)
     path = make_clip(tmp_path / "clip.mp4", audio=True)
     with av.open(str(path)) as source, av.open(str(tmp_path / "sound.mp4"), "w") as sink:
         stream = sink.add_stream_from_template(source.streams.audio[0])

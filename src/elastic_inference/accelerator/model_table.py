@@ -262,9 +262,10 @@ class ModelTable:
         """Write down that it is loaded; a crash leaves the old record or the new one, never half of one."""
         partial = self._records / f".{entry.name}"
         try:
-            partial.write_text(json.dumps(entry.load))
+            # Written with the lock held, since the next load of that name writes to the same place.
             with self._lock:
                 if self._entries.get(entry.name) is entry:  # not unloaded meanwhile
+                    partial.write_text(json.dumps(entry.load))
                     partial.replace(self._records / entry.name)
         except OSError as error:
             log.warning(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,3 +147,14 @@ def test_what_was_placed_is_found_again_from_its_settled_type() -> None:
         assert type_from_json(type_to_json(settled)) == settled
     on_cpu = Capacity((HOST,), host=HOST).place(EIA["eia1.medium"])
     assert on_cpu.settled(EIA["eia1.medium"]) == EIA["eia1.medium"]
+
+
+def test_two_gpus_that_share_one_host_have_no_more_than_the_host_can_serve() -> None:
+    second = replace(H200, name="cuda:1")
+    small = replace(HOST, memory_bytes=100 * GIB)
+    for devices in ((H200, second), (H200, second, small)):
+        capacity = Capacity(devices, host=small)
+        assert capacity.num_available(GPU["gpu.quarter"]) == 3  # 30 GiB each of the host's memory
+        for number in range(3):
+            capacity = capacity.with_held(str(number), capacity.place(GPU["gpu.quarter"]))
+        assert capacity.num_available(GPU["gpu.quarter"]) == 0

@@ -1,0 +1,35 @@
+"""Waits of tests, each with an end: what does not happen in time fails the test that waits for it, by name."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+WAIT_SECONDS = 60.0
+
+
+def wait_until(
+    condition: Callable[[], object], what: str = "the condition", seconds: float = WAIT_SECONDS
+) -> None:
+    """Wait until a condition holds; AssertionError with `what` where it does not in time."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for: {what}"
+        pause.wait(0.005)
+
+
+def read_line(process: subprocess.Popen[str], seconds: float = WAIT_SECONDS) -> str:
+    """The next line that a process prints, without its end, "" where it has ended.
+
+    A process that is silent for too long is killed: only that ends the read.
+    """
+    assert process.stdout is not None
+    too_long = threading.Timer(seconds, process.kill)
+    too_long.start()
+    try:
+        return process.stdout.readline().rstrip("\n")
+    finally:
+        too_long.cancel()
