@@ -178,6 +178,20 @@ def test_grid_prices_cores_and_host_types_and_says_so() -> None:
         make_grid((Client("cores=2", (0, 1)),), ["cpu.huge"], ["fp32"], shipped_prices(), rows)
 
 
+def test_the_users_own_price_goes_before_the_hosts_and_a_shipped_one_does_not() -> None:
+    rows = [offered("eia1.medium", 0.5, "0.05"), offered("cpu.half", 0.5, "0.02")]
+
+    def price(prices: PriceTable, name: str) -> Decimal:
+        grid = make_grid((Client("m5.large", None),), ["all"], ["fp32"], prices, rows)
+        return grid.prices.usd_per_hour("m5.large", name) - prices.usd_per_hour("m5.large", None)
+
+    assert price(shipped_prices(), "eia1.medium") == Decimal("0.05")  # shipped with 0.13
+    mine = PriceRow("mine", "cpu.half", "accelerator", Decimal("0.01"), "here", "2026-11-01", "bill")
+    own = shipped_prices().with_own_rows([mine])
+    assert price(own, "cpu.half") == Decimal("0.01")
+    assert price(own, "eia1.medium") == Decimal("0.05")
+
+
 def test_walk_back_measures_its_own_way_only(quick_model: str, tmp_path: Path) -> None:
     rows = [offered("share.25", 0.25, "0.02"), offered("share.50", 0.5, "0.05")]
     grid = make_grid(CLIENTS, ["all"], ["fp32"], shipped_prices(), rows)

@@ -165,8 +165,8 @@ def make_grid(
 
 
 def _own_price(row: PriceRow, table: PriceTable) -> PriceRow:
-    """The host's row, at the user's price where the user's file has one of that name and the host none."""
-    if row.usd_per_hour.is_finite():
+    """The host's row at the user's own price; where there is none, at the host's, else at a shipped one."""
+    if row.usd_per_hour.is_finite() and not table.is_own(row.name):
         return row
     known = table.get(row.name)
     values = {
