@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from elastic_inference.cli import main
+from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.errors import ConnectError, InvalidInput, PermissionDenied
 from elastic_inference.explorer.grid import Client, host_types, make_grid, parse_clients
 from elastic_inference.explorer.measuring.coordinator import Coordinator
@@ -243,7 +244,7 @@ def test_host_that_cannot_be_reached_is_one_clear_line(
     quick_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["explore", "--model", quick_model, "--shape", "float32:1,4", "--host", "http://127.0.0.1:9"]
-    assert main([*arguments, "--token", "t", "-o", str(tmp_path)]) == 1
+    assert main([*arguments, "--token", "t", "-o", str(tmp_path)]) == ExitCode.UNREACHABLE
     assert "127.0.0.1:9" in capsys.readouterr().err
     from elastic_inference.client.host_session import HostSession
 
