@@ -73,7 +73,7 @@ class HostSettings:
     devices: Sequence[Device]
     cpu: Device | None = None
     user_types: tuple[AcceleratorType, ...] = ()
-    database_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)  # it may hold a password
     data_host: str | None = "127.0.0.1"
     ports: range = DEFAULT_PORTS
     tls: TlsFiles | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -81,7 +82,9 @@ class StateStore:
         try:
             self._engine = sa.create_engine(url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-            raise InvalidInput(f"database URL {url!r}: {error}") from error
+            shown = _without_password(url)
+            why = str(error).replace(url, shown)
+            raise InvalidInput(f"database URL {shown!r} cannot be used: {why}") from error
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _tune_sqlite)
         # One writer at a time: SQLite has no more, and a host writes little.
@@ -102,13 +105,15 @@ class StateStore:
         try:
             _metadata.create_all(self._engine)
         except sa.exc.SQLAlchemyError as error:
-            raise InvalidInput(f"database {self._engine.url!r} cannot be used: {error}") from error
+            raise InvalidInput(
+                f"database {_without_password(self._engine.url)} cannot be used: {error}"
+            ) from error
         version = self.get_meta("schema_version")
         if version is None:
             self.set_meta("schema_version", str(SCHEMA_VERSION))
         elif version != str(SCHEMA_VERSION):
             raise InvalidInput(
-                f"database {self._engine.url!r} has schema version {version}, and this host reads "
+                f"database {_without_password(self._engine.url)} has schema version {version}, and this host reads "
                 f"version {SCHEMA_VERSION}"
             )
 
@@ -278,6 +283,16 @@ class StateStore:
     def _drop_tags(self, db: sa.Connection, accelerator_id: str, keys: Iterable[str]) -> None:
         mine = _tags.c.accelerator_id == accelerator_id
         db.execute(sa.delete(_tags).where(mine & _tags.c.key.in_(list(keys))))
+
+
+def _without_password(url: str | sa.URL) -> str:
+    """Write a URL for an error, which others may read."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        return re.sub(r":[^/@][^@]*@", ":***@", str(url))
+    query = {name: "***" if "password" in name else value for name, value in parsed.query.items()}
+    return parsed.set(query=query).render_as_string(hide_password=True)
 
 
 def _to_row(record: AcceleratorRecord) -> dict[str, Any]:
