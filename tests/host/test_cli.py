@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.cli.usage import parse_since
 from elastic_inference.errors import InvalidInput
 from tests.host.conftest import HostProcess, _starter, new_state_dir
+from tests.video.clips import make_clip
 
 Run = Callable[..., str]
 COMMANDS = (
@@ -82,6 +86,66 @@ def test_an_accelerators_life_in_json(run: Run) -> None:
     (row,) = [u for u in json.loads(run("usage", "--json")) if u["accelerator_id"] == accelerator_id]
     assert row["types"] == ["cpu.quarter", "cpu.half"]
     assert json.loads(run("detach", accelerator_id, "--json"))["detached"] is True
+
+
+def test_a_name_or_the_beginning_of_an_id_stands_for_the_id(run: Run) -> None:
+    first, second = attach(run, "--name", "mybox"), attach(run, "--name", "other")
+    first_id, second_id = first["accelerator_id"], second["accelerator_id"]
+    start = next(second_id[:n] for n in range(5, 37) if not first_id.startswith(second_id[:n]))
+    assert json.loads(run("show", "mybox", "--json"))["accelerator_id"] == first_id
+    assert json.loads(run("show", start, "--json"))["accelerator_id"] == second_id
+    assert f"{first_id} is cpu.half now" in run("resize", "mybox", "--type", "cpu.half")
+    assert run("detach", start) == f"detached {second_id}\n"
+    assert "no accelerator has the name 'eia-'" in run("detach", "eia-", code=ExitCode.NOT_FOUND)
+    assert run("detach", first_id[:20], "--drain", "0s") == f"detached {first_id}\n"
+
+
+def test_what_means_several_accelerators_is_refused_with_their_names(run: Run) -> None:
+    first = attach(run, "--name", "one")
+    digits = first["accelerator_id"][:6]
+    attach(run, "--name", digits)
+    error = run("detach", digits, code=ExitCode.BAD_INPUT)
+    assert f"'{digits}' means 2 accelerators" in error
+    assert f"{first['accelerator_id']} (one)" in error
+    assert len(json.loads(run("list", "--json"))) == 2
+
+
+def test_a_name_that_is_taken_is_refused_with_whose_it_is(run: Run) -> None:
+    first = attach(run, "--name", "mine")
+    error = run("attach", "--type", "cpu.quarter", "--name", "mine", code=ExitCode.BAD_INPUT)
+    assert f"{first['accelerator_id']} of this host has the name 'mine'" in error
+    told = json.loads(
+        run("attach", "--type", "cpu.quarter", "--name", "mine", "--json", code=ExitCode.BAD_INPUT)
+    )
+    assert told["code"] == "NameTaken"
+    assert len(json.loads(run("list", "--json"))) == 1
+
+
+def test_detect_takes_a_name_too_and_says_when_no_accelerator_has_it(run: Run, tmp_path: Path) -> None:
+    clip = str(make_clip(tmp_path / "in.mp4", 2))
+    arguments = ("detect", clip, "-o", str(tmp_path / "out.mp4"), "--accelerator-id", "nobody")
+    assert "no accelerator has the name 'nobody'" in run(*arguments, code=ExitCode.NOT_FOUND)
+
+
+@pytest.mark.parametrize(("answer", "what"), [('{"a": 1}', "a list"), ('[{"name": 1}]', "accelerator_id, ")])
+def test_a_server_that_is_no_host_is_named(run: Run, answer: str, what: str) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        error = run("list", "--host", url, code=ExitCode.UNREACHABLE)
+        thread.join(10)
+    assert f"{url} answered without {what}" in error
 
 
 def test_types_and_devices(run: Run) -> None:

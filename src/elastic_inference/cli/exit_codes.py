@@ -41,6 +41,7 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
     errors.SignatureNotFound: ExitCode.BAD_INPUT,
     errors.PredictorClosed: ExitCode.BAD_INPUT,
     errors.PriceMissing: ExitCode.NOT_FOUND,
+    errors.NameTaken: ExitCode.BAD_INPUT,
     errors.TensorNotFound: ExitCode.BAD_INPUT,
     errors.TagsNotFound: ExitCode.BAD_INPUT,
     errors.ModelNotFound: ExitCode.NOT_FOUND,

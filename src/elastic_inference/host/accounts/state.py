@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.errors import InvalidInput, NameTaken
 from elastic_inference.host.accounts.records import AcceleratorRecord, State, type_from_json, type_to_json
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.limits.processes import ProcessIdentity
@@ -140,9 +140,24 @@ class StateStore:
     # Accelerators
 
     def add(self, record: AcceleratorRecord) -> None:
-        """Remember an accelerator."""
+        """Remember an accelerator; raises NameTaken where another has its name."""
         with self._lock, self._engine.begin() as db:
+            self._check_name(db, record.name)
             db.execute(sa.insert(_accelerators).values(**_to_row(record)))
+
+    def check_name(self, name: str) -> None:
+        """Raise NameTaken where an accelerator has this name; `add` looks again, in its own transaction."""
+        with self._lock, self._engine.begin() as db:
+            self._check_name(db, name)
+
+    def _check_name(self, db: sa.Connection, name: str) -> None:
+        query = sa.select(_accelerators).where(_accelerators.c.name == name)
+        row = db.execute(query).mappings().first()
+        if row is not None:
+            raise NameTaken(
+                f"accelerator {row['accelerator_id']} of this host has the name {name!r:.120}; choose another name, "
+                "or detach that one first"
+            )
 
     def change(self, accelerator_id: str, **values: Any) -> AcceleratorRecord | None:
         """Change fields of an accelerator; gives it back as it is now, None where it is gone."""
