@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -251,3 +252,43 @@ def test_ctrl_c_ends_the_private_accelerator_too(tmp_path: Path) -> None:
     assert list((tmp_path / "cache" / "compiled").iterdir())  # the next run loads in a second
     assert children
     assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["list"], "interrupted"),
+        (["usage", "--since", "24h"], "interrupted"),
+        (
+            ["attach", "--type", "cpu.half"],
+            "interrupted; the host may attach it all the same: `ei list` shows it, ",
+        ),
+    ],
+)
+def test_ctrl_c_while_a_host_is_waited_for_is_one_line_and_exit_code_130(
+    arguments: list[str], text: str, number: signal.Signals
+) -> None:
+    for as_json in ([], ["--json"]):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(60)
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            process = subprocess.Popen(
+                [*EI, *arguments, "--host", url, *as_json],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)  # the request is on its way: the command waits for the answer
+                _interrupt(process, number)
+                output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output) == (ExitCode.INTERRUPTED, "")
+        if as_json:
+            told = json.loads(errors)
+            assert (told["error"].startswith(text), told["code"]) == (True, "KeyboardInterrupt")
+        else:
+            assert errors.startswith(text)
+            assert errors.count("\n") == 1

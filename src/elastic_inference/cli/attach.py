@@ -53,7 +53,12 @@ def attach(
     body: dict[str, Any] = {"type": type_name, "name": name}
     body["lease_seconds"] = None if lease is None else parse_seconds(lease)
     session = access.open()
-    value = session.request("POST", "/v1/accelerators", body, timeout_seconds=_ATTACH_TIMEOUT_SECONDS)
+    try:
+        value = session.request("POST", "/v1/accelerators", body, timeout_seconds=_ATTACH_TIMEOUT_SECONDS)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            "interrupted; the host may attach it all the same: `ei list` shows it, `ei detach` detaches it"
+        ) from error
     return Attached.read(value, session)
 
 
