@@ -32,3 +32,9 @@ def test_block_of_the_readme_runs(code: str, tmp_path: Path) -> None:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     missing = [link for link in _LINK.findall(path.read_text()) if not (path.parent / link.strip()).exists()]
     assert missing == []
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    from elastic_inference.cli._document import markdown
+
+    assert (_ROOT / "docs" / "commands.md").read_text() == markdown(), "run `make generate`"

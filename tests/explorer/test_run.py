@@ -173,9 +173,9 @@ def test_grid_prices_cores_and_host_types_and_says_so() -> None:
     text = " ".join(grid.warnings)
     assert "0.048 USD per core and hour" in text
     assert "no price for cpu.free" in text
-    assert "stood in for by this machine" in text
-    assert "other answers" in text
-    with pytest.raises(InvalidInput, match=r"cpu\.huge are not offered; there are cpu\.half"):
+    assert "are this machine limited to N of its cores" in text
+    assert "change the answers" in text
+    with pytest.raises(InvalidInput, match=r"cpu\.huge are not offered; the host offers cpu\.half"):
         make_grid((Client("cores=2", (0, 1)),), ["cpu.huge"], ["fp32"], shipped_prices(), rows)
 
 

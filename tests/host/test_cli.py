@@ -168,7 +168,7 @@ def test_status_drain_and_a_new_token(run: Run, host: HostProcess) -> None:
     old = host.operator_token
     new = run("host", "new-token").strip()
     assert host.operator_token == new != old
-    assert "not known here" in run("list", "--token", old, code=ExitCode.NO_RIGHTS)
+    assert "unknown to this host" in run("list", "--token", old, code=ExitCode.NO_RIGHTS)
 
 
 def test_a_tenant_uses_its_own_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,11 @@ def test_a_tenant_uses_its_own_token(run: Run, monkeypatch: pytest.MonkeyPatch) 
         (("usage", "--since", "yesterday"), ExitCode.BAD_INPUT, "neither a date"),
         (("list", "--host", "nowhere"), ExitCode.BAD_INPUT, "is not unix:/PATH"),
         (("list", "--host", "http://127.0.0.1:1"), ExitCode.UNREACHABLE, "cannot connect"),
-        (("host", "start", "--device", "cuda:9"), ExitCode.BAD_INPUT, "'cuda:9' is not one of cpu:0"),
+        (
+            ("host", "start", "--device", "cuda:9"),
+            ExitCode.BAD_INPUT,
+            "'cuda:9' is not one of this machine's devices: cpu:0",
+        ),
         (("host", "start", "--ports", "9-1"), ExitCode.BAD_INPUT, "--ports '9-1'"),
         (("host", "start", "--uids", "0-10"), ExitCode.BAD_INPUT, "uids '0-10'"),
         (("host", "start", "--limits", "hope"), ExitCode.BAD_INPUT, "limits 'hope' is not one of"),

@@ -39,7 +39,7 @@ def test_a_password_without_a_database_and_a_file_without_a_password_are_refused
 ) -> None:
     empty = tmp_path / "empty"
     empty.write_text("\n")
-    with pytest.raises(InvalidInput, match="needs --database URL"):
+    with pytest.raises(InvalidInput, match="needs a database: give --database URL"):
         database_url(None, password_file, {})
     with pytest.raises(InvalidInput, match="has an empty first line"):
         database_url(URL, empty, {})

@@ -29,7 +29,9 @@ def database_url(url: str | None, password_file: Path | None, environment: Mappi
     if url is None:
         if password_file is None:
             return None  # the variable may be there for another program
-        raise InvalidInput("--database-password-file needs --database URL or EI_DATABASE")
+        raise InvalidInput(
+            "--database-password-file needs a database: give --database URL, or set EI_DATABASE"
+        )
     with extra("host"):
         import sqlalchemy as sa
     try:
@@ -55,7 +57,7 @@ def choose_devices(devices: Any, names: list[str] | None) -> tuple[Any, ...]:
     known = {device.name: device for device in devices}
     for name in names or ():
         if name not in known:
-            raise InvalidInput(f"--device {name!r} is not one of {', '.join(known)}")
+            raise InvalidInput(f"--device {name!r} is not one of this machine's devices: {', '.join(known)}")
     return tuple(known[name] for name in dict.fromkeys(names or known))
 
 
@@ -79,7 +81,7 @@ def tls_files(
 ) -> TlsFiles | None:
     """The user's own files where they are given, else those that `init-tls` made, or makes now."""
     if (cert is None) != (key is None):
-        raise InvalidInput("--tls-cert and --tls-key must be given together")
+        raise InvalidInput("--tls-cert and --tls-key belong together: give both")
     if not wanted and cert is None:
         if client_ca is not None:
             raise InvalidInput("--tls-client-ca needs --tls, or --tls-cert and --tls-key")

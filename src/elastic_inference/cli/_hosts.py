@@ -22,20 +22,22 @@ TokenOption = Annotated[
     typer.Option(
         "--token",
         metavar="TOKEN",
-        help="Default EI_TOKEN, else the operator's token of a host on this machine. Arguments are seen by "
-        "other users of the machine; the variable is not.",
+        help="Default EI_TOKEN, else the operator's token of a host on this machine. Other users of the machine "
+        "can see arguments, but not variables.",
     ),
 ]
 CaOption = Annotated[
     str | None,
-    typer.Option("--tls-ca", metavar="FILE", help="Authority of the host's certificate; default EI_TLS_CA."),
+    typer.Option(
+        "--tls-ca", metavar="FILE", help="Authority that signed the host's certificate; default EI_TLS_CA."
+    ),
 ]
 CertOption = Annotated[
     str | None,
     typer.Option(
         "--tls-cert",
         metavar="FILE",
-        help="Your certificate, where the host asks for one; default EI_TLS_CERT.",
+        help="Your certificate, if the host asks for one; default EI_TLS_CERT.",
     ),
 ]
 KeyOption = Annotated[

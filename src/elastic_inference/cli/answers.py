@@ -34,8 +34,8 @@ class Answer:
         if not isinstance(value, dict) or not names <= value.keys():
             missing = names - value.keys() if isinstance(value, dict) else {"JSON object"}
             raise ProtocolError(
-                f"{session.url} answered without {', '.join(sorted(missing))}, so it is no host of this version of "
-                "elastic-inference; check the URL"
+                f"{session.url} answered without {', '.join(sorted(missing))}, so it is not a host of this version "
+                "of elastic-inference; check the URL"
             )
         known = {name: value[name] for name in names}
         return cls(**known, other={name: each for name, each in value.items() if name not in names})
@@ -45,7 +45,7 @@ class Answer:
         """Read a list of such objects."""
         if not isinstance(values, list):
             raise ProtocolError(
-                f"{session.url} answered without a list, so it is no host of elastic-inference; check the URL"
+                f"{session.url} answered without a list, so it is not a host of elastic-inference; check the URL"
             )
         return [cls.read(value, session) for value in values]
 

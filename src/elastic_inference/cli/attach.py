@@ -42,7 +42,9 @@ def attach(
         ),
     ] = None,
 ) -> Attached:
-    """Attach an accelerator and print its id, endpoints and token; it stays until it is detached.
+    """Attach an accelerator; it stays until it is detached.
+
+    Prints its id, endpoints and token. The token is shown only now.
 
     \b
     Examples:
@@ -63,7 +65,9 @@ def attach(
 
 
 def list_accelerators(access: HostAccess) -> Listing:
-    """List accelerators: all with the operator's token, its own with an accelerator's token.
+    """List the attached accelerators.
+
+    The operator's token shows all of them, an accelerator's token shows that one.
 
     \b
     Examples:
@@ -76,7 +80,7 @@ def list_accelerators(access: HostAccess) -> Listing:
 
 
 def show(accelerator: AcceleratorArgument, access: HostAccess) -> Accelerator:
-    """Show one accelerator: its type and state, where it serves, which limits are in force.
+    """Show one accelerator and the limits in force.
 
     \b
     Examples:
@@ -89,7 +93,9 @@ def show(accelerator: AcceleratorArgument, access: HostAccess) -> Accelerator:
 
 
 def resize(accelerator: AcceleratorArgument, type_name: TypeOption, access: HostAccess) -> Resized:
-    """Give an attached accelerator another type; it keeps its id, token, endpoints and models.
+    """Give an attached accelerator another type.
+
+    It keeps its id, token, endpoints and models.
 
     \b
     Examples:
@@ -112,7 +118,9 @@ def detach(
         ),
     ] = None,
 ) -> Sentence:
-    """Detach an accelerator after it has finished the requests in flight; its models are deleted.
+    """Detach an accelerator; its models are deleted.
+
+    It finishes the requests in flight first.
 
     \b
     Examples:

@@ -28,7 +28,7 @@ _MODEL = "ssd_mobilenet_v2_coco"
 
 def register(app: typer.Typer) -> None:
     """Add `ei demo`."""
-    add_command(app, "demo", demo, short_help="Detect without and with an accelerator, and compare.")
+    add_command(app, "demo", demo, short_help="Detect without and with an accelerator; compare.")
 
 
 def demo(

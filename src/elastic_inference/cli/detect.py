@@ -71,7 +71,9 @@ def detect(
     tls_cert: CertOption = None,
     tls_key: KeyOption = None,
 ) -> DetectionRun:
-    """Find objects in VIDEO and write it with boxes, names and scores.
+    """Find objects in a video and draw them.
+
+    Writes VIDEO again with a box, name and score for each object.
 
     Without --address or --host it starts a private accelerator on this machine and ends it afterwards. Ctrl-C stops
     early and leaves a video that plays (exit code 130).

@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def devices(access: HostAccess) -> Listing:
-    """List devices with their measured TFLOPS: a host's if one is named, otherwise this machine's.
+    """List devices with their measured TFLOPS.
+
+    A host's devices if --host or EI_HOST names one, otherwise this machine's, which are measured the first time.
 
     \b
     Examples:
@@ -32,7 +34,9 @@ def devices(access: HostAccess) -> Listing:
 
 
 def types(access: HostAccess) -> Listing:
-    """List accelerator types: memory, compute, USD per hour, and how many still fit.
+    """List accelerator types: size, price and how many fit.
+
+    The operator's token shows how many of each still fit on the host.
 
     \b
     Examples:

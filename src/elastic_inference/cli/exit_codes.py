@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 6, "not found: no accelerator, model, price or file of that name"
     TARGET_NOT_MET = 7, "done, but the target is not met: nothing is fast enough, or two runs disagree"
     INTERRUPTED = 130, "interrupted by Ctrl-C or SIGTERM"
-    READER_GONE = 141, "whoever read the output closed it, as in `ei list | head -1`"
+    READER_GONE = 141, "whoever read the output closed it early, as `head` does"
 
 
 OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {

@@ -128,13 +128,14 @@ def explore(
             "-o",
             "--output",
             metavar="DIR",
-            help="For report.html and its data; an earlier run in it goes on.",
+            help="For report.html and its data; continues an earlier run in it.",
         ),
     ] = None,
 ) -> Explored | Sentence:
-    """Name the cheapest combination that meets the target, and say why no other can be cheaper.
+    """Name the cheapest combination that meets the target.
 
-    Exit code 7 where no combination meets the target.
+    Measures combinations of clients and accelerators, or analyses given measurements, and says why no other can be
+    cheaper. Exit code 7 if no combination meets the target.
 
     \b
     Examples:
@@ -194,9 +195,9 @@ def parse_rate(text: str | None) -> float | None:
     try:
         value = float(number)
     except ValueError as error:
-        raise InvalidInput(f"rate {text!r} is not a number with a unit, such as 20/s") from error
+        raise InvalidInput(f"--rate {text!r} is not a number with a unit, such as 20/s") from error
     if seconds is None or not 0 < value < float("inf"):
-        raise InvalidInput(f"rate {text!r} must be above 0 and end in /s, /min or /h")
+        raise InvalidInput(f"--rate {text!r} must be above 0 and end in /s, /min or /h")
     return value / seconds
 
 
@@ -246,7 +247,7 @@ def _with(
     from dataclasses import replace
 
     if not 0 < percentile < 100:
-        raise InvalidInput(f"percentile {percentile} must be above 0 and below 100")
+        raise InvalidInput(f"--percentile {percentile} must be above 0 and below 100")
     return replace(
         plan,
         percentile=percentile / 100,

@@ -193,7 +193,9 @@ def start(
     ] = False,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Start a host on this machine; it prints one line when it is ready, and runs until Ctrl-C or SIGTERM.
+    """Start a host on this machine.
+
+    It prints one line when it is ready, and runs until Ctrl-C or SIGTERM.
 
     \b
     Examples:
@@ -246,7 +248,7 @@ def start(
 
 
 def status(access: HostAccess) -> HostStatus:
-    """Show capacity, which limits are in force and by what means, and health.
+    """Show a host's capacity, limits in force and health.
 
     \b
     Examples:
@@ -270,7 +272,9 @@ def init_tls(
     days: Annotated[int, typer.Option("--days", help="How long the certificates are valid.")] = 365,
     state_dir: StateDirOption = None,
 ) -> MadeTls:
-    """Make an authority and the host's certificate, for `ei host start --tls`.
+    """Make an authority and certificates for TLS.
+
+    `ei host start --tls` uses them. A second call keeps the authority.
 
     \b
     Examples:
@@ -289,7 +293,7 @@ def drain(
     access: HostAccess,
     off: Annotated[bool, typer.Option("--off", help="Accept new accelerators again.")] = False,
 ) -> Sentence:
-    """Refuse new accelerators from now on; attached ones keep running.
+    """Refuse new accelerators; attached ones keep running.
 
     \b
     Examples:
@@ -301,7 +305,7 @@ def drain(
 
 
 def new_token(access: HostAccess) -> Sentence:
-    """Make a new operator's token; the host refuses the old one at once.
+    """Make a new operator's token; the old one ends at once.
 
     \b
     Examples:

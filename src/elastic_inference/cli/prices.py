@@ -44,7 +44,9 @@ def prices(
 
 
 def check(prices_file: PricesFile = None) -> PriceCheck:
-    """Check the shipped prices with your own file on top: name what is wrong (exit code 2) or old (exit code 0).
+    """Check your own prices file, and list old prices.
+
+    Exit code 2 if the file is wrong; old prices are listed and are no error.
 
     \b
     Examples:

@@ -30,7 +30,9 @@ def usage(
         ),
     ] = None,
 ) -> Listing:
-    """Show hours attached, cost, inferences, and what 100,000 inferences cost, idle time paid included.
+    """Show what accelerators cost and did.
+
+    The cost of 100,000 inferences includes the time in which the accelerator was attached and idle.
 
     \b
     Examples:

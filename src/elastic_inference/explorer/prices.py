@@ -141,7 +141,7 @@ class PriceTable:
         rows = [row for row in self if row.vendor == vendor]
         if not rows:
             known = sorted({row.vendor for row in self})
-            raise InvalidInput(f"no prices of vendor {vendor!r}; there are {', '.join(known)}")
+            raise InvalidInput(f"no prices of vendor {vendor!r}; known vendors are {', '.join(known)}")
         return PriceTable(rows, self._own)
 
     def old_rows(self, today: date, old_after_days: int = OLD_AFTER_DAYS) -> list[PriceRow]:
@@ -189,10 +189,10 @@ def parse_prices(lines: Iterable[str], name: str) -> list[PriceRow]:
     for record in reader:
         where = f"{name}, line {reader.line_num}"
         if None in record or None in record.values():
-            raise InvalidInput(f"{where}: does not have {len(columns)} fields as the first line has")
+            raise InvalidInput(f"{where}: does not have {len(columns)} fields, as the first line does")
         row = _parse_row({key: value.strip() for key, value in record.items()}, where)
         if any(row.name == other.name for other in rows):
-            raise InvalidInput(f"{where}, name {row.name!r}: stands twice in the same file")
+            raise InvalidInput(f"{where}, name {row.name!r}: appears twice in the same file")
         rows.append(row)
     return rows
 
