@@ -66,8 +66,8 @@ def test_an_accelerators_life_in_words(run: Run) -> None:
     assert first[-1].endswith("(shown only now; keep it)")
     table = run("list").splitlines()
     assert re.split("  +", table[0]) == [
-        "ID", "NAME", "TYPE", "STATE", "DEVICE", "SHARE %", "MEMORY MiB", "USED MiB", "BUSY %", "RESTARTS",
-        "SINCE (UTC)",
+        "ID", "NAME", "TYPE", "STATE", "DEVICE", "SHARE %", "GPU MiB", "MEMORY MiB", "USED MiB", "BUSY %",
+        "RESTARTS", "SINCE (UTC)",
     ]  # fmt: skip
     assert table[1].split()[:6] == [accelerator_id, "mine", "cpu.quarter", "ready", "cpu:0", "25"]
     assert "limit of memory" in run("show", accelerator_id)

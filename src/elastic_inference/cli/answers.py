@@ -64,7 +64,9 @@ class Accelerator(Answer):
     type: str
     device: str
     share: float
+    cpu_share: float
     memory_bytes: int
+    device_memory_bytes: int | None
     may_burst: bool
     usd_per_hour: str | None
     state: str
@@ -86,6 +88,7 @@ class Accelerator(Answer):
         Column("STATE", lambda a: a.state),
         Column("DEVICE", lambda a: a.device),
         Column("SHARE %", lambda a: a.share * 100, ".3g"),
+        Column("GPU MiB", lambda a: _scaled(a.device_memory_bytes, 1 / _MIB), ".0f"),
         Column("MEMORY MiB", lambda a: a.memory_bytes / _MIB, ".0f"),
         Column("USED MiB", lambda a: _scaled(a.memory_used_bytes, 1 / _MIB), ".0f"),
         Column("BUSY %", lambda a: _scaled(a.utilisation_share, 100), ".0f"),
@@ -99,6 +102,13 @@ class Accelerator(Answer):
         """What it costs, with the unit."""
         return "no price" if self.usd_per_hour is None else f"{self.usd_per_hour} USD/hour"
 
+    def _gpu_parts(self) -> str:
+        """Say what it holds beside its share of a GPU; "" on a CPU, of which the share says all."""
+        if self.device_memory_bytes is None:
+            return ""
+        gpu = format_bytes(self.device_memory_bytes)
+        return f" and {gpu} of its memory; {self.cpu_share * 100:.3g}% of the host's cores"
+
     def blocks(self) -> Iterable[Block]:
         """Show all that is known, one fact a line."""
         lease = self.lease_left_seconds
@@ -109,7 +119,7 @@ class Accelerator(Answer):
                 ("name", self.name),
                 ("type", f"{self.type}, {self.price}"),
                 ("state", self.state),
-                ("device", f"{self.device}, {self.share * 100:.3g}%"),
+                ("device", f"{self.device}, {self.share * 100:.3g}%{self._gpu_parts()}"),
                 ("memory", f"{used}{format_bytes(self.memory_bytes)}"),
                 ("lease", "none" if lease is None else f"{lease:.0f} s left"),
                 ("restarts", f"{self.num_restarts} {self.last_exit}".strip()),
@@ -174,6 +184,9 @@ class TypeOffer(Answer):
 
     name: str
     memory_bytes: int
+    device_kind: str | None
+    device_memory_bytes: int | None
+    cpu_share: float | None
     fp32_tflops: float | None
     device_share: float | None
     compute: str
@@ -184,6 +197,8 @@ class TypeOffer(Answer):
 
     COLUMNS: ClassVar[Sequence[Column]] = (
         Column("TYPE", lambda t: t.name),
+        Column("DEVICE", lambda t: t.device_kind or "any"),
+        Column("GPU MiB", lambda t: _scaled(t.device_memory_bytes, 1 / _MIB), ".0f"),
         Column("MEMORY MiB", lambda t: t.memory_bytes / _MIB, ".0f"),
         Column("COMPUTE", lambda t: t.compute + (", may burst" if t.may_burst else "")),
         Column("USD/HOUR", lambda t: t.usd_per_hour, ""),
