@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -135,6 +136,14 @@ def test_a_terminal_gets_styles_unless_it_cannot_or_its_user_will_not() -> None:
     assert "\x1b[1m" in at_terminal(COLUMNS="200")
     assert "\x1b" not in at_terminal(NO_COLOR="1")
     assert "\x1b" not in at_terminal(TERM="dumb")
+
+
+def test_a_narrow_terminal_folds_texts_and_neither_names_nor_figures() -> None:
+    text = at_terminal(COLUMNS="60")
+    assert max(len(line) for line in re.sub(r"\x1b\[\d*m", "", text).splitlines()) <= 60
+    assert "0.454" in text
+    narrow = to_text(Listing(Machine, [Machine("a name that is longer than all", 1.5, None)]), True)
+    assert "a name that is longer than all" in narrow
 
 
 def test_a_pipe_gets_plain_lines_that_are_not_cut() -> None:

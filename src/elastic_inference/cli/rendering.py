@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from elastic_inference.cli.exit_codes import ExitCode
 
@@ -220,8 +220,11 @@ def _styled_table(table: Table) -> str:
     from rich.table import Table as RichTable
 
     shown = RichTable(box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        shown.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
+    for place, column in enumerate(table.columns):
+        # What a row is called, and its figures, stay in one piece where the terminal is narrow; texts are folded.
+        is_whole = place == 0 or column.is_number
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        shown.add_column(column.title, justify=justify, overflow="fold", no_wrap=is_whole)
     for cells in table.cells():
         shown.add_row(*cells)
     console = Console(highlight=False, markup=False, emoji=False)
