@@ -35,9 +35,10 @@ bench-isolation: $(VENV)/.dev ## Measure whether fractions hold beside bad neigh
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
 	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json
 
-generate: $(VENV)/.dev ## Make the generated files again: protobuf messages, table of TensorFlow's operations
+generate: $(VENV)/.dev ## Make the generated files again: protobuf messages, table of TensorFlow's operations, commands.md
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. elastic_inference/models/graph.proto
 	$(BIN)/python -m elastic_inference.models.generate_operations
+	$(BIN)/python -m elastic_inference.cli._document > docs/commands.md
 
 clean: ## Remove environments and outputs
 	rm -rf .venv .venv-* demo-output *.egg-info src/*.egg-info

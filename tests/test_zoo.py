@@ -123,7 +123,7 @@ def test_a_name_in_the_cache_comes_with_tensors_and_labels(
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelNotFound, match="none of this name; models by name: ssd_mobilenet_v2_coco"):
+    with pytest.raises(ModelNotFound, match="no known model of that name; known are ssd_mobilenet_v2_coco"):
         zoo.resolve_model("resnet")
 
 

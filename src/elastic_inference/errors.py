@@ -7,7 +7,8 @@
     │  ├─ InternalError                     a string input holds what is no string; TensorFlow's name for it
     │  ├─ SignatureNotFound                 the model has no signature of that key; lists those it has
     │  ├─ PredictorClosed                   the predictor or connection was closed before this call
-    │  └─ PriceMissing                      no price of this machine or accelerator is known
+    │  ├─ PriceMissing                      no price of this machine or accelerator is known
+    │  └─ NameTaken                         another accelerator of the host has this name
     ├─ TensorNotFound (KeyError)            no tensor of that name in the graph
     ├─ TagsNotFound (RuntimeError)          no meta graph with these tags in the SavedModel
     ├─ ModelNotFound (OSError)              no model at that path, or none of that name on the accelerator
@@ -71,6 +72,10 @@ class PredictorClosed(InvalidInput):
 
 class PriceMissing(InvalidInput):
     """No price of this machine or accelerator is known."""
+
+
+class NameTaken(InvalidInput):
+    """Another accelerator of the host has this name. Nothing was attached."""
 
 
 class TensorNotFound(ElasticInferenceError, KeyError):

@@ -130,7 +130,7 @@ def resolve_model(path_or_name: str | Path, on_progress: OnProgress | None = Non
     model = MODELS.get(str(path_or_name))
     if model is None:
         raise ModelNotFound(
-            f"no model at {path_or_name}, and none of this name; models by name: {', '.join(MODELS)}"
+            f"no file or directory {path_or_name}, and no known model of that name; known are {', '.join(MODELS)}"
         )
     return ResolvedModel(
         model.name, fetch(model, on_progress), model.input_names, model.output_names, model.labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from elastic_inference import errors
+from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.testing import start_accelerator, write_model
 from tests.shared import shared_path
 from tests.video.clips import make_clip, read_all
@@ -71,38 +74,70 @@ def test_wrong_usage_is_exit_code_2(arguments: Sequence[str], message: str) -> N
     assert message in done.stdout + done.stderr
 
 
-def _errors_of(tmp_path: Path) -> list[tuple[list[str], str]]:
+def _errors_of(tmp_path: Path) -> list[tuple[list[str], ExitCode, str]]:
     clip = str(make_clip(tmp_path / "in.mp4", 5))
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     (tmp_path / "text.pb").write_text("not a graph\n" * 100)
     (tmp_path / "text.txt").write_text("not a model")
     out, none = ["-o", str(tmp_path / "out.mp4")], str(tmp_path / "none")
+    bad, lost = ExitCode.BAD_INPUT, ExitCode.NOT_FOUND
     return [
-        (["detect", none, *out], "no such file"),
-        (["detect", str(tmp_path / "text.mp4"), *out], "is not a video"),
-        (["detect", clip, "-o", clip], "is the input video itself"),
-        (["detect", clip, "-o", f"{none}/out.mp4"], "there is no directory"),
-        (["detect", clip, *out, "--model", "no_such_model"], "none of this name; models by name:"),
-        (["detect", clip, *out, "--model", str(tmp_path)], "SavedModel file does not exist at"),
-        (["detect", clip, *out, "--model", str(tmp_path / "text.txt")], "text.txt"),
-        (["detect", clip, *out, "--model", str(tmp_path / "text.pb")], "text.pb"),
-        (["detect", clip, *out, "--labels", none], "label file"),
-        (["detect", clip, *out, "--model", str(tmp_path / "text.pb"), "--precision", "fp7"], "fp7"),
-        (["models", "--fetch", "nonsense"], "none of this name"),
-        (["demo", "-o", clip], "cannot be made"),
-        (["demo", "--client-usd-per-hour", "cheap"], "not a number of US dollars"),
+        (["detect", none, *out], bad, "no such file"),
+        (["detect", str(tmp_path / "text.mp4"), *out], bad, "is not a video"),
+        (["detect", clip, "-o", clip], bad, "is the input video itself"),
+        (["detect", clip, "-o", f"{none}/out.mp4"], bad, "there is no directory"),
+        (["detect", clip, *out, "--model", "no_such_model"], lost, "no known model of that name; known are "),
+        (["detect", clip, *out, "--model", str(tmp_path)], lost, "SavedModel file does not exist at"),
+        (["detect", clip, *out, "--model", str(tmp_path / "text.txt")], bad, "text.txt"),
+        (["detect", clip, *out, "--model", str(tmp_path / "text.pb")], bad, "text.pb"),
+        (["detect", clip, *out, "--labels", none], lost, "label file"),
+        (["detect", clip, *out, "--model", str(tmp_path / "text.pb"), "--precision", "fp7"], bad, "fp7"),
+        (["models", "--fetch", "nonsense"], lost, "no known model of that name"),
+        (["demo", "-o", clip], bad, "cannot be made"),
+        (["demo", "--client-usd-per-hour", "cheap"], bad, "not a number of US dollars"),
     ]
 
 
-def test_each_mistake_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
-    for arguments, message in _errors_of(tmp_path):
+def test_each_mistake_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
+    for arguments, code, message in _errors_of(tmp_path):
         done = _ei(*arguments)
         last = done.stderr.strip().splitlines()[-1]
-        assert done.returncode == 1, (arguments, done)
+        assert done.returncode == code, (arguments, done)
         assert last.startswith("error: "), done.stderr
         assert message in last
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_with_json_each_mistake_is_one_json_object_and_the_same_exit_code(tmp_path: Path) -> None:
+    for arguments, code, message in _errors_of(tmp_path)[::3]:
+        done = _ei(*arguments, "--json")
+        assert (done.returncode, done.stdout) == (code, ""), (arguments, done)
+        told = json.loads(done.stderr)
+        assert message in told["error"]
+        assert issubclass(getattr(errors, told["code"]), errors.ElasticInferenceError)
+
+
+def test_with_json_wrong_usage_is_json_too() -> None:
+    done = _ei("detect", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    told = json.loads(done.stderr)
+    assert told["code"] == "UsageError"
+    assert "Missing" in told["error"]
+    assert "video" in told["error"].lower()
+
+
+def test_a_fault_of_ours_shows_its_traceback_and_where_to_turn(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import elastic_inference.zoo as zoo\nzoo.MODELS = None  # a fault that no check sees\n"
+    )
+    text = _ei("models", PYTHONPATH=str(tmp_path))
+    assert text.returncode == ExitCode.FAILED
+    assert "Traceback" in text.stderr
+    assert "please report it" in text.stderr.splitlines()[-1]
+    told = json.loads(_ei("models", "--json", PYTHONPATH=str(tmp_path)).stderr)
+    assert told["code"] == "AttributeError"
+    assert "zoo.MODELS" in told["traceback"]
 
 
 def test_without_the_video_extra_the_error_names_it(tmp_path: Path) -> None:
@@ -131,7 +166,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     finally:
         os.close(write_end)
     assert done.stderr == b""
-    assert done.returncode == 1
+    assert done.returncode == ExitCode.READER_GONE
 
 
 def test_json_is_all_of_standard_output_and_nothing_else_is_said(tmp_path: Path) -> None:
@@ -146,12 +181,12 @@ def test_json_is_all_of_standard_output_and_nothing_else_is_said(tmp_path: Path)
     report = json.loads(done.stdout)
     assert (report["num_frames"], report["engine"], report["use_ei"]) == (12, "testing", True)
     assert done.stderr == ""
-    for line in ("model load time", "number of frames            12", "average inference time", "written: "):
+    for line in ("model load time", "number of frames        12", "average inference time", "written: "):
         assert line in text.stdout
     assert "320x240; loading" in text.stderr
 
 
-def test_models_says_what_is_there(tmp_path: Path) -> None:
+def test_models_says_which_are_on_this_machine(tmp_path: Path) -> None:
     done = _ei("models", "--json", EI_CACHE_DIR=str(tmp_path))
     (model,) = json.loads(done.stdout)
     assert model["name"] == "ssd_mobilenet_v2_coco"
@@ -191,7 +226,7 @@ def test_ctrl_c_leaves_a_video_that_plays_and_exit_code_130(tmp_path: Path, numb
     assert "Traceback" not in errors
     pictures, times = read_all(tmp_path / "out.mp4")
     assert 0 < len(pictures) < 1000
-    assert f"number of frames            {len(pictures)}" in output
+    assert f"number of frames        {len(pictures)}" in output
     assert "stopped by the user" in output
     assert times == pytest.approx([index / 25 for index in range(len(pictures))], abs=1e-3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "waits.testing"]
@@ -219,3 +254,43 @@ def test_ctrl_c_ends_the_private_accelerator_too(tmp_path: Path) -> None:
     assert list((tmp_path / "cache" / "compiled").iterdir())  # the next run loads in a second
     assert children
     assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["list"], "interrupted"),
+        (["usage", "--since", "24h"], "interrupted"),
+        (
+            ["attach", "--type", "cpu.half"],
+            "interrupted; the host may attach it all the same: `ei list` shows it, ",
+        ),
+    ],
+)
+def test_ctrl_c_while_a_host_is_waited_for_is_one_line_and_exit_code_130(
+    arguments: list[str], text: str, number: signal.Signals
+) -> None:
+    for as_json in ([], ["--json"]):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(60)
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            process = subprocess.Popen(
+                [*EI, *arguments, "--host", url, *as_json],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)  # the request is on its way: the command waits for the answer
+                _interrupt(process, number)
+                output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output) == (ExitCode.INTERRUPTED, "")
+        if as_json:
+            told = json.loads(errors)
+            assert (told["error"].startswith(text), told["code"]) == (True, "KeyboardInterrupt")
+        else:
+            assert errors.startswith(text)
+            assert errors.count("\n") == 1

@@ -40,9 +40,9 @@ def test_the_demo_compares_and_writes_what_it_says(cache: Path, tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     for line in (
-        "without accelerator           with accelerator",
+        "  without accelerator    with accelerator\n",
         "model load time",
-        "number of frames            6                             6",
+        "number of frames            6                      6\n",
         "average inference time",
         "total inference time",
         "client's CPU a frame",

@@ -16,7 +16,7 @@ from elastic_inference.explorer.analysis import (
     analyse,
     parse_measurements,
     read_measurements,
-    walk_back_sentence,
+    walk_back_of,
 )
 from elastic_inference.explorer.article import article_path
 from elastic_inference.explorer.prices import shipped_prices
@@ -54,9 +54,14 @@ def test_verdict_on_the_article(target_ms: float, sentence: str) -> None:
 
 
 def test_walk_back_in_words() -> None:
-    assert walk_back_sentence(article(), shipped_prices(), 0.145) == (
-        "Walk-back finds nothing; its way: m5.4xlarge + eia1.xlarge."
-    )
+    way = walk_back_of(article(), shipped_prices(), 0.145)
+    assert way.sentence() == "Walk-back finds nothing; its way: m5.4xlarge + eia1.xlarge."
+
+
+def test_walk_back_without_an_accelerator_is_refused() -> None:
+    rows = parse_measurements([HEAD, "m5.large,,200,,"], "x.csv")
+    with pytest.raises(InvalidInput, match="a client with an accelerator; there are none"):
+        walk_back_of(rows, shipped_prices(), None)
 
 
 @pytest.mark.parametrize("latency", ["0", "-3", "nan", "inf"])

@@ -87,7 +87,7 @@ def test_own_rows_lie_on_top_of_the_shipped_ones(write_file: WriteFile) -> None:
         ("mine,box,client,4,1,here,last year,bill", r"line 3, field as_of.*last year"),
         ("mine,box,client,4,1,here,2026-10,", r"line 3, field source: is empty"),
         ("mine,box,client,4,1,here", r"line 3: does not have 8 fields"),
-        ("mine,other,client,4,1,here,2026-10,bill", r"line 3, name 'other': stands twice"),
+        ("mine,other,client,4,1,here,2026-10,bill", r"line 3, name 'other': appears twice"),
     ],
 )
 def test_wrong_row_is_named_with_field_and_value(row: str, message: str) -> None:

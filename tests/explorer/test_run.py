@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from elastic_inference.cli import main
+from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.errors import ConnectError, InvalidInput, PermissionDenied
 from elastic_inference.explorer.grid import Client, host_types, make_grid, parse_clients
 from elastic_inference.explorer.measuring.coordinator import Coordinator
@@ -173,10 +174,24 @@ def test_grid_prices_cores_and_host_types_and_says_so() -> None:
     text = " ".join(grid.warnings)
     assert "0.048 USD per core and hour" in text
     assert "no price for cpu.free" in text
-    assert "stood in for by this machine" in text
-    assert "other answers" in text
-    with pytest.raises(InvalidInput, match=r"cpu\.huge are not offered; there are cpu\.half"):
+    assert "are this machine limited to N of its cores" in text
+    assert "change the answers" in text
+    with pytest.raises(InvalidInput, match=r"cpu\.huge are not offered; the host offers cpu\.half"):
         make_grid((Client("cores=2", (0, 1)),), ["cpu.huge"], ["fp32"], shipped_prices(), rows)
+
+
+def test_the_users_own_price_goes_before_the_hosts_and_a_shipped_one_does_not() -> None:
+    rows = [offered("eia1.medium", 0.5, "0.05"), offered("cpu.half", 0.5, "0.02")]
+
+    def price(prices: PriceTable, name: str) -> Decimal:
+        grid = make_grid((Client("m5.large", None),), ["all"], ["fp32"], prices, rows)
+        return grid.prices.usd_per_hour("m5.large", name) - prices.usd_per_hour("m5.large", None)
+
+    assert price(shipped_prices(), "eia1.medium") == Decimal("0.05")  # shipped with 0.13
+    mine = PriceRow("mine", "cpu.half", "accelerator", Decimal("0.01"), "here", "2026-11-01", "bill")
+    own = shipped_prices().with_own_rows([mine])
+    assert price(own, "cpu.half") == Decimal("0.01")
+    assert price(own, "eia1.medium") == Decimal("0.05")
 
 
 def test_walk_back_measures_its_own_way_only(quick_model: str, tmp_path: Path) -> None:
@@ -230,7 +245,7 @@ def test_host_that_cannot_be_reached_is_one_clear_line(
     quick_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["explore", "--model", quick_model, "--shape", "float32:1,4", "--host", "http://127.0.0.1:9"]
-    assert main([*arguments, "--token", "t", "-o", str(tmp_path)]) == 1
+    assert main([*arguments, "--token", "t", "-o", str(tmp_path)]) == ExitCode.UNREACHABLE
     assert "127.0.0.1:9" in capsys.readouterr().err
     from elastic_inference.client.host_session import HostSession
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -56,6 +57,26 @@ def test_winner_on_the_articles_data(target_ms: float, winner: str, usd: str, ex
     assert f"{result.cells[result.winner].usd_per_100k:.4f}" == usd
     assert result.is_complete
     assert result.num_measured == 16 if exhaustive else result.num_measured <= 11
+
+
+@pytest.mark.parametrize("free", [{"m5.large"}, {"p3.2xlarge"}, {"m5.large", "eia1.medium"}, None])
+@pytest.mark.parametrize("target_seconds", [None, 0.5])
+def test_a_machine_of_ones_own_that_costs_nothing_wins_and_every_other_has_its_reason(
+    free: set[str] | None, target_seconds: float | None
+) -> None:
+    """`free` None: everything costs nothing."""
+    rows = [
+        replace(row, usd_per_hour=Decimal(0)) if free is None or row.name in free else row
+        for row in shipped_prices()
+    ]
+    space = space_of(list(LATENCY), PriceTable(rows))
+    result = find_cheapest(space, recall, SearchOptions(target_latency_seconds=target_seconds))
+    assert result.winner is not None
+    costs_nothing = [c for c, usd in space.usd_per_hour.items() if usd == 0]
+    if any(target_seconds is None or LATENCY[c] <= target_seconds for c in costs_nothing):
+        assert result.cells[result.winner].usd_per_100k == 0
+    assert all(each.reason for each in result.cells.values())
+    assert result.is_complete
 
 
 def test_target_that_nothing_meets_has_no_winner_but_the_closest() -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from elastic_inference.cli import build_app, main
+from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.cli.usage import parse_since
 from elastic_inference.errors import InvalidInput
 from tests.host.conftest import HostProcess, _starter, new_state_dir
+from tests.video.clips import make_clip
 
 Run = Callable[..., str]
 COMMANDS = (
@@ -51,16 +57,19 @@ def attach(run: Run, *arguments: str) -> dict[str, Any]:
 
 
 def test_an_accelerators_life_in_words(run: Run) -> None:
-    assert run("list") == "no accelerators are attached\n"
+    assert run("list").startswith("no accelerators are attached; ")
     first = run("attach", "--type", "cpu.quarter", "--name", "mine").splitlines()
     assert first[0].startswith("attached eia-")
     assert first[0].endswith("(cpu.quarter, no price)")
     accelerator_id = first[0].split()[1]
     assert any(line.startswith("endpoint unix:/") for line in first)
-    assert "told this once" in first[-1]
+    assert first[-1].endswith("(shown only now; keep it)")
     table = run("list").splitlines()
-    assert table[0].split() == ["ID", "NAME", "TYPE", "STATE", "SHARE", "MEMORY", "USED", "RESTARTS", "SINCE"]
-    assert table[1].split()[:4] == [accelerator_id, "mine", "cpu.quarter", "ready"]
+    assert re.split("  +", table[0]) == [
+        "ID", "NAME", "TYPE", "STATE", "DEVICE", "SHARE %", "GPU MiB", "MEMORY MiB", "USED MiB", "BUSY %",
+        "RESTARTS", "SINCE (UTC)",
+    ]  # fmt: skip
+    assert table[1].split()[:6] == [accelerator_id, "mine", "cpu.quarter", "ready", "cpu:0", "25"]
     assert "limit of memory" in run("show", accelerator_id)
     assert f"{accelerator_id} is cpu.half now" in run("resize", accelerator_id, "--type", "cpu.half")
     assert accelerator_id in run("usage", "--since", "1h")
@@ -79,6 +88,66 @@ def test_an_accelerators_life_in_json(run: Run) -> None:
     assert json.loads(run("detach", accelerator_id, "--json"))["detached"] is True
 
 
+def test_a_name_or_the_beginning_of_an_id_stands_for_the_id(run: Run) -> None:
+    first, second = attach(run, "--name", "mybox"), attach(run, "--name", "other")
+    first_id, second_id = first["accelerator_id"], second["accelerator_id"]
+    start = next(second_id[:n] for n in range(5, 37) if not first_id.startswith(second_id[:n]))
+    assert json.loads(run("show", "mybox", "--json"))["accelerator_id"] == first_id
+    assert json.loads(run("show", start, "--json"))["accelerator_id"] == second_id
+    assert f"{first_id} is cpu.half now" in run("resize", "mybox", "--type", "cpu.half")
+    assert run("detach", start) == f"detached {second_id}\n"
+    assert "no accelerator has the name 'eia-'" in run("detach", "eia-", code=ExitCode.NOT_FOUND)
+    assert run("detach", first_id[:20], "--drain", "0s") == f"detached {first_id}\n"
+
+
+def test_what_means_several_accelerators_is_refused_with_their_names(run: Run) -> None:
+    first = attach(run, "--name", "one")
+    digits = first["accelerator_id"][:6]
+    attach(run, "--name", digits)
+    error = run("detach", digits, code=ExitCode.BAD_INPUT)
+    assert f"'{digits}' means 2 accelerators" in error
+    assert f"{first['accelerator_id']} (one)" in error
+    assert len(json.loads(run("list", "--json"))) == 2
+
+
+def test_a_name_that_is_taken_is_refused_with_whose_it_is(run: Run) -> None:
+    first = attach(run, "--name", "mine")
+    error = run("attach", "--type", "cpu.quarter", "--name", "mine", code=ExitCode.BAD_INPUT)
+    assert f"{first['accelerator_id']} of this host has the name 'mine'" in error
+    told = json.loads(
+        run("attach", "--type", "cpu.quarter", "--name", "mine", "--json", code=ExitCode.BAD_INPUT)
+    )
+    assert told["code"] == "NameTaken"
+    assert len(json.loads(run("list", "--json"))) == 1
+
+
+def test_detect_takes_a_name_too_and_says_when_no_accelerator_has_it(run: Run, tmp_path: Path) -> None:
+    clip = str(make_clip(tmp_path / "in.mp4", 2))
+    arguments = ("detect", clip, "-o", str(tmp_path / "out.mp4"), "--accelerator-id", "nobody")
+    assert "no accelerator has the name 'nobody'" in run(*arguments, code=ExitCode.NOT_FOUND)
+
+
+@pytest.mark.parametrize(("answer", "what"), [('{"a": 1}', "a list"), ('[{"name": 1}]', "accelerator_id, ")])
+def test_a_server_that_is_no_host_is_named(run: Run, answer: str, what: str) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        error = run("list", "--host", url, code=ExitCode.UNREACHABLE)
+        thread.join(10)
+    assert f"{url} answered without {what}" in error
+
+
 def test_types_and_devices(run: Run) -> None:
     rows = {line.split()[0]: line for line in run("types").splitlines()}
     assert rows["eia1.medium"].split()[-2:] == ["0.13", "0"]
@@ -92,13 +161,14 @@ def test_types_and_devices(run: Run) -> None:
 
 def test_status_drain_and_a_new_token(run: Run, host: HostProcess) -> None:
     assert "limits by" in run("host", "status")
+    assert json.loads(run("host", "status", "--json"))["devices"][0]["name"] == "cpu:0"
     assert run("host", "drain") == "the host is draining\n"
-    assert "drains" in run("attach", "--type", "cpu.half", code=1)
+    assert "drains" in run("attach", "--type", "cpu.half", code=ExitCode.REFUSED)
     assert run("host", "drain", "--off") == "the host is ok\n"
     old = host.operator_token
     new = run("host", "new-token").strip()
     assert host.operator_token == new != old
-    assert "not known here" in run("list", "--token", old, code=1)
+    assert "unknown to this host" in run("list", "--token", old, code=ExitCode.NO_RIGHTS)
 
 
 def test_a_tenant_uses_its_own_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,30 +176,41 @@ def test_a_tenant_uses_its_own_token(run: Run, monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as tenant:
         tenant.setenv("EI_TOKEN", mine["token"])
         assert [a["accelerator_id"] for a in json.loads(run("list", "--json"))] == [mine["accelerator_id"]]
-        assert "no accelerator" in run("show", other["accelerator_id"], code=1)
-        assert "only the operator" in run("host", "status", code=1)
+        assert "no accelerator" in run("show", other["accelerator_id"], code=ExitCode.NOT_FOUND)
+        assert "only the operator" in run("host", "status", code=ExitCode.NO_RIGHTS)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "code", "text"),
     [
-        (("attach", "--type", "eia1.xlarge"), "needs 4 FP32 TFLOPS"),
-        (("attach", "--type", "none"), "type 'none' is not one of"),
-        (("attach", "--type", "cpu.half", "--lease", "soon"), "duration 'soon'"),
-        (("show", "eia-0"), "no accelerator eia-0 is attached"),
-        (("usage", "--since", "yesterday"), "neither a date"),
-        (("list", "--host", "nowhere"), "is not unix:/PATH"),
-        (("list", "--host", "http://127.0.0.1:1"), "cannot connect"),
-        (("host", "start", "--device", "cuda:9"), "--device 'cuda:9' is not one of cpu:0"),
-        (("host", "start", "--ports", "9-1"), "--ports '9-1'"),
-        (("host", "start", "--uids", "0-10"), "uids '0-10'"),
-        (("host", "start", "--limits", "hope"), "limits 'hope' is not one of"),
-        (("host", "start", "--log-level", "loud"), "--log-level 'loud'"),
-        (("host", "start", "--types", "/none.toml"), "types file /none.toml: No such file"),
+        (("attach", "--type", "eia1.xlarge"), ExitCode.REFUSED, "needs 4 FP32 TFLOPS"),
+        (("attach", "--type", "none"), ExitCode.BAD_INPUT, "type 'none' is not one of"),
+        (("attach", "--type", "cpu.half", "--lease", "soon"), ExitCode.BAD_INPUT, "duration 'soon'"),
+        (("show", "eia-0"), ExitCode.NOT_FOUND, "no accelerator has the name 'eia-0' or an id"),
+        (("show", "eia-" + "0" * 32), ExitCode.NOT_FOUND, "no accelerator eia-0000"),
+        (("list", "--tls-key", "k.pem"), ExitCode.BAD_INPUT, "--tls-key needs --tls-cert"),
+        (("usage", "--since", "yesterday"), ExitCode.BAD_INPUT, "neither a date"),
+        (("list", "--host", "nowhere"), ExitCode.BAD_INPUT, "is not unix:/PATH"),
+        (("list", "--host", "http://127.0.0.1:1"), ExitCode.UNREACHABLE, "cannot connect"),
+        (
+            ("host", "start", "--device", "cuda:9"),
+            ExitCode.BAD_INPUT,
+            "'cuda:9' is not one of this machine's devices: cpu:0",
+        ),
+        (("host", "start", "--ports", "9-1"), ExitCode.BAD_INPUT, "--ports '9-1'"),
+        (("host", "start", "--uids", "0-10"), ExitCode.BAD_INPUT, "uids '0-10'"),
+        (("host", "start", "--limits", "hope"), ExitCode.BAD_INPUT, "limits 'hope' is not one of"),
+        (("host", "start", "--log-level", "loud"), ExitCode.BAD_INPUT, "--log-level 'loud'"),
+        (("host", "start", "--types", "/none.toml"), ExitCode.BAD_INPUT, "/none.toml: No such file"),
     ],
 )
 def test_mistakes_are_one_line_with_value_and_limit(
-    run: Run, arguments: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch, host: HostProcess
+    run: Run,
+    arguments: tuple[str, ...],
+    code: ExitCode,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    host: HostProcess,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(host.state_dir.parent / "cache"))
     if arguments[:2] == ("host", "start"):
@@ -140,9 +221,9 @@ def test_mistakes_are_one_line_with_value_and_limit(
             "--listen",
             "127.0.0.1:0",
         )
-    error = run(*arguments, code=1)
+    error = run(*arguments, code=code)
     assert error.startswith("error: ")
-    assert told in error
+    assert text in error
     assert error.count("\n") == 1
 
 

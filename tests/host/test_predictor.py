@@ -115,5 +115,5 @@ def test_refusals_reach_the_caller(operator: HostSession, model: Path) -> None:
         EIPredictor(model, **NAMES, host=operator.url, token="wrong", accelerator_type="cpu.quarter")
     with pytest.raises(InvalidInput, match="accelerator_id must be None"):
         hosted.acquire(host=operator.url, accelerator_type="cpu.quarter", accelerator_id=0)
-    with pytest.raises(AcceleratorNotFound, match="accelerator 3 is not there: 0 are visible"):
+    with pytest.raises(AcceleratorNotFound, match="no accelerator 3: this token sees 0"):
         hosted.acquire(host=operator.url, token=operator.token, accelerator_id=3)

@@ -20,6 +20,7 @@ from elastic_inference.errors import (
     ElasticInferenceError,
     InvalidInput,
     MemoryQuotaExceeded,
+    NameTaken,
     PermissionDenied,
 )
 from elastic_inference.host.accounts.catalogue import AcceleratorType
@@ -63,6 +64,33 @@ def test_an_attached_accelerator_predicts_at_each_endpoint(
             means = "affinity of threads" if mode else "(cpuset|affinity of threads)"
             assert re.fullmatch(rf"\d+(, \d+)* by {means}", limits["cores"])
             assert predict.report.limits == {name: limits[name] for name in ("compute", "memory")}
+
+
+def test_a_name_is_one_accelerators_until_that_is_detached(open_host: OpenHost) -> None:
+    service = open_host(user_types=KINDS).service
+    first, _ = service.attach("tiny", name="mine")
+    before = service.capacity
+    with pytest.raises(NameTaken, match=rf"{first.accelerator_id} of this host has the name 'mine'"):
+        service.attach("tiny", name="mine")
+    assert service.capacity == before
+    assert [record.accelerator_id for record in service.list_all()] == [first.accelerator_id]
+    service.detach(first.accelerator_id)
+    assert service.attach("tiny", name="mine")[0].name == "mine"
+
+
+def test_of_many_that_attach_one_name_at_once_one_gets_it(open_host: OpenHost) -> None:
+    service = open_host(user_types=KINDS).service
+
+    def attach(_: int) -> str:
+        try:
+            return service.attach("tiny", name="mine")[0].name
+        except NameTaken:
+            return "taken"
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(attach, range(4))) == ["mine", "taken", "taken", "taken"]
+    (record,) = service.list_all()
+    assert set(service.capacity.held) == {record.accelerator_id}
 
 
 def test_attach_beyond_capacity_is_refused_with_what_is_left(open_host: OpenHost) -> None:

@@ -101,8 +101,8 @@ def test_client_certificates_are_asked_for_where_the_operator_wants_them(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--tls-cert", "/none.pem"), "--tls-cert and --tls-key must be given together"),
-        (("--tls-cert", "/none.pem", "--tls-key", "/none.key"), "TLS file /none.pem is not there"),
+        (("--tls-cert", "/none.pem"), "--tls-cert and --tls-key belong together"),
+        (("--tls-cert", "/none.pem", "--tls-key", "/none.key"), "TLS file /none.pem does not exist"),
         (("--tls-client-ca", "/none.pem"), "--tls-client-ca needs --tls"),
     ],
 )

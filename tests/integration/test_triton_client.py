@@ -130,6 +130,16 @@ def test_tensors_go_as_bytes_or_as_json(served: Served, binary_in: bool, binary_
     assert ("data" in result.get_output("y")) is not binary_out
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_json_does_not_have_is_refused_in_json_and_exact_as_bytes(served: Served, value: float) -> None:
+    inputs = [_input("x", np.array([[value, 1]], np.float16), "FP16")]
+    in_json = [triton.InferRequestedOutput("y", binary_data=False)]
+    with pytest.raises(TritonError, match=r"output 'y' holds NaN or infinity, .* ask for binary data"):
+        served.infer(served.half, inputs, outputs=in_json)
+    result = served.infer(served.half, inputs)
+    np.testing.assert_array_equal(result.as_numpy("y"), np.array([[value, 2]], np.float16))
+
+
 def test_all_outputs_come_where_none_is_named(served: Served) -> None:
     result = served.infer(served.doubling, [_input("x", np.array([3], np.int32), "INT32")])
     assert result.as_numpy("y").tolist() == [6]

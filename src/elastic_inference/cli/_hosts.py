@@ -1,21 +1,17 @@
-"""What the commands that speak to a host share: its address, the token, tables and JSON."""
+"""Options that say which host, and the session that they and the environment open."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from elastic_inference.cli._support import extra
 from elastic_inference.client.host_session import HOST_VARIABLE, HostSession
 
 STATE_DIR_VARIABLE = "EI_STATE_DIR"
-_PIPED_WIDTH = 200  # a table that is read by a program or kept in a file must not be cut at 80 columns
+TLS_CA_VARIABLE, TLS_CERT_VARIABLE, TLS_KEY_VARIABLE = "EI_TLS_CA", "EI_TLS_CERT", "EI_TLS_KEY"
 
 HostOption = Annotated[
     str | None,
@@ -26,16 +22,27 @@ TokenOption = Annotated[
     typer.Option(
         "--token",
         metavar="TOKEN",
-        help="Default EI_TOKEN, else the operator's token of a host on this machine. Arguments are seen by "
-        "other users of the machine; the variable is not.",
+        help="Default EI_TOKEN, else the operator's token of a host on this machine. Other users of the machine "
+        "can see arguments, but not variables.",
     ),
 ]
 CaOption = Annotated[
     str | None,
-    typer.Option("--tls-ca", metavar="FILE", help="Authority of the host's certificate; default EI_TLS_CA."),
+    typer.Option(
+        "--tls-ca", metavar="FILE", help="Authority that signed the host's certificate; default EI_TLS_CA."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="eia- and 32 hexadecimal digits.")]
+CertOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        help="Your certificate, if the host asks for one; default EI_TLS_CERT.",
+    ),
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--tls-key", metavar="FILE", help="Its key; default EI_TLS_KEY.")
+]
 
 
 def default_state_dir() -> Path:
@@ -49,9 +56,24 @@ def default_state_dir() -> Path:
     return Path(base) / "elastic-inference"
 
 
-def open_session(host: str | None, token: str | None, tls_ca: str | None) -> HostSession:
-    """A session with what options and environment say."""
-    session = HostSession(host, token, tls_ca=tls_ca or os.environ.get("EI_TLS_CA"))
+def open_session(
+    host: str | None,
+    token: str | None,
+    tls_ca: str | None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    *,
+    timeout_seconds: float = 30.0,
+) -> HostSession:
+    """Open a session with what options and environment say."""
+    session = HostSession(
+        host,
+        token,
+        tls_ca=tls_ca or os.environ.get(TLS_CA_VARIABLE),
+        tls_cert=tls_cert or os.environ.get(TLS_CERT_VARIABLE),
+        tls_key=tls_key or os.environ.get(TLS_KEY_VARIABLE),
+        timeout_seconds=timeout_seconds,
+    )
     if session.token is None and session.endpoint.is_local():
         session.token = _local_operator_token()
     return session
@@ -67,32 +89,3 @@ def _local_operator_token() -> str | None:
 def names_host(host: str | None) -> bool:
     """Whether options or environment name a host."""
     return bool(host or os.environ.get(HOST_VARIABLE))
-
-
-def print_json(value: Any) -> None:
-    """Print JSON, readable."""
-    print(json.dumps(value, indent=2))
-
-
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
-    """Print a table; None is shown as a dash, and no rows as the text `empty`."""
-    if not rows:
-        print(empty)
-        return
-    with extra("host"):
-        from rich.console import Console
-        from rich.table import Table
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        is_number = all(isinstance(row[columns.index(column)], int | float | None) for row in rows)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row))
-    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False, markup=False).print(table)
-
-
-def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
-    """Print `name  value` lines, the values below each other."""
-    width = max(len(name) for name, _ in pairs)
-    for name, value in pairs:
-        print(f"{name:<{width}}  {'-' if value is None else value}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -11,10 +10,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.errors import ElasticInferenceError, InvalidInput
+from elastic_inference.units import parse_seconds
 
 # Logs of machines are read afterwards: a line now and then is enough.
-_PLAIN_EVERY_SECONDS = float(os.environ.get("EI_PROGRESS_SECONDS", "5"))
+_PLAIN_EVERY_SECONDS = "5"
+_EVERY_VARIABLE = "EI_PROGRESS_SECONDS"
 
 
 @contextmanager
@@ -34,11 +35,6 @@ def extra(name: str) -> Iterator[None]:
         ) from error
 
 
-def stop_on_terminate() -> None:
-    """Let SIGTERM stop the command as Ctrl-C does, for work that has something to finish."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 class Progress:
     """A progress bar on a terminal, a line now and then elsewhere; always on standard error.
 
@@ -53,6 +49,7 @@ class Progress:
         self._task: Any = None
         self._first: tuple[float, int] | None = None  # when the first update came, and how far it was then
         self._last_line = 0.0
+        self._every_seconds = _plain_every_seconds()
 
     def update(self, done: int, total: int | None) -> None:
         """Show how far it is; may be called from any thread."""
@@ -98,7 +95,7 @@ class Progress:
         now = time.monotonic()
         if self._first is None:
             self._first, self._last_line = (now, done), now
-        if now - self._last_line < _PLAIN_EVERY_SECONDS:
+        if now - self._last_line < self._every_seconds:
             return
         self._last_line = now
         rate = (done - self._first[1]) / (now - self._first[0])
@@ -107,6 +104,14 @@ class Progress:
         print(
             f"{self._title}: {done}{of_total} {self._unit}, {rate:.1f} {self._unit}/s{ends}", file=sys.stderr
         )
+
+
+def _plain_every_seconds() -> float:
+    text = os.environ.get(_EVERY_VARIABLE, _PLAIN_EVERY_SECONDS)
+    try:
+        return parse_seconds(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"environment variable {_EVERY_VARIABLE}: {error}") from error
 
 
 class _SpeedColumn:

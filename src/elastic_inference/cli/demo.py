@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elastic_inference.cli import EXIT_ERROR, EXIT_INTERRUPTED
 from elastic_inference.cli import _predictor as options
-from elastic_inference.cli._support import Progress, extra, stop_on_terminate
+from elastic_inference.cli._support import Progress, extra
 from elastic_inference.cli.models import fetch_model
+from elastic_inference.cli.registration import add_command
+from elastic_inference.cli.rendering import Output, to_json_text
 from elastic_inference.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from elastic_inference.cli._run_text import DemoRuns
     from elastic_inference.video.best_picture import Recorder
     from elastic_inference.video.report import RunReport
     from elastic_inference.zoo import ResolvedModel
@@ -28,27 +28,30 @@ _MODEL = "ssd_mobilenet_v2_coco"
 
 def register(app: typer.Typer) -> None:
     """Add `ei demo`."""
-    app.command("demo", short_help="Detect without and with an accelerator, and compare.")(demo)
+    add_command(app, "demo", demo, short_help="Detect without and with an accelerator; compare.")
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Directory for what it writes.")] = Path(
+    said: Output,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory to write to.")] = Path(
         "demo-output"
     ),
     video: Annotated[
-        Path | None, typer.Option(help="Another video than the shipped one.", show_default=False)
+        Path | None, typer.Option(help="Your own video instead of the shipped one.", show_default=False)
     ] = None,
-    frames: Annotated[int | None, typer.Option(help="Only the first so many pictures.", min=1)] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Stop after this many pictures; by default, at the end.", min=1)
+    ] = None,
     precision: options.Precision = "fp32",
-    client_usd_per_hour: Annotated[str | None, typer.Option(help="Your price of the client.")] = None,
+    client_usd_per_hour: Annotated[str | None, typer.Option(help="Your price for the client.")] = None,
     accelerator_usd_per_hour: Annotated[
-        str | None, typer.Option(help="Your price of the accelerator.")
+        str | None, typer.Option(help="Your price for the accelerator.")
     ] = None,
     prices: Annotated[
-        Path | None, typer.Option(help="Your own prices, CSV, on top of the shipped ones.")
+        Path | None,
+        typer.Option(metavar="CSV", help="Your own prices; they replace the shipped ones by name."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON; no progress.")] = False,
-) -> None:
+) -> DemoRuns:
     """Detect cars on a highway twice, without and with an accelerator, and compare.
 
     Writes annotated.mp4, annotated.png and report.json. Prices are those of m5.large and eia1.medium in 2019, the
@@ -63,23 +66,21 @@ def demo(
     with extra("video"):
         from elastic_inference.video.best_picture import Recorder
     from elastic_inference.cli._prices import costs, price_basis
-    from elastic_inference.cli._run_text import comparison_text
+    from elastic_inference.cli._run_text import DemoRuns
     from elastic_inference.video.detections import compare
     from elastic_inference.video.report import Comparison
 
-    stop_on_terminate()
     basis = price_basis(client_usd_per_hour, accelerator_usd_per_hour, prices)
     _make_directory(output)
-    model = fetch_model(_MODEL, is_silent=as_json)
+    model = fetch_model(_MODEL, said)
     with resources.as_file(resources.files("elastic_inference") / "data" / "highway_720p.mp4") as shipped:
         clip = video or shipped
         runs: list[tuple[RunReport, Recorder]] = []
         for use_ei in (False, True):
             recorder = Recorder(_SCORE)
-            runs.append((_run(clip, model, output, use_ei, frames, precision, recorder, as_json), recorder))
+            runs.append((_run(clip, model, output, use_ei, frames, precision, recorder, said), recorder))
             if runs[-1][0].is_interrupted:
-                print(f"stopped by the user; written so far: {output / 'annotated.mp4'}", file=sys.stderr)
-                raise typer.Exit(EXIT_INTERRUPTED)
+                raise KeyboardInterrupt(f"stopped by the user; written so far: {output / 'annotated.mp4'}")
     (without, seen_without), (with_ei, seen_with) = runs
     comparison = Comparison(
         without,
@@ -87,17 +88,10 @@ def demo(
         costs(basis, without, with_ei),
         compare(seen_without.detections, seen_with.detections),
     )
+    files = [output / name for name in ("annotated.mp4", "annotated.png", "report.json")]
     seen_with.write_png(output / "annotated.png")
-    (output / "report.json").write_text(json.dumps(comparison.to_json(), indent=2) + "\n")
-    if as_json:
-        print(json.dumps(comparison.to_json(), indent=2))
-    else:
-        print(comparison_text(comparison))
-        print(
-            f"written: {', '.join(str(output / f'annotated.{s}') for s in ('mp4', 'png'))}, {output / 'report.json'}"
-        )
-    if precision == "fp32" and not comparison.agreement.is_same:
-        raise typer.Exit(EXIT_ERROR)
+    (output / "report.json").write_text(to_json_text(comparison) + "\n")
+    return DemoRuns(comparison, files, must_agree=precision == "fp32")
 
 
 def _run(
@@ -108,14 +102,14 @@ def _run(
     frames: int | None,
     precision: str,
     recorder: Recorder,
-    is_silent: bool,
+    said: Output,
 ) -> RunReport:
     from elastic_inference.video.detect import DetectionJob, Listener, detect
 
     title = "with accelerator" if use_ei else "without accelerator"
     with (
-        Progress("sending model", "bytes", is_silent) as upload,
-        Progress(title, "frames", is_silent) as progress,
+        Progress("sending model", "bytes", said.as_json) as upload,
+        Progress(title, "frames", said.as_json) as progress,
     ):
         job = DetectionJob(
             video=clip,
@@ -126,8 +120,7 @@ def _run(
             score=_SCORE,
             predictor_options=options.predictor_options("auto", precision, None, upload),
         )
-        if not is_silent:
-            print(f"{title}: loading {model.name}, then {clip.name}", file=sys.stderr)
+        said.say(f"{title}: loading {model.name}, then {clip.name}")
         return detect(job, Listener(on_progress=progress.update, on_picture=recorder.see))
 
 

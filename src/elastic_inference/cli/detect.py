@@ -2,50 +2,63 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elastic_inference.cli import EXIT_INTERRUPTED
 from elastic_inference.cli import _predictor as options
-from elastic_inference.cli._support import Progress, extra, stop_on_terminate
+from elastic_inference.cli import completion
+from elastic_inference.cli._hosts import CertOption, KeyOption
+from elastic_inference.cli._support import Progress, extra
+from elastic_inference.cli.host_access import HostAccess, find_id
 from elastic_inference.cli.models import fetch_model
+from elastic_inference.cli.registration import add_command
+from elastic_inference.cli.rendering import Output
 from elastic_inference.zoo import cache_dir, read_labels
+
+if TYPE_CHECKING:
+    from elastic_inference.cli._run_text import DetectionRun
 
 
 def register(app: typer.Typer) -> None:
     """Add `ei detect`."""
-    app.command("detect")(detect)
+    add_command(app, "detect", detect)
 
 
 def detect(
+    said: Output,
     video: Annotated[Path, typer.Argument(help="Any video that FFmpeg reads.", show_default=False)],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where to write: .mp4, .mov or .mkv.", show_default=False)
     ],
     model: Annotated[
-        str, typer.Option("-m", "--model", help="SavedModel directory, model file, or a name of `ei models`.")
+        str,
+        typer.Option(
+            "-m",
+            "--model",
+            help="SavedModel directory, model file, or a name of `ei models`.",
+            autocompletion=completion.models,
+        ),
     ] = "ssd_mobilenet_v2_coco",
     no_ei: Annotated[
         bool, typer.Option("--no-ei", help="Run the model in this process, no accelerator.")
     ] = False,
-    frames: Annotated[int | None, typer.Option(help="Only the first so many pictures.", min=1)] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Stop after this many pictures; by default, at the end.", min=1)
+    ] = None,
     score: Annotated[float, typer.Option(help="Draw objects of this score or more.", min=0, max=1)] = 0.5,
     labels: Annotated[
-        str | None, typer.Option(help="File of class names, lines `id<TAB>name`; COCO's.")
+        str | None, typer.Option(help="File of class names, lines `id<TAB>name`; by default COCO's.")
     ] = None,
     in_flight: Annotated[
         int | None,
-        typer.Option(help="Pictures at the model at once; 2, without accelerator 1.", min=1, max=64),
+        typer.Option(help="Pictures in flight at once; by default 2, without accelerator 1.", min=1, max=64),
     ] = None,
     keep_compiled: Annotated[
         bool,
         typer.Option("--cache/--no-cache", help="Keep the compiled model, for a quicker load next time."),
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON; no progress.")] = False,
     precision: options.Precision = "fp32",
     engine: options.Engine = "auto",
     threads: options.Threads = None,
@@ -55,11 +68,15 @@ def detect(
     accelerator_id: options.AcceleratorId = None,
     token: options.Token = None,
     tls_ca: options.TlsCa = None,
-) -> None:
-    """Find objects in VIDEO and write it with boxes, names and scores.
+    tls_cert: CertOption = None,
+    tls_key: KeyOption = None,
+) -> DetectionRun:
+    """Find objects in a video and draw them.
 
-    Without --address or --host a private accelerator is started on this machine and ended afterwards. Ctrl-C stops
-    early and leaves a video that plays.
+    Writes VIDEO again with a box, name and score for each object.
+
+    Without --address or --host it starts a private accelerator on this machine and ends it afterwards. Ctrl-C stops
+    early and leaves a video that plays (exit code 130).
 
     \b
     Examples:
@@ -67,20 +84,23 @@ def detect(
       ei detect street.mp4 -o found.mp4 --model my_model/ --labels names.tsv --score 0.3
       ei detect street.mp4 -o found.mp4 --no-ei --frames 40 --json
       ei detect street.mp4 -o found.mp4 --host http://gpu1:8500 --accelerator-type eia1.medium
+      ei detect street.mp4 -o found.mp4 --host http://gpu1:8500 --accelerator-id mybox
     """
     with extra("video"):
         from elastic_inference.video.detect import DetectionJob, Listener, check_paths
         from elastic_inference.video.detect import detect as run_detection
 
-    from elastic_inference.cli._run_text import run_text
+    from elastic_inference.cli._run_text import DetectionRun
 
-    stop_on_terminate()
     names = None if labels is None else read_labels(labels)
     check_paths(video, output, frames)
-    found = fetch_model(model, is_silent=as_json)
+    if accelerator_id is not None and not accelerator_id.isdigit():
+        accelerator_id = find_id(HostAccess(host, token, tls_ca, tls_cert, tls_key).open(), accelerator_id)
+    certificate = {"tls_cert": tls_cert, "tls_key": tls_key} if tls_cert is not None else {}
+    found = fetch_model(model, said)
     with (
-        Progress("sending model", "bytes", as_json) as upload,
-        Progress("detecting", "frames", as_json) as progress,
+        Progress("sending model", "bytes", said.as_json) as upload,
+        Progress("detecting", "frames", said.as_json) as progress,
     ):
         job = DetectionJob(
             video=video,
@@ -103,17 +123,11 @@ def detect(
                 token=token,
                 tls_ca=tls_ca,
                 cache_dir=str(cache_dir() / "compiled") if keep_compiled else None,
-            ),
+            )
+            | certificate,
         )
-
-        def say_loading(width: int, height: int) -> None:
-            if not as_json:
-                print(f"{video}: {width}x{height}; loading {found.name}", file=sys.stderr)
-
         listener = Listener(
-            on_loading=lambda info: say_loading(info.width, info.height), on_progress=progress.update
+            on_loading=lambda info: said.say(f"{video}: {info.width}x{info.height}; loading {found.name}"),
+            on_progress=progress.update,
         )
-        report = run_detection(job, listener)
-    print(json.dumps(report.to_json(), indent=2) if as_json else run_text(report))
-    if report.is_interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+        return DetectionRun(run_detection(job, listener))

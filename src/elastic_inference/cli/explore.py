@@ -2,92 +2,112 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elastic_inference.cli import completion
 from elastic_inference.cli._support import extra
+from elastic_inference.cli.exit_codes import ExitCode
+from elastic_inference.cli.host_access import HostAccess
+from elastic_inference.cli.models import fetch_model
+from elastic_inference.cli.registration import add_group
+from elastic_inference.cli.rendering import Output, Sentence
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_seconds, parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from elastic_inference.cli._explore_text import Explored
     from elastic_inference.explorer.article import Claim
+    from elastic_inference.explorer.measuring.coordinator import Coordinator
     from elastic_inference.explorer.prices import PriceTable
     from elastic_inference.explorer.reporting.result import Exploration
     from elastic_inference.explorer.run import Event, Plan
     from elastic_inference.explorer.search_result import SearchOptions
+    from elastic_inference.explorer.walk_back import WalkBackResult
 
 DEFAULT_OUTPUT = Path("report")
 
 
 def register(app: typer.Typer) -> None:
     """Add `ei explore` and `ei explore client`."""
-    explore_app = typer.Typer()
-    explore_app.callback(invoke_without_command=True)(explore)
-    explore_app.command("client")(client)
-    app.add_typer(explore_app, name="explore")
+    add_group(app, "explore", explore, client=client)
 
 
 def explore(
-    context: typer.Context,
+    access: HostAccess,
+    said: Output,
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="MODEL", help="Path or known name of the model to measure."),
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Path or known name of the model to measure.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     input_file: Annotated[
         str | None,
         typer.Option("--input", metavar="FILE", help="Input of each call: .npy, .npz or an image."),
     ] = None,
     shape: Annotated[
-        str | None, typer.Option("--shape", metavar="SHAPE", help="Made-up input, as uint8:1,1080,1920,3.")
+        str | None,
+        typer.Option("--shape", metavar="SHAPE", help="Made-up input instead, such as uint8:1,1080,1920,3."),
     ] = None,
-    host: Annotated[
-        str | None, typer.Option("--host", metavar="URL", help="Host that gives accelerators.")
-    ] = None,
-    token: Annotated[str | None, typer.Option("--token", envvar="EI_TOKEN", help="The host's token.")] = None,
     clients: Annotated[
         str,
-        typer.Option("--clients", help="cores=1,2: this machine bound to so many cores; or names that join."),
+        typer.Option(
+            "--clients", help="cores=1,2: this machine limited to that many cores; or names that join."
+        ),
     ] = "cores=1",
     accelerators: Annotated[
-        str, typer.Option("--accelerators", help="Types of the host, by name, or all.")
+        str, typer.Option("--accelerators", help="Types of the host, separated by commas, or all.")
     ] = "all",
     no_ei_too: Annotated[
         bool, typer.Option("--no-ei-too/--only-ei", help="Measure each client without accelerator as well.")
     ] = True,
     precision: Annotated[
-        str, typer.Option("--precision", help="fp32, bf16, int8; several with commas.")
+        str, typer.Option("--precision", help="fp32, bf16 or int8; several separated by commas.")
     ] = "fp32",
     engine: Annotated[
         str, typer.Option("--engine", help="auto, openvino, tensorflow or onnxruntime.")
     ] = "auto",
     target_latency: Annotated[
-        str | None, typer.Option("--target-latency", metavar="TIME", help="Such as 250ms; none: any latency.")
+        str | None,
+        typer.Option("--target-latency", metavar="TIME", help="Such as 250ms; by default any latency."),
     ] = None,
-    percentile: Annotated[float, typer.Option("--percentile", help="What the target is about.")] = 95.0,
+    percentile: Annotated[
+        float, typer.Option("--percentile", help="Of the latencies, which must be within the target.")
+    ] = 95.0,
     demand: Annotated[
         str | None, typer.Option("--rate", metavar="RATE", help="Demand, such as 20/s, for cost (c).")
     ] = None,
-    budget: Annotated[int | None, typer.Option("--budget", help="Combinations to measure at most.")] = None,
+    budget: Annotated[
+        int | None, typer.Option("--budget", help="Measure at most this many combinations.")
+    ] = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Measure every combination.")] = False,
-    repeats: Annotated[int, typer.Option("--repeats", help="Runs of each that could be the cheapest.")] = 3,
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Runs of each combination that could be the cheapest.")
+    ] = 3,
     slack: Annotated[
-        float, typer.Option("--slack", help="Share by which a more capable combination may be slower.")
+        float, typer.Option("--slack", help="How much slower a more capable combination may be; 0.08 is 8%.")
     ] = 0.08,
     seconds: Annotated[
-        str, typer.Option("--cell-time", metavar="TIME", help="Limit of each part of a measurement.")
+        str, typer.Option("--cell-time", metavar="TIME", help="Time limit of each part of a measurement.")
     ] = "60s",
     curves: Annotated[
         bool, typer.Option("--curves/--no-curves", help="Measure finalists' throughput.")
     ] = True,
     listen: Annotated[
-        str, typer.Option("--listen", metavar="ADDRESS", help="Where clients elsewhere join.")
+        str, typer.Option("--listen", metavar="ADDRESS", help="Where clients on other machines join.")
     ] = "127.0.0.1:8490",
     measurements: Annotated[
         Path | None, typer.Option("--measurements", metavar="CSV", help="Analyse these instead of measuring.")
@@ -96,25 +116,34 @@ def explore(
         bool, typer.Option("--article", help="Analyse the article's own measurements.")
     ] = False,
     prices_file: Annotated[
-        Path | None, typer.Option("--prices", metavar="CSV", help="Your prices, on top of the shipped ones.")
+        Path | None,
+        typer.Option(
+            "--prices", metavar="CSV", help="Your own prices; they go before the host's and the shipped ones."
+        ),
     ] = None,
     method: Annotated[str, typer.Option("--method", help="search, or walk-back for comparison.")] = "search",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="For report.html and its data; resumed if there."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="For report.html and its data; continues an earlier run in it.",
+        ),
     ] = None,
-) -> None:
-    """Name the cheapest combination that meets the target, and say why no other can be cheaper.
+) -> Explored | Sentence:
+    """Name the cheapest combination that meets the target.
+
+    Measures combinations of clients and accelerators, or analyses given measurements, and says why no other can be
+    cheaper. Exit code 7 if no combination meets the target.
 
     \b
     Examples:
-      ei explore --model model.pb --shape uint8:1,1080,1920,3 --host http://10.0.0.5:8500 \\
-          --clients cores=1,2 --target-latency 250ms -o report/
-      ei explore --measurements latencies.csv --prices prices.csv --target-latency 223ms
       ei explore --article --target-latency 223ms -o report/
+      ei explore --measurements latencies.csv --prices prices.csv --target-latency 223ms --json
+      ei explore --model model.pb --shape uint8:1,1080,1920,3 --host https://10.0.0.5:8500 --tls-ca ca.pem \\
+          --clients cores=1,2 --target-latency 250ms -o report/
     """
-    if context.invoked_subcommand is not None:
-        return
     with extra("explore"):
         from elastic_inference.explorer.prices import load_prices
         from elastic_inference.explorer.search_result import SearchOptions
@@ -127,23 +156,23 @@ def explore(
         exhaustive=exhaustive,
     )
     if method not in ("search", "walk-back"):
-        raise InvalidInput(f"method {method!r} is not one of search, walk-back")
+        raise InvalidInput(f"--method {method!r} is not one of search, walk-back")
     if sum((model is not None, measurements is not None, article)) != 1:
-        raise InvalidInput("give one of --model MODEL, --measurements CSV and --article")
+        raise InvalidInput("give exactly one of --model MODEL, --measurements CSV and --article")
     rate = parse_rate(demand)
     if model is None:
-        _analyse(measurements, prices, options, method, rate, output)
-        return
+        return _analyse(measurements, prices, options, method, rate, output, said)
     if (input_file is None) == (shape is None):
-        raise InvalidInput("give either --input FILE or --shape SHAPE")
+        raise InvalidInput("give exactly one of --input FILE and --shape SHAPE")
     wanted = {
         "precisions": _names(precision),
-        "accelerators": _names(accelerators) if host is not None else [],
+        "accelerators": _names(accelerators) if access.is_named else [],
         "with_no_accelerator": no_ei_too,
     }
-    plan = _plan(model, str(input_file or shape), clients, wanted, prices, options, engine, host, token)
+    path = str(fetch_model(model, said).path)
+    plan = _plan(path, str(input_file or shape), clients, wanted, prices, options, engine, access)
     plan = _with(plan, percentile, rate, curves, parse_seconds(seconds), method == "walk-back")
-    _measure(plan, output or DEFAULT_OUTPUT, listen)
+    return _measure(plan, output or DEFAULT_OUTPUT, listen, said)
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -166,9 +195,9 @@ def parse_rate(text: str | None) -> float | None:
     try:
         value = float(number)
     except ValueError as error:
-        raise InvalidInput(f"rate {text!r} is not a number with a unit, such as 20/s") from error
+        raise InvalidInput(f"--rate {text!r} is not a number with a unit, such as 20/s") from error
     if seconds is None or not 0 < value < float("inf"):
-        raise InvalidInput(f"rate {text!r} must be above 0 and end in /s, /min or /h")
+        raise InvalidInput(f"--rate {text!r} must be above 0 and end in /s, /min or /h")
     return value / seconds
 
 
@@ -177,31 +206,34 @@ def _names(text: str) -> list[str]:
 
 
 def _plan(
-    model: str,
+    path: str,
     given_input: str,
     clients: str,
     wanted: dict[str, Any],
     prices: PriceTable,
     options: SearchOptions,
     engine: str,
-    host: str | None,
-    token: str | None,
+    access: HostAccess,
 ) -> Plan:
-    from elastic_inference.cli.models import fetch_model
-
     with extra("explore"):
         from elastic_inference.explorer.grid import host_types, make_grid, parse_clients
         from elastic_inference.explorer.run import Plan
-    offered = []
-    if host is not None:
-        from elastic_inference.cli._hosts import open_session
-
-        session = open_session(host, token, None)
-        token = session.token
-        offered = host_types(session)
+    session = access.open() if access.is_named else None
+    offered = [] if session is None else host_types(session)
     grid = make_grid(parse_clients(clients), prices=prices, offered=offered, **wanted)
-    path = str(fetch_model(model).path)
-    return Plan(path, given_input, grid, options, {"engine": engine}, host=host, token=token)
+    predictor = {"engine": engine, **access.certificate()}
+    if session is None:
+        return Plan(path, given_input, grid, options, predictor)
+    return Plan(
+        path,
+        given_input,
+        grid,
+        options,
+        predictor,
+        host=session.url,
+        token=session.token,
+        tls_ca=access.authority(),
+    )
 
 
 def _with(
@@ -215,7 +247,7 @@ def _with(
     from dataclasses import replace
 
     if not 0 < percentile < 100:
-        raise InvalidInput(f"percentile {percentile} must be above 0 and below 100")
+        raise InvalidInput(f"--percentile {percentile} must be above 0 and below 100")
     return replace(
         plan,
         percentile=percentile / 100,
@@ -227,7 +259,7 @@ def _with(
     )
 
 
-def _measure(plan: Plan, output: Path, listen: str) -> None:
+def _measure(plan: Plan, output: Path, listen: str, said: Output) -> Explored:
     with extra("explore"):
         from elastic_inference.explorer.measuring.coordinator import Coordinator
         from elastic_inference.explorer.measuring.in_process import run_in_process
@@ -235,36 +267,38 @@ def _measure(plan: Plan, output: Path, listen: str) -> None:
         from elastic_inference.explorer.run import explore as run
         from elastic_inference.explorer.run import journal_result
     elsewhere = {each.name for each in plan.grid.clients if each.cores is None}
+    on_event = functools.partial(_say_event, said)
     try:
         if not elsewhere:
-            exploration = run(plan, output, run_in_process, _print_event)
+            exploration = run(plan, output, run_in_process, on_event)
         else:
             with Coordinator(listen, plan.model, elsewhere) as coordinator:
-                print(
-                    f"waiting for {', '.join(sorted(elsewhere))}: EI_EXPLORE_TOKEN={coordinator.token} "
-                    f"ei explore client --join {coordinator.url} --name NAME",
-                    file=sys.stderr,
-                )
-                exploration = run(plan, output, coordinator.run_task, _print_event)
-    except KeyboardInterrupt:
+                _ask_to_join(elsewhere, coordinator, said)
+                exploration = run(plan, output, coordinator.run_task, on_event)
+    except KeyboardInterrupt as error:
         write_report(journal_result(plan, output), output)
-        print(f"interrupted; what is measured is kept in {output}, the same command goes on", file=sys.stderr)
-        raise
-    _show(exploration, output)
+        raise KeyboardInterrupt(
+            f"interrupted; the measurements so far are in {output}, and the same command continues from them"
+        ) from error
+    return _explored(exploration, output, (), said)
 
 
-def _print_event(event: Event) -> None:
+def _ask_to_join(elsewhere: set[str], coordinator: Coordinator, said: Output) -> None:
+    names = sorted(elsewhere)
+    said.ask(
+        f"waiting for {', '.join(names)}; run there: EI_EXPLORE_TOKEN={coordinator.token} "
+        f"ei explore client --join {coordinator.url} --name NAME",
+        {"waiting_for": names, "join": coordinator.url, "token": coordinator.token},
+    )
+
+
+def _say_event(said: Output, event: Event) -> None:
     if not event.is_done:
         left = "" if event.seconds_left is None else f", at most {format_seconds(event.seconds_left)} left"
-        print(
-            f"{event.num_measured} of {event.num_cells}: measuring {event.cell.name}{left}",
-            file=sys.stderr,
-            flush=True,
-        )
+        said.say(f"{event.num_measured} of {event.num_cells}: measuring {event.cell.name}{left}")
     elif event.outcome is not None:
         seen = event.outcome.observation
-        text = seen.problem or f"{(seen.latency_seconds or 0) * 1000:.4g} ms"
-        print(f"    {text}", file=sys.stderr, flush=True)
+        said.say(f"    {seen.problem or f'{(seen.latency_seconds or 0) * 1000:.4g} ms'}")
 
 
 def _analyse(
@@ -274,15 +308,14 @@ def _analyse(
     method: str,
     demand_per_second: float | None,
     output: Path | None,
-) -> None:
+    said: Output,
+) -> Explored | Sentence:
     with extra("explore"):
         from elastic_inference.explorer import analysis
         from elastic_inference.explorer.article import article_claims, article_path
-    path = article_path() if measurements is None else measurements
-    measured = analysis.read_measurements(path)
+    measured = analysis.read_measurements(article_path() if measurements is None else measurements)
     if method == "walk-back":
-        print(analysis.walk_back_sentence(measured, prices, options.target_latency_seconds))
-        return
+        return _walk_back(analysis.walk_back_of(measured, prices, options.target_latency_seconds))
     exploration = analysis.analyse(
         measured,
         prices,
@@ -294,28 +327,25 @@ def _analyse(
         demand_per_second=demand_per_second,
         command=command_line(sys.argv[1:]),
     )
-    _show(exploration, output, article_claims(prices) if measurements is None else ())
+    return _explored(exploration, output, article_claims(prices) if measurements is None else (), said)
 
 
-def _show(exploration: Exploration, output: Path | None, claims: Sequence[Claim] = ()) -> None:
-    from elastic_inference.explorer.reporting.result import remarks, verdict
-    from elastic_inference.explorer.reporting.text import claim_table, combination_table
+def _walk_back(way: WalkBackResult) -> Sentence:
+    code = ExitCode.OK if way.winner is not None else ExitCode.TARGET_NOT_MET
+    return Sentence(way.sentence(), {"sentence": way.sentence(), **asdict(way)}, code)
 
-    print(combination_table(exploration))
-    if claims:
-        print(f"\n{claim_table(claims)}")
-    print(f"\n{verdict(exploration)}\n{exploration.result.proof}.")
-    if remarks(exploration):
-        print(
-            f"{len(remarks(exploration))} remarks on single measurements are in the report", file=sys.stderr
-        )
-    for warning in exploration.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if output is not None:
-        with extra("explore"):
-            from elastic_inference.explorer.reporting.html import write_report
-        for path in write_report(exploration, output, claims):
-            print(path)
+
+def _explored(
+    exploration: Exploration, output: Path | None, claims: Sequence[Claim], said: Output
+) -> Explored:
+    from elastic_inference.cli._explore_text import Explored, say_warnings
+
+    say_warnings(exploration, said.say)
+    if output is None:
+        return Explored(exploration, claims)
+    with extra("explore"):
+        from elastic_inference.explorer.reporting.html import write_report
+    return Explored(exploration, claims, write_report(exploration, output, claims))
 
 
 def client(
@@ -326,9 +356,14 @@ def client(
     token: Annotated[
         str, typer.Option("--token", envvar="EI_EXPLORE_TOKEN", help="As the exploration printed it.")
     ],
-) -> None:
-    """Join an exploration and measure from this machine until it ends."""
+) -> Sentence:
+    """Join an exploration and measure from this machine until it ends.
+
+    \b
+    Examples:
+      EI_EXPLORE_TOKEN=... ei explore client --join http://10.0.0.5:8490 --name m5.large
+    """
     with extra("explore"):
         from elastic_inference.explorer.measuring.remote_client import RemoteClient
     count = RemoteClient(join, name, token).run()
-    print(f"done: {count} measurements")
+    return Sentence(f"done: {count} measurements", {"num_measurements": count})

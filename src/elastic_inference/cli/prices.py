@@ -4,44 +4,57 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elastic_inference.cli.registration import add_group
+from elastic_inference.cli.rendering import Listing
+
+if TYPE_CHECKING:
+    from elastic_inference.cli._price_rows import PriceCheck
+
 PricesFile = Annotated[
-    Path | None, typer.Option("--prices", metavar="FILE", help="Your own CSV, on top of the shipped table.")
+    Path | None,
+    typer.Option("--prices", metavar="CSV", help="Your own prices; they replace the shipped ones by name."),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add `ei prices` and `ei prices check`."""
-    prices_app = typer.Typer()
-    prices_app.callback(invoke_without_command=True)(prices)
-    prices_app.command("check")(check)
-    app.add_typer(prices_app, name="prices")
+    add_group(app, "prices", prices, check=check)
 
 
 def prices(
-    context: typer.Context,
     vendor: Annotated[str | None, typer.Option("--vendor", help="Only this vendor, such as aws.")] = None,
     prices_file: PricesFile = None,
-) -> None:
-    """Show every price with region, date and source."""
-    if context.invoked_subcommand is not None:
-        return
+) -> Listing:
+    """Show every price with region, date and source.
+
+    \b
+    Examples:
+      ei prices
+      ei prices --vendor aws --json
+    """
+    from elastic_inference.cli._price_rows import Price, price_rows
     from elastic_inference.explorer.prices import load_prices
-    from elastic_inference.explorer.reporting.text import price_table
 
     chosen = load_prices(prices_file).of_vendor(vendor)
-    print(price_table(chosen, chosen.old_rows(date.today())))
+    return Listing(Price, price_rows(chosen, chosen.old_rows(date.today())))
 
 
-def check(prices_file: PricesFile = None) -> None:
-    """Read the table with your own file on top, and name what is wrong (exit code 1) or old (exit code 0)."""
-    from elastic_inference.explorer.prices import OLD_AFTER_DAYS, load_prices
+def check(prices_file: PricesFile = None) -> PriceCheck:
+    """Check your own prices file, and list old prices.
+
+    Exit code 2 if the file is wrong; old prices are listed and are no error.
+
+    \b
+    Examples:
+      ei prices check
+      ei prices check --prices prices.csv
+    """
+    from elastic_inference.cli._price_rows import check_prices
+    from elastic_inference.explorer.prices import load_prices
 
     table = load_prices(prices_file)
-    old = table.old_rows(date.today())
-    print(f"{len(table)} prices are well formed; {len(old)} are undated or older than {OLD_AFTER_DAYS} days")
-    for row in old:
-        print(f"  {row.name}: {row.usd_per_hour} USD/hour as of {row.as_of}, {row.region}, from {row.source}")
+    return check_prices(table, table.old_rows(date.today()))

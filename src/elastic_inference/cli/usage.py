@@ -8,37 +8,31 @@ from typing import Annotated
 
 import typer
 
-from elastic_inference.cli._hosts import (
-    CaOption,
-    HostOption,
-    JsonOption,
-    TokenOption,
-    open_session,
-    print_json,
-    print_table,
-)
+from elastic_inference.cli.answers import Usage
+from elastic_inference.cli.host_access import HostAccess
+from elastic_inference.cli.registration import add_command
+from elastic_inference.cli.rendering import Listing
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import parse_seconds
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("usage")(usage)
+    add_command(app, "usage", usage)
 
 
 def usage(
+    access: HostAccess,
     since: Annotated[
         str | None,
         typer.Option(
             "--since", metavar="WHEN", help="A date (2026-01-31, UTC) or a time back from now (24h)."
         ),
     ] = None,
-    host: HostOption = None,
-    token: TokenOption = None,
-    tls_ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show hours attached, cost, inferences, and what 100,000 inferences really cost.
+) -> Listing:
+    """Show what accelerators cost and did.
+
+    The cost of 100,000 inferences includes the time in which the accelerator was attached and idle.
 
     \b
     Examples:
@@ -47,28 +41,8 @@ def usage(
       ei usage --since 2026-01-01 --json
     """
     start = parse_since(since, time.time())
-    values = open_session(host, token, tls_ca).request("GET", f"/v1/usage?since={start:.3f}")
-    if as_json:
-        print_json(values)
-        return
-    rows = [
-        (
-            v["accelerator_id"] + (" *" if v["is_attached"] else ""),
-            v["name"],
-            " > ".join(v["types"]),
-            f"{v['attached_hours']:.3f}",
-            v["cost_usd"],
-            v["inferences"],
-            f"{v['device_seconds']:.1f}",
-            f"{v['throttled_seconds']:.1f}",
-            v["usd_per_100k_inferences"],
-        )
-        for v in values
-    ]
-    columns = (
-        "ID (* attached)", "NAME", "TYPE", "HOURS", "USD", "INFERENCES", "DEVICE S", "THROTTLED S", "USD/100K",
-    )  # fmt: skip
-    print_table(columns, rows, "no accelerator was attached in that time")
+    session = access.open()
+    return Listing(Usage, Usage.read_all(session.request("GET", f"/v1/usage?since={start:.3f}"), session))
 
 
 def parse_since(text: str | None, now: float) -> float:

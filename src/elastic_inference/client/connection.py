@@ -77,9 +77,7 @@ class ResponseHead:
         if text is None:
             return None
         if not text.isdigit() or len(text) > MAX_HEADER_DIGITS:
-            raise ProtocolError(
-                f"the response's {name.decode()} is {text[:40]!r}, which is no number of bytes"
-            )
+            raise ProtocolError(f"the response's {name.decode()} is {text[:40]!r}, not a number of bytes")
         return int(text)
 
 

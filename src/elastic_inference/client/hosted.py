@@ -107,7 +107,7 @@ def _find(session: HostSession, accelerator_id: str | int | None) -> Attachment:
     ordinal = int(wanted)
     if not 0 <= ordinal < len(found):
         raise AcceleratorNotFound(
-            f"accelerator {ordinal} is not there: {len(found)} are visible at {session.url} with this token"
+            f"no accelerator {ordinal}: this token sees {len(found)} at {session.url}, counted from 0"
         )
     return session.describe(found[ordinal]["accelerator_id"])
 

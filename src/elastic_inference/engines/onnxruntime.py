@@ -48,8 +48,8 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
     check_format("onnxruntime", package, (ModelFormat.ONNX,))
     if options.precision not in ("fp32", "auto"):
         raise InvalidInput(
-            f"precision {options.precision!r} is not to be had from engine onnxruntime, which computes a model in its "
-            "own dtypes; engine openvino has it"
+            f"engine onnxruntime does not support precision {options.precision!r}: it computes a model in its own "
+            "dtypes; use engine='openvino'"
         )
     return OnnxModel(_import(), package, request, options)
 

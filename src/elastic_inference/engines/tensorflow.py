@@ -62,8 +62,8 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
     )
     if options.precision not in ("fp32", "auto"):
         raise InvalidInput(
-            f"precision {options.precision!r} is not to be had from engine tensorflow, which computes a model in its "
-            "own dtypes; engine openvino has it"
+            f"engine tensorflow does not support precision {options.precision!r}: it computes a model in its own "
+            "dtypes; use engine='openvino'"
         )
     started = time.perf_counter()
     tf = import_tensorflow()

@@ -17,7 +17,7 @@ from elastic_inference.explorer.reporting.result import Detail, Exploration
 from elastic_inference.explorer.search import rank
 from elastic_inference.explorer.search_result import SearchOptions
 from elastic_inference.explorer.space import DEFAULT_PRECISION, Cell, space_of
-from elastic_inference.explorer.walk_back import smallest_first, walk_back
+from elastic_inference.explorer.walk_back import WalkBackResult, smallest_first, walk_back
 
 REQUIRED_COLUMNS = ("client", "accelerator", "latency_ms")
 TAIL_COLUMN = "target_latency_ms"
@@ -144,21 +144,23 @@ def analyse(
     )
 
 
-def walk_back_sentence(
+def walk_back_of(
     measured: Iterable[MeasuredRow], prices: PriceTable, target_seconds: float | None
-) -> str:
-    """What the article's own method finds in given measurements, in words."""
+) -> WalkBackResult:
+    """Go the article's own way through given measurements.
+
+    Raises:
+        InvalidInput: No measurement has both a client and an accelerator.
+    """
     seen: dict[Cell, Observation] = {}
     for row in measured:
         seen.setdefault(row.cell, row.observation)
     space = space_of(list(seen), prices)
     clients, accelerators = smallest_first(space, prices)
     if not accelerators:
-        return "Walk-back needs combinations of a client and an accelerator; there are none."
+        raise InvalidInput("walk-back needs measurements of a client with an accelerator; there are none")
     absent = Observation(None, problem="not among the measurements")
-    return walk_back(
-        space, clients, accelerators, lambda cell: seen.get(cell, absent), target_seconds
-    ).sentence()
+    return walk_back(space, clients, accelerators, lambda cell: seen.get(cell, absent), target_seconds)
 
 
 def prices_of(cells: Iterable[Cell], prices: PriceTable) -> tuple[PriceRow, ...]:

@@ -44,20 +44,22 @@ class Claim:
     Attributes:
         text: What is claimed.
         published: As printed, with its unit.
-        computed: Unrounded, in the same unit.
+        computed: Unrounded, in the same unit; None where the prices in force make it a share of nothing.
         unit: `x`, `%`, `USD` or a noun.
         holds: Whether `computed`, written with the published number of digits, is what was printed.
     """
 
     text: str
     published: Decimal
-    computed: Decimal
+    computed: Decimal | None
     unit: str
     holds: bool
 
     @property
     def computed_text(self) -> str:
         """Computed to the digits that show whether the claim holds."""
+        if self.computed is None:
+            return "undefined"
         digits = Decimal("0.01") if self.unit in ("x", "USD") else Decimal("0.1")
         return f"{self.computed.quantize(digits, ROUND_HALF_UP)}{_suffix(self.unit)}"
 
@@ -101,14 +103,17 @@ def article_claims(prices: PriceTable | None = None) -> list[Claim]:
     def usd(client: str, accelerator: str | None = None) -> Decimal:
         return cost.sequential_usd(price(client, accelerator), latency(client, accelerator))
 
-    def saved(client: str, accelerator: str, other: str) -> Decimal:
-        return 100 * (1 - usd(client, accelerator) / usd(other))
+    def saved(client: str, accelerator: str, other: str) -> Decimal | None:
+        return _percent_less(_ratio(usd(client, accelerator), usd(other)))
 
     large, xlarge = ("m5.large", "eia1.large"), ("m5.large", "eia1.xlarge")
     cpu = "m5.4xlarge"
-    price_ratio = price(*large) / price("m5.large")
-    introduction = price_ratio * INTRODUCTION_EI_SECONDS / INTRODUCTION_LOCAL_SECONDS
-    notebook = price_ratio * NOTEBOOK_EI_FRAME_SECONDS / NOTEBOOK_LOCAL_FRAME_SECONDS
+    introduction = _ratio(
+        price(*large) * INTRODUCTION_EI_SECONDS, price("m5.large") * INTRODUCTION_LOCAL_SECONDS
+    )
+    notebook = _ratio(
+        price(*large) * NOTEBOOK_EI_FRAME_SECONDS, price("m5.large") * NOTEBOOK_LOCAL_FRAME_SECONDS
+    )
     videos = (3600 - NOTEBOOK_EI_LOAD_SECONDS) / (VIDEO_FRAMES * NOTEBOOK_EI_FRAME_SECONDS)
     speed_over_cpu, speed_over_p2 = latency(cpu) / latency(*xlarge), latency("p2.xlarge") / latency(*xlarge)
     speed_of_p3 = latency("p2.xlarge") / latency("p3.2xlarge")
@@ -127,14 +132,31 @@ def article_claims(prices: PriceTable | None = None) -> list[Claim]:
         ),
         _claim("340-frame videos an hour, m5.large + eia1.large", "44", videos, "videos", ROUND_FLOOR),
         _claim("p3.2xlarge is faster than p2.xlarge", "3.34", speed_of_p3, "x"),
-        _claim("eia1.large improves the cost of 40 frames by", "78.5", 100 * (1 - introduction), "%"),
-        _claim("eia1.large does the task at this share of the cost", "27.5", 100 * notebook, "%"),
+        _claim("eia1.large improves the cost of 40 frames by", "78.5", _percent_less(introduction), "%"),
+        _claim(
+            "eia1.large does the task at this share of the cost",
+            "27.5",
+            None if notebook is None else 100 * notebook,
+            "%",
+        ),
     ]
 
 
-def _claim(text: str, published: str, computed: Decimal, unit: str, rounding: str = ROUND_HALF_UP) -> Claim:
+def _claim(
+    text: str, published: str, computed: Decimal | None, unit: str, rounding: str = ROUND_HALF_UP
+) -> Claim:
     printed = Decimal(published)
-    return Claim(text, printed, computed, unit, computed.quantize(printed, rounding) == printed)
+    holds = computed is not None and computed.quantize(printed, rounding) == printed
+    return Claim(text, printed, computed, unit, holds)
+
+
+def _ratio(part: Decimal, whole: Decimal) -> Decimal | None:
+    """None where the whole is nothing, as the cost of a machine is whose price the user has set to 0."""
+    return part / whole if whole else None
+
+
+def _percent_less(ratio: Decimal | None) -> Decimal | None:
+    return None if ratio is None else 100 * (1 - ratio)
 
 
 def _suffix(unit: str) -> str:

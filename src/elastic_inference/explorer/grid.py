@@ -136,15 +136,15 @@ def make_grid(
     names = [row.name for row in offered] if list(accelerators) == [ALL] else list(accelerators)
     unknown = [name for name in names if name not in {row.name for row in offered}]
     if unknown:
-        known = ", ".join(row.name for row in offered) or "none: no host is given"
-        raise InvalidInput(f"accelerators {', '.join(unknown)} are not offered; there are {known}")
+        known = ", ".join(row.name for row in offered) or "nothing, because no host is given"
+        raise InvalidInput(f"accelerators {', '.join(unknown)} are not offered; the host offers {known}")
     table, warnings = _with_core_prices(prices, clients)
     unpriced = [row for row in offered if not row.usd_per_hour.is_finite() and row.name not in table]
     # The host says what its types are; a price for one may come from the user's table.
     table = table.with_rows([_own_price(row, table) for row in offered if row not in unpriced])
     if any(row.name in names for row in unpriced):
         missing = ", ".join(row.name for row in unpriced if row.name in names)
-        warnings.append(f"The host names no price for {missing}; add rows to your own prices file.")
+        warnings.append(f"The host has no price for {missing}; add rows to your own prices file.")
     choices: list[str | None] = [*([None] if with_no_accelerator else []), *names]
     cells = tuple(
         Cell(client.name, accelerator, precision)
@@ -156,17 +156,19 @@ def make_grid(
         raise InvalidInput("nothing to explore: no client, no accelerator, or no precision is left")
     if any(client.cores is not None for client in clients):
         warnings.append(
-            "Clients named cores=N are stood in for by this machine, bound to N of its cores: their memory and "
-            "network are this machine's."
+            "Clients named cores=N are this machine limited to N of its cores: their memory and network are this "
+            "machine's."
         )
     if len(set(precisions)) > 1:
-        warnings.append("Less than fp32 gives other answers, not only other speeds: check them on your data.")
+        warnings.append(
+            "Precisions below fp32 change the answers, not only the speed: check them on your data."
+        )
     return Grid(tuple(clients), cells, table, tuple(warnings))
 
 
 def _own_price(row: PriceRow, table: PriceTable) -> PriceRow:
-    """The host's row, at the user's price where the user's file has one of that name and the host none."""
-    if row.usd_per_hour.is_finite():
+    """The host's row at the user's own price; where there is none, at the host's, else at a shipped one."""
+    if row.usd_per_hour.is_finite() and not table.is_own(row.name):
         return row
     known = table.get(row.name)
     values = {

@@ -75,10 +75,15 @@ class PriceRow:
 
 
 class PriceTable:
-    """Price rows by name; later rows replace earlier ones of the same name."""
+    """Price rows by name; later rows replace earlier ones of the same name.
 
-    def __init__(self, rows: Iterable[PriceRow]) -> None:
+    Args:
+        own: Names of the rows that come from the user's own file, which go before anybody else's.
+    """
+
+    def __init__(self, rows: Iterable[PriceRow], own: Iterable[str] = ()) -> None:
         self._rows = {row.name: row for row in rows}
+        self._own = frozenset(own)
 
     def __iter__(self) -> Iterator[PriceRow]:
         return iter(self._rows.values())
@@ -99,7 +104,16 @@ class PriceTable:
 
     def with_rows(self, rows: Iterable[PriceRow]) -> PriceTable:
         """This table with `rows` on top."""
-        return PriceTable([*self._rows.values(), *rows])
+        return PriceTable([*self._rows.values(), *rows], self._own)
+
+    def with_own_rows(self, rows: Iterable[PriceRow]) -> PriceTable:
+        """This table with the rows of the user's own file on top."""
+        own = list(rows)
+        return PriceTable([*self._rows.values(), *own], self._own | {row.name for row in own})
+
+    def is_own(self, name: str) -> bool:
+        """Whether the price of this name comes from the user's own file."""
+        return name in self._own
 
     def usd_per_hour(self, client: str, accelerator: str | None) -> Decimal:
         """What client and accelerator cost together.
@@ -127,8 +141,8 @@ class PriceTable:
         rows = [row for row in self if row.vendor == vendor]
         if not rows:
             known = sorted({row.vendor for row in self})
-            raise InvalidInput(f"no prices of vendor {vendor!r}; there are {', '.join(known)}")
-        return PriceTable(rows)
+            raise InvalidInput(f"no prices of vendor {vendor!r}; known vendors are {', '.join(known)}")
+        return PriceTable(rows, self._own)
 
     def old_rows(self, today: date, old_after_days: int = OLD_AFTER_DAYS) -> list[PriceRow]:
         """Rows whose price should be looked up again."""
@@ -148,7 +162,7 @@ def load_prices(path: str | Path | None = None) -> PriceTable:
         InvalidInput: The file cannot be read, or a row is wrong; the text names row, field and value.
     """
     table = shipped_prices()
-    return table if path is None else table.with_rows(read_prices(path))
+    return table if path is None else table.with_own_rows(read_prices(path))
 
 
 def read_prices(path: str | Path) -> list[PriceRow]:
@@ -175,10 +189,10 @@ def parse_prices(lines: Iterable[str], name: str) -> list[PriceRow]:
     for record in reader:
         where = f"{name}, line {reader.line_num}"
         if None in record or None in record.values():
-            raise InvalidInput(f"{where}: does not have {len(columns)} fields as the first line has")
+            raise InvalidInput(f"{where}: does not have {len(columns)} fields, as the first line does")
         row = _parse_row({key: value.strip() for key, value in record.items()}, where)
         if any(row.name == other.name for other in rows):
-            raise InvalidInput(f"{where}, name {row.name!r}: stands twice in the same file")
+            raise InvalidInput(f"{where}, name {row.name!r}: appears twice in the same file")
         rows.append(row)
     return rows
 

@@ -103,7 +103,12 @@ class _Search:
         return float(self.price[i]) * self.mean(i)
 
     def best(self) -> int | None:
-        return min((i for i in self.valid if self.is_feasible(i)), key=self.cost, default=None)
+        def rank(i: int) -> tuple[float, float]:
+            return self.cost(i), self.target_mean(
+                i
+            )  # among those that cost the same, such as nothing, the quickest
+
+        return min((i for i in self.valid if self.is_feasible(i)), key=rank, default=None)
 
     def bounds(self, of_target: bool) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """The latency that each cell cannot undercut, from all measured cells that are as capable."""
@@ -265,6 +270,9 @@ class _Search:
     def _skipped_result(self, i: int, price: Decimal) -> CellResult:
         target = self.options.target_latency_seconds
         stronger = [j for j in self.valid if self.dominates[j, i]]
+        if not stronger:  # no bound excludes it, so the winner's cost does: nothing is cheaper than nothing
+            reason = "the winner costs 0 USD, and no other can cost less"
+            return CellResult(self.cells[i], CellState.TOO_EXPENSIVE, reason, price)
         slack = 1 + self.options.slack_share
         slowest = max(stronger, key=self.target_mean)
         bound = self.target_mean(slowest) / slack

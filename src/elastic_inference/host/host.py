@@ -55,7 +55,7 @@ class HostSettings:
 
     Attributes:
         state_dir: All that it keeps; None of it is needed by clients.
-        devices: What it gives away.
+        devices: What it offers.
         cpu: The machine's CPU, whose cores and memory accelerators on other devices need too; None: the one of
             `devices`.
         user_types: Types beside (or, of the same name, instead of) Amazon's and the device's defaults.
@@ -73,7 +73,7 @@ class HostSettings:
     devices: Sequence[Device]
     cpu: Device | None = None
     user_types: tuple[AcceleratorType, ...] = ()
-    database_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)  # it may hold a password
     data_host: str | None = "127.0.0.1"
     ports: range = DEFAULT_PORTS
     tls: TlsFiles | None = None

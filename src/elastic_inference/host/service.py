@@ -147,6 +147,7 @@ class HostService:
 
         Raises:
             InvalidInput: No such type, or a value beyond its limit.
+            NameTaken: Another accelerator has this name.
             CapacityExceeded: It does not fit; with what is left. Or the host drains.
             ElasticInferenceError: Its process did not start; nothing is left of it.
         """
@@ -157,8 +158,12 @@ class HostService:
         with self._lock:
             if self.is_draining:
                 raise CapacityExceeded(
-                    "this host drains and takes nothing new", requested=type_name, available="none"
+                    "this host drains and attaches nothing new; attach at another host, or let the operator run "
+                    "`ei host drain --off`",
+                    requested=type_name,
+                    available="none",
                 )
+            self._store.check_name(name)
             allocation = self._capacity.place(kind)
             self._capacity = self._capacity.with_held(accelerator_id, allocation)
         kind = allocation.settled(kind)

@@ -78,12 +78,21 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
         ) from error
 
 
-def to_json(array: npt.NDArray[Any]) -> list[Any]:
-    """The flat inline JSON form; strings as text, bytes that are not UTF-8 replaced."""
+def to_json(array: npt.NDArray[Any], name: str) -> list[Any]:
+    """The flat inline JSON form; strings as text, bytes that are not UTF-8 replaced.
+
+    Raises:
+        InvalidInput: A value is NaN or infinite. JSON has neither; null in their place would be read as 0 by some.
+    """
     if array.dtype == object:
         return [
             i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in array.ravel().tolist()
         ]
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InvalidInput(
+            f"output {name!r} holds NaN or infinity, which JSON does not have; ask for binary data, by the parameter "
+            "binary_data_output of the request or binary_data of the output"
+        )
     flat: list[Any] = array.ravel().tolist()
     return flat
 

@@ -20,6 +20,7 @@ STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], int] = {
     errors.SignatureNotFound: 400,
     errors.PredictorClosed: 400,
     errors.PriceMissing: 400,
+    errors.NameTaken: 409,
     errors.TensorNotFound: 400,
     errors.TagsNotFound: 400,
     errors.ModelNotFound: 404,

@@ -294,7 +294,7 @@ def _row_json(row: Row) -> dict[str, Any]:
 
 
 def _text(value: Decimal | None) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else format(value, "f")  # never 0E-17
 
 
 def _ms(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.errors import InvalidInput, NameTaken
 from elastic_inference.host.accounts import schema
 from elastic_inference.host.accounts.records import AcceleratorRecord, State, type_from_json, type_to_json
 from elastic_inference.host.accounts.upgrade import bring_up_to_date, tune_sqlite
@@ -26,7 +27,9 @@ class StateStore:
         try:
             self._engine = sa.create_engine(url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-            raise InvalidInput(f"database URL {url!r}: {error}") from error
+            shown = _without_password(url)
+            why = str(error).replace(url, shown)
+            raise InvalidInput(f"database URL {shown!r} cannot be used: {why}") from error
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", tune_sqlite)
         # One writer at a time: SQLite has no more, and a host writes little.
@@ -47,7 +50,9 @@ class StateStore:
         try:
             bring_up_to_date(self._engine.url)
         except sa.exc.SQLAlchemyError as error:
-            raise InvalidInput(f"database {self._engine.url!r} cannot be used: {error}") from error
+            raise InvalidInput(
+                f"database {_without_password(self._engine.url)} cannot be used: {error}"
+            ) from error
 
     @property
     def dialect(self) -> str:
@@ -74,9 +79,24 @@ class StateStore:
     # Accelerators
 
     def add(self, record: AcceleratorRecord) -> None:
-        """Remember an accelerator."""
+        """Remember an accelerator; raises NameTaken where another has its name."""
         with self._lock, self._engine.begin() as db:
+            self._check_name(db, record.name)
             db.execute(sa.insert(schema.accelerators).values(**_to_row(record)))
+
+    def check_name(self, name: str) -> None:
+        """Raise NameTaken where an accelerator has this name; `add` looks again, in its own transaction."""
+        with self._lock, self._engine.begin() as db:
+            self._check_name(db, name)
+
+    def _check_name(self, db: sa.Connection, name: str) -> None:
+        query = sa.select(schema.accelerators).where(schema.accelerators.c.name == name)
+        row = db.execute(query).mappings().first()
+        if row is not None:
+            raise NameTaken(
+                f"accelerator {row['accelerator_id']} of this host has the name {name!r:.120}; choose another name, "
+                "or detach that one first"
+            )
 
     def change(self, accelerator_id: str, **values: Any) -> AcceleratorRecord | None:
         """Change fields of an accelerator; gives it back as it is now, None where it is gone."""
@@ -227,6 +247,16 @@ class StateStore:
     def _drop_tags(self, db: sa.Connection, accelerator_id: str, keys: Iterable[str]) -> None:
         mine = schema.tags.c.accelerator_id == accelerator_id
         db.execute(sa.delete(schema.tags).where(mine & schema.tags.c.key.in_(list(keys))))
+
+
+def _without_password(url: str | sa.URL) -> str:
+    """Write a URL for an error, which others may read."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        return re.sub(r":[^/@][^@]*@", ":***@", str(url))
+    query = {name: "***" if "password" in name else value for name, value in parsed.query.items()}
+    return parsed.set(query=query).render_as_string(hide_password=True)
 
 
 def _to_row(record: AcceleratorRecord) -> dict[str, Any]:

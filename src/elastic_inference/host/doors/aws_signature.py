@@ -85,7 +85,9 @@ def check(request: ReceivedRequest, find_secret: Callable[[str], str | None], no
     _check_signed_headers(request.headers, authorization)
     secret = find_secret(authorization.access_key_id)
     if secret is None:
-        raise SignatureRefused(403, "UnrecognizedClientException", "the access key id is not known here")
+        raise SignatureRefused(
+            403, "UnrecognizedClientException", "the access key id is unknown to this host"
+        )
     body_sha256 = hashlib.sha256(request.body).hexdigest()
     if request.headers.get("x-amz-content-sha256", body_sha256) != body_sha256:
         raise SignatureRefused(403, "InvalidSignatureException", "the body is not the one that was signed")

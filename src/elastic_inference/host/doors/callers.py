@@ -49,6 +49,6 @@ def make_authenticator(host: Host) -> Any:
             record = host.store.find_token(hash_token(credentials.credentials))
             if record is not None:
                 return Caller(record.accelerator_id)
-        raise PermissionDenied("the bearer token is missing or not known here")
+        raise PermissionDenied("the bearer token is missing or unknown to this host")
 
     return Depends(authenticate)
