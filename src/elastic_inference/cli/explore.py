@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elastic_inference.cli._support import extra
+from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_seconds, parse_seconds
 
@@ -64,9 +65,7 @@ def explore(
     precision: Annotated[
         str, typer.Option("--precision", help="fp32, bf16, int8; several with commas.")
     ] = "fp32",
-    engine: Annotated[
-        str, typer.Option("--engine", help="auto, openvino, tensorflow or onnxruntime.")
-    ] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help=f"auto, {registry.names()}.")] = "auto",
     target_latency: Annotated[
         str | None, typer.Option("--target-latency", metavar="TIME", help="Such as 250ms; none: any latency.")
     ] = None,

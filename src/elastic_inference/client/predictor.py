@@ -65,7 +65,7 @@ class EIPredictor:
         accelerator_type: Attach an accelerator of this type, and detach it at the end.
         tls_ca: PEM file of the certificate authority to trust; None: the system's.
         tls_cert, tls_key: PEM files of this client's own certificate.
-        engine: "auto", "openvino", "tensorflow" or "onnxruntime".
+        engine: "auto", or a name of `elastic_inference.engines.registry`: openvino, tensorflow or onnxruntime.
         precision: "fp32", "bf16", "int8" or "auto".
         num_threads: Of the engine, embedded or in process; None: all cores.
         warm_up: Whether to predict once on made-up values at load, or the shapes to do it with, by alias.

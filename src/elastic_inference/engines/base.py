@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
-from elastic_inference.errors import InvalidInput, UnsupportedModel
-from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.errors import InvalidInput
 from elastic_inference.models.signature import Signature
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-ENGINES = ("openvino", "tensorflow", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
 
 
@@ -25,7 +23,7 @@ class EngineOptions:
     """How a model is to be loaded.
 
     Attributes:
-        engine: One of `ENGINES`, a shipped testing engine, or "auto": the first that suits the format.
+        engine: A name of `engines.registry`, or "auto": the first that suits the format.
         device: `cpu:0` or `cuda:0`.
         precision: "fp32" unless the user asks for less; "auto" leaves it to the engine.
         num_threads: Threads of one prediction; None means the cores this process may use.
@@ -96,19 +94,6 @@ class LoadedModel(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free what the engine holds; closing twice is fine."""
-
-
-def check_format(engine: str, package: ModelPackage, formats: Collection[ModelFormat]) -> None:
-    """Refuse a model of a format that the engine does not read.
-
-    Raises:
-        UnsupportedModel: Names the formats that it reads.
-    """
-    if package.format not in formats:
-        readable = ", ".join(model_format.value for model_format in formats)
-        raise UnsupportedModel(
-            f"engine {engine} reads {readable}, but {package.main_path} is {package.format.value}"
-        )
 
 
 def available_cores() -> int:
