@@ -40,6 +40,7 @@ SMALL = (
     "clock.py",
     "tensors.py",
     "models/package.py",
+    "models/torch_archives.py",
     "models/signature.py",
     "client",
     "protocol",

@@ -87,7 +87,7 @@ class Engine:
         """Whether what it needs can be found; nothing is imported."""
         return not self.requires or importlib.util.find_spec(self.requires) is not None
 
-    def not_installed(self, error: ImportError) -> EngineNotAvailable:
+    def not_installed(self, error: Exception) -> EngineNotAvailable:
         """The error to raise where importing what it needs failed."""
         return EngineNotAvailable(
             f"engine {self.name} is not installed here ({error}); install elastic-inference[{self.extra}]"
@@ -131,6 +131,7 @@ class Engine:
         return [other for other in engines() if other is not self and set(other.formats) & set(self.formats)]
 
 
+_TORCH_FORMATS = (ModelFormat.TORCH_EXPORT, ModelFormat.TORCH_SCRIPT)
 _TENSORFLOW_FORMATS = (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
 
 # In the order in which "auto" considers them.
@@ -164,6 +165,17 @@ _ENGINES = (
         formats=(ModelFormat.ONNX,),
         reference_of=(ModelFormat.ONNX,),
         devices=("cpu", "cuda"),
+    ),
+    Engine(
+        name="torch",
+        module="elastic_inference.engines.torch",
+        requires="torch",
+        extra="torch",
+        distributions=("torch", "torchvision"),
+        formats=_TORCH_FORMATS,
+        reference_of=_TORCH_FORMATS,
+        devices=("cpu", "cuda"),
+        precisions=("fp32", "tf32", "bf16", "fp16"),
     ),
 )
 _table = {engine.name: engine for engine in _ENGINES}

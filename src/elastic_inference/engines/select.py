@@ -14,6 +14,7 @@ from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.errors import (
     ElasticInferenceError,
     EngineNotAvailable,
+    InvalidInput,
     UnsupportedModel,
 )
 from elastic_inference.models.package import ModelFormat, ModelPackage
@@ -30,6 +31,10 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         InvalidInput: No engine of this name, or none supports the precision.
         ElasticInferenceError: What the engine's loader raises.
     """
+    if request.input_specs is not None and package.format is not ModelFormat.TORCH_SCRIPT:
+        raise InvalidInput(
+            f"input_specs are for TorchScript; a model of format {package.format.value} says itself what its inputs are"
+        )
     loaded = _load(package, request, options)
     _give_back_memory()
     return loaded

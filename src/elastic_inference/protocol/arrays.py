@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.tensors import NUMPY_DTYPES
+from elastic_inference.tensors import NUMPY_DTYPES, from_bfloat16_bits, to_bfloat16_bits
 
 _LENGTH = struct.Struct("<I")
 
@@ -68,6 +68,8 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
             if None in items:
                 raise InvalidInput(f"data of {name!r} must be strings")
             array = _object_array(items, (len(items),))
+        elif dtype == "bfloat16":
+            array = to_bfloat16_bits(np.asarray(value, np.float32))
         else:
             with np.errstate(over="ignore"):  # 1e300 is infinite as float32
                 array = np.asarray(value, dtype=NUMPY_DTYPES[dtype])
@@ -78,8 +80,10 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
         ) from error
 
 
-def to_json(array: npt.NDArray[Any]) -> list[Any]:
+def to_json(array: npt.NDArray[Any], dtype: str) -> list[Any]:
     """The flat inline JSON form; strings as text, bytes that are not UTF-8 replaced."""
+    if dtype == "bfloat16":
+        array = from_bfloat16_bits(array).astype(np.float32)
     if array.dtype == object:
         return [
             i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in array.ravel().tolist()
