@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from elastic_inference.engines.base import pause
+from elastic_inference.engines.torch_effects import changed_places
 from elastic_inference.engines.torch_library import import_torchvision
 from elastic_inference.engines.torch_program import OUTPUT, Program, Run, path_name, spec_of, spec_of_value
 from elastic_inference.engines.torch_safety import check_export, read_program
@@ -103,15 +104,18 @@ class _Exported:
     def program(self) -> Program:
         """The flattened program."""
         inputs, outputs = self._input_leaves(), self._output_leaves()
-        mutated = sorted(self._signature.buffers_to_mutate.values())
+        changed_inputs, changed_attributes = changed_places(self.module.graph)
+        changed = {*self._signature.buffers_to_mutate.values(), *changed_attributes}
         return Program(
             inputs=tuple(leaf.spec for leaf in inputs if leaf.spec is not None),
             outputs=tuple(leaf.spec for leaf in outputs if leaf.spec is not None),
-            run=self._runner(inputs, outputs, mutated),
+            run=self._runner(inputs, outputs, has_state=bool(changed)),
             module=self.module,
-            is_input_kept=not self._signature.user_inputs_to_mutate,
-            notes=(f"The model changes {', '.join(mutated)}; they are put back after each prediction.",)
-            if mutated
+            is_input_kept=not changed_inputs and not self._signature.user_inputs_to_mutate,
+            notes=(
+                f"The model changes {', '.join(sorted(changed))}, which is put back after each prediction.",
+            )
+            if changed
             else (),
         )
 
@@ -166,13 +170,13 @@ class _Exported:
             for name, leaf in zip(names, leaves, strict=True)
         ]
 
-    def _runner(self, inputs: list[_Leaf], outputs: list[_Leaf], mutated: list[str]) -> Run:
+    def _runner(self, inputs: list[_Leaf], outputs: list[_Leaf], *, has_state: bool) -> Run:
         module, pytree, in_spec = self.module, self._pytree, self._call.in_spec
         constants = [leaf.constant for leaf in inputs]
         fed = [(position, leaf.is_number) for position, leaf in enumerate(inputs) if leaf.spec is not None]
         kept = [position for position, leaf in enumerate(outputs) if leaf.spec is not None]
-        buffers = dict(module.named_buffers())
-        originals = [(buffers[name], buffers[name].clone()) for name in mutated]
+        # All of them: in training, batch normalization writes to some without saying so.
+        originals = [(buffer, buffer.clone()) for buffer in module.buffers()] if has_state else []
 
         def run(tensors: Sequence[Any]) -> list[Any]:
             values = list(constants)

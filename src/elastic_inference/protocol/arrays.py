@@ -68,11 +68,11 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
             if None in items:
                 raise InvalidInput(f"data of {name!r} must be strings")
             array = _object_array(items, (len(items),))
-        elif dtype == "bfloat16":
-            array = to_bfloat16_bits(np.asarray(value, np.float32))
         else:
+            is_bfloat16 = dtype == "bfloat16"
             with np.errstate(over="ignore"):  # 1e300 is infinite as float32
-                array = np.asarray(value, dtype=NUMPY_DTYPES[dtype])
+                array = np.asarray(value, np.float32 if is_bfloat16 else NUMPY_DTYPES[dtype])
+            array = to_bfloat16_bits(array) if is_bfloat16 else array
         return array.reshape(shape)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidInput(
