@@ -235,11 +235,10 @@ def _container_problem(spec: dict[str, Any], depth: int) -> str | None:
 
 def _check_code(path: Path, code: str) -> None:
     """Hold the code of TorchScript, which has Python's tokens, to known operations."""
-    tokens = [
-        token
-        for token in tokenize.generate_tokens(io.StringIO(code).readline)
-        if token.type in (tokenize.NAME, tokenize.OP, tokenize.STRING)
-    ]
+    everything = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    if any(token.type == tokenize.ERRORTOKEN and token.string.strip() for token in everything):
+        raise SyntaxError("a quote is not closed, or a character is not Python's")
+    tokens = [t for t in everything if t.type in (tokenize.NAME, tokenize.OP, tokenize.STRING)]
     texts = [token.string for token in tokens]
     for index, token in enumerate(tokens):
         if token.type == tokenize.STRING and token.string[0] not in "\"'":
@@ -260,7 +259,7 @@ def _name_problem(texts: list[str], index: int) -> str | None:
     Any attribute may be an operation, because every operation of torch is also a method of its first argument; and
     `torch` and `ops` themselves must not be handed on under another name.
     """
-    name, after = texts[index], texts[index + 1 : index + 4]
+    name, after = texts[index], texts[index + 1 : index + 5]
     if index and texts[index - 1] == ".":
         if name in _FORBIDDEN_ATTRIBUTES:
             return f"operation {name!r}, which touches files, code or the network"
@@ -271,7 +270,7 @@ def _name_problem(texts: list[str], index: int) -> str | None:
     if name in ("torch", "ops") and after[:1] != ["."]:
         return f"{name!r} as a value"
     if name == "ops" and after[1] not in _LIBRARIES:
-        return f"custom operation {after[1]}::{after[2] if after[2:] != ['.'] else ''}"
+        return f"custom operation {'::'.join(after[1::2])}"
     return None
 
 

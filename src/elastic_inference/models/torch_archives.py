@@ -41,6 +41,10 @@ def kind_of(path: Path) -> Kind:
         raise _no_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            if min((entry.header_offset for entry in archive.infolist()), default=0) > 0:
+                raise InvalidModel(
+                    f"{path} is a damaged archive: it does not begin at its first byte, or is cut short"
+                )
             return _kind(path, archive)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         if isinstance(error, InvalidModel | UnsafeModel):  # they are OSErrors themselves
