@@ -11,14 +11,14 @@ import inspect
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch.utils import _pytree as pytree
 
-import torch
 from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.errors import InvalidInput, UnsupportedModel
@@ -207,11 +207,14 @@ def _save(
         names: Of the flat arguments, as the graph calls them.
     """
     flat = copy.copy(exported)
-    flat._module_call_graph = copy.deepcopy(exported.module_call_graph)
-    call = flat._module_call_graph[0].signature
-    call.in_spec = pytree.tree_structure((tuple(range(len(names))), {}))
-    call.out_spec = pytree.tree_structure(list(range(num_outputs)))
-    call.forward_arg_names = names
+    entry, *others = exported.module_call_graph
+    call = replace(
+        entry.signature,
+        in_spec=pytree.tree_structure((tuple(range(len(names))), {})),
+        out_spec=pytree.tree_structure(list(range(num_outputs))),
+        forward_arg_names=names,
+    )
+    flat._module_call_graph = [replace(entry, signature=call), *others]
     leaves, _ = pytree.tree_flatten(exported.example_inputs)
     flat._example_inputs = (tuple(leaves), {})
     args, kwargs = exported.example_inputs

@@ -16,7 +16,6 @@ from tests.torch.models import Counter, Encoder, Nested, Recurrent, export, scri
 
 Make = Callable[..., EIPredictor]
 BATCH = torch.export.Dim("batch", min=1, max=64)
-LENGTH = torch.export.Dim("length", min=2, max=64)
 
 
 def same(found: Any, wanted: Any) -> None:
@@ -57,7 +56,7 @@ def test_detector_as_torch_script(tmp_path: Path, predictor: Make) -> None:
 def test_transformer_with_ids_and_mask(tmp_path: Path, predictor: Make) -> None:
     module = seeded(Encoder)
     example = (torch.zeros(2, 7, dtype=torch.int64), torch.zeros(2, 7, dtype=torch.bool))
-    shape = {0: BATCH, 1: LENGTH}
+    shape = {0: BATCH, 1: torch.export.Dim.AUTO}
     model = predictor(export(module, tmp_path / "encoder.pt2", example, dynamic=(shape, shape)))
     assert {k: t.dtype for k, t in model.feed_tensors.items()} == {"ids": "int64", "padding": "bool"}
     ids, padding = torch.randint(0, 100, (3, 9)), torch.zeros(3, 9, dtype=torch.bool)
