@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -93,6 +94,15 @@ def test_in_this_process_too() -> None:
 class _Branches(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         return x if bool(x.sum() > 0) else -x
+
+
+def test_the_example_of_the_document_runs() -> None:
+    pytest.importorskip("torchvision")
+    text = (Path(__file__).resolve().parents[2] / "docs/pytorch.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    values: dict[str, Any] = {}
+    exec(code, values)
+    assert values["scores"].shape == (8, 1000)
 
 
 def test_what_cannot_be_exported_says_why() -> None:

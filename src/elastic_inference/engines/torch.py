@@ -135,15 +135,15 @@ class TorchModel(LoadedModel):
         except Exception as error:
             if not self._device.is_out_of_memory(error):
                 raise _translated(error) from error
-            problem = error
+            problem = error.with_traceback(None)  # whose frames would keep the memory
         if self._device.free():
             try:
                 return self._predict(program, inputs)
             except Exception as error:
                 if not self._device.is_out_of_memory(error):
                     raise _translated(error) from error
-                problem = error
-                self._device.free()
+                problem = error.with_traceback(None)
+            self._device.free()
         raise _no_memory(problem, self._device) from problem
 
     def _predict(self, program: Program, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
