@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-isolation bench-explorer generate clean
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-explorer generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ demo: $(VENV)/.demo ## Detect objects on a real clip without and with an acceler
 
 test: $(VENV)/.dev .venv-aws/.done browser ## Install everything and run all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-torch: .venv-torch/.done ## Run the tests of PyTorch models in an environment of their own (5.5 GB, once)
+	.venv-torch/bin/python -m pytest tests/torch $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and types
 	$(BIN)/ruff check .
@@ -61,6 +64,14 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 .venv-aws/.done:
 	$(PYTHON) -m venv .venv-aws
 	.venv-aws/bin/python -m pip --disable-pip-version-check --quiet install boto3==1.36.26 awscli==1.37.26
+	@touch $@
+
+# PyPI's torch brings the libraries of CUDA, which nothing else here needs.
+.venv-torch/.done: pyproject.toml
+	@echo "installing PyTorch and what its tests need (5.5 GB, once)"
+	test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[host,torch]' torchvision \
+		pytest pytest-timeout
 	@touch $@
 
 .PHONY: browser

@@ -16,7 +16,7 @@ LAYERS = {
     "tensors": 1, "percentiles": 1,
     "models": 2, "protocol": 2, "limits": 2, "zoo": 2,
     "client": 3, "engines": 3, "accelerator": 3,
-    "host": 4, "keras": 4, "pool": 4, "predictor": 4, "explorer": 4, "video": 4, "testing": 4,
+    "host": 4, "keras": 4, "torch": 4, "pool": 4, "predictor": 4, "explorer": 4, "video": 4, "testing": 4,
     "cli": 5,
 }  # fmt: skip
 # Within a layer nothing imports its neighbour, but for these.
@@ -40,6 +40,7 @@ SMALL = (
     "clock.py",
     "tensors.py",
     "models/package.py",
+    "models/torch_archives.py",
     "models/signature.py",
     "client",
     "protocol",

@@ -16,7 +16,7 @@ import pytest
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.model_table import MAX_FAILED, ModelEntry, ModelState, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
-from elastic_inference.engines import select
+from elastic_inference.engines import registry
 from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
 from elastic_inference.errors import (
     DeadlineExceeded,
@@ -71,9 +71,9 @@ class Model(LoadedModel):
 @pytest.fixture
 def engine() -> Iterator[Engine]:
     value = Engine()
-    select.register("scripted", value.load, ())  # for no format: it is taken by its name only
+    registry.register("scripted", value.load, ())  # for no format: it is taken by its name only
     yield value
-    del select._engines["scripted"]
+    registry.unregister("scripted")
 
 
 def make_table(folder: Path, memory_limit_bytes: int | None = None) -> ModelTable:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_inference.engines import select
+from elastic_inference.engines import registry
 from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
 from elastic_inference.errors import EngineNotAvailable, InvalidInput, InvalidModel, UnsupportedModel
 from elastic_inference.models.package import ModelFormat, ModelPackage
@@ -102,15 +102,17 @@ class _Echo(LoadedModel):
 
 
 @pytest.fixture
-def registry() -> Iterator[None]:
-    """Registered engines are forgotten after the test."""
-    before = dict(select._engines)
+def testing_engines() -> Iterator[None]:
+    """Engines that a test registers are forgotten after it, and those of others are not there."""
+    before = dict(registry._table)
+    for name in before.keys() - {engine.name for engine in registry._ENGINES}:
+        registry.unregister(name)
     yield
-    select._engines.clear()
-    select._engines.update(before)
+    registry._table.clear()
+    registry._table.update(before)
 
 
-@pytest.mark.usefixtures("registry")
+@pytest.mark.usefixtures("testing_engines")
 def test_registered_engine(tmp_path: Path, load: Load) -> None:
     def loader(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:  # noqa: ARG001
         if package.main_path.read_text() != "echo":
@@ -118,8 +120,7 @@ def test_registered_engine(tmp_path: Path, load: Load) -> None:
         return _Echo()
 
     (tmp_path / "m.testing").write_text("echo")
-    select.register("echo", loader, (ModelFormat.TESTING,))
-    assert "echo" in select.engine_names()
+    registry.register("echo", loader, (ModelFormat.TESTING,))
     for engine in ("echo", "auto"):
         outputs = load(tmp_path / "m.testing", engine=engine).predict({"a": np.ones(2)})
         np.testing.assert_array_equal(outputs["a"], [1, 1])
@@ -128,9 +129,8 @@ def test_registered_engine(tmp_path: Path, load: Load) -> None:
         load(tmp_path / "m.testing")
 
 
+@pytest.mark.usefixtures("testing_engines")
 def test_format_that_no_engine_reads(tmp_path: Path, load: Load) -> None:
     (tmp_path / "m.testing").write_text("{}")
-    if "testing" in select.engine_names():
-        pytest.skip("another test registered the testing engine in this process")
     with pytest.raises(UnsupportedModel, match="no engine runs models of format testing"):
         load(tmp_path / "m.testing")

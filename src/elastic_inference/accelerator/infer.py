@@ -243,7 +243,7 @@ class InferHandler:
                 "name": want.name,
                 "datatype": WIRE_NAMES[dtype],
                 "shape": list(array.shape),
-                "data": wire.to_json(array, want.name),
+                "data": wire.to_json(array, dtype, want.name),
             }
         data = wire.to_bytes(array)
         if want.range is None:

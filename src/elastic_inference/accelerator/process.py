@@ -110,6 +110,7 @@ def make_service(config: AcceleratorConfig) -> Service:
         num_threads=config.num_threads,
         cache_dir=config.cache_dir,
         allow_unsafe_operations=config.allow_unsafe_operations,
+        device_memory_limit_bytes=config.device_memory_limit_bytes,
     )
     models = ModelTable(store, store_dir / "loaded", options, queue, config.memory_limit_bytes)
     memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from elastic_inference.cli._support import Progress
+from elastic_inference.engines import registry
 
-Engine = Annotated[
-    str, typer.Option(help="openvino, tensorflow or onnxruntime; auto takes the first that suits the model.")
-]
+Engine = Annotated[str, typer.Option(help=f"{registry.names()}; auto takes the first that suits the model.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16, int8, or auto: as the engine likes.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of one prediction; all cores by default.")]
 Address = Annotated[

@@ -19,6 +19,7 @@ from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.models import fetch_model
 from elastic_inference.cli.registration import add_group
 from elastic_inference.cli.rendering import Output, Sentence
+from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_seconds, parse_seconds
 
@@ -77,9 +78,7 @@ def explore(
     precision: Annotated[
         str, typer.Option("--precision", help="fp32, bf16 or int8; several separated by commas.")
     ] = "fp32",
-    engine: Annotated[
-        str, typer.Option("--engine", help="auto, openvino, tensorflow or onnxruntime.")
-    ] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help=f"auto, {registry.names()}.")] = "auto",
     target_latency: Annotated[
         str | None,
         typer.Option("--target-latency", metavar="TIME", help="Such as 250ms; by default any latency."),

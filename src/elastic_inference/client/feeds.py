@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.client.casting import cast, is_array
-from elastic_inference.errors import InvalidArgumentError, InvalidInput
+from elastic_inference.errors import InvalidArgumentError, InvalidInput, InvalidType
 from elastic_inference.models.signature import Signature, unfed_text
-from elastic_inference.tensors import TensorSpec, shape_text
+from elastic_inference.tensors import TensorSpec, shape_text, to_bfloat16_bits
 
 log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
@@ -25,11 +25,14 @@ class _Feed:
         self.spec = spec
         self.dtype = spec.numpy_dtype
         self.is_string = self.dtype == object
+        self.is_bfloat16 = spec.base_dtype == "bfloat16"
 
     def array(self, value: Any) -> Array:
         """The value itself where it fits already, else a cast copy; InvalidInput where neither is possible."""
         if type(value) is np.ndarray and value.dtype == self.dtype and not self.is_string:
             array = value if value.flags.c_contiguous else np.ascontiguousarray(value)
+        elif self.is_bfloat16:
+            array = np.ascontiguousarray(_bfloat16_bits(value, self.spec.name))
         else:
             array = cast(value, self.dtype)
         if not self.spec.is_compatible(array.shape):
@@ -74,7 +77,7 @@ class Feeds:
         for alias, value in inputs.items():
             if value is not None:
                 array = arrays[alias] = feeds[alias].array(value)
-                if array is not value:
+                if array is not value and not feeds[alias].is_bfloat16:
                     self._check_cast(alias, value, array)
         if not self._required <= arrays.keys():
             missing = (feeds[alias].spec for alias in self._required - arrays.keys())
@@ -95,6 +98,15 @@ class Feeds:
             raise InvalidInput(f"{text}, and strict=True forbids that")
         self._has_logged.add(alias)
         log.warning("%s (TensorFlow did this silently; strict=True makes it an error)", text)
+
+
+def _bfloat16_bits(value: Any, name: str) -> Array:
+    try:
+        return to_bfloat16_bits(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidType(
+            f"a value of type {type(value)} cannot be made bfloat16 for {name!r}: {error}"
+        ) from error
 
 
 def _loss(value: Any, array: Array) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import time
@@ -15,14 +14,14 @@ import numpy.typing as npt
 
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.errors import EngineNotAvailable
-from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 
 if TYPE_CHECKING:
     from elastic_inference.engines.base import LoadedModel
+    from elastic_inference.engines.registry import Engine
 
 log = logging.getLogger(__name__)
-_TENSORFLOW_FORMATS = (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
 
 
 class LocalModel:
@@ -49,7 +48,7 @@ class LocalModel:
             ElasticInferenceError: What the engine says.
         """
         try:
-            from elastic_inference.engines import select
+            from elastic_inference.engines import registry, select
             from elastic_inference.engines.base import EngineOptions
             from elastic_inference.engines.warm_up import warm_up as run_once
         except ImportError as error:
@@ -57,8 +56,9 @@ class LocalModel:
                 f"use_ei=False computes in this process, which needs `pip install elastic-inference[host]`: {error}"
             ) from error
         self._note = ""
-        if engine == "auto" and package.format in _TENSORFLOW_FORMATS and precision in ("fp32", "auto"):
-            engine = self._reference_engine()
+        reference = registry.reference_of(package.format)
+        if engine == "auto" and reference is not None and reference.supports(precision):
+            engine = self._reference_engine(reference)
         options = EngineOptions(engine, device, precision, num_threads, cache_dir, allow_unsafe_operations)
         _check_process()
         with _session_arguments(graph, config):
@@ -73,10 +73,10 @@ class LocalModel:
         """TensorFlow's session where it is the engine, else None."""
         return getattr(self._model, "session", None)
 
-    def _reference_engine(self) -> str:
-        if importlib.util.find_spec("tensorflow") is not None:
-            return "tensorflow"
-        self._note = "TensorFlow is not installed here, so another engine computes in its place"
+    def _reference_engine(self, reference: Engine) -> str:
+        if reference.is_installed():
+            return reference.name
+        self._note = f"Engine {reference.name} is not installed here, so another engine computes in its place"
         log.warning(self._note)
         return "auto"
 

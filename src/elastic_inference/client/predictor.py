@@ -25,6 +25,7 @@ from elastic_inference.client.upload import Progress
 from elastic_inference.errors import InvalidInput, PredictorClosed
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
+from elastic_inference.tensors import from_bfloat16_bits
 
 Outputs = dict[str, npt.NDArray[Any]]
 DEFAULT_TIMEOUT_SECONDS = (
@@ -51,10 +52,11 @@ class EIPredictor:
     Safe for several threads. A forked child may go on using it; it cannot be pickled.
 
     Args:
-        model_dir: A SavedModel directory, a frozen graph (.pb), or a Keras, ONNX or TFLite file.
+        model_dir: A SavedModel directory, a frozen graph (.pb), or a Keras, ONNX, TFLite or PyTorch (.pt2, .pt) file.
         signature_def_key: Which signature; None means `serving_default`.
         signature_def: A SignatureDef, or anything with `inputs` and `outputs` of alias -> object with `name`.
-        input_names, output_names: alias -> tensor name, together, instead of a signature.
+        input_names, output_names: alias -> tensor name, together, instead of a signature. For PyTorch models
+            `output_names` may also be a list: aliases for all outputs in their order.
         tags: Tags of the meta graph, separated by commas; None means `serve`.
         graph, config: A tf.Graph to load into and a ConfigProto, for TensorFlow in this process; others leave them be.
         use_ei: False computes in this process.
@@ -65,8 +67,8 @@ class EIPredictor:
         accelerator_type: Attach an accelerator of this type, and detach it at the end.
         tls_ca: PEM file of the certificate authority to trust; None: the system's.
         tls_cert, tls_key: PEM files of this client's own certificate.
-        engine: "auto", "openvino", "tensorflow" or "onnxruntime".
-        precision: "fp32", "bf16", "int8" or "auto".
+        engine: "auto", or a name of `elastic_inference.engines.registry`: openvino, tensorflow, onnxruntime or torch.
+        precision: "fp32", "tf32", "bf16", "fp16", "int8" or "auto".
         num_threads: Of the engine, embedded or in process; None: all cores.
         warm_up: Whether to predict once on made-up values at load, or the shapes to do it with, by alias.
         timeout_seconds: From a call to its return, queue wait and retries included; None waits without limit.
@@ -74,6 +76,7 @@ class EIPredictor:
         progress: Called with (bytes sent, bytes in all) while the model is sent.
         use_shared_memory: Whether large inputs may go through shared memory where the accelerator is on this machine.
         cache_dir: Where an embedded or in-process engine keeps compiled models; None keeps none.
+        input_specs: alias -> dtype and sizes such as `{"image": "float32:3,-1,-1"}`, which TorchScript does not say.
 
     Raises:
         InvalidInput: Arguments contradict each other, or name a signature that the model does not have.
@@ -88,7 +91,7 @@ class EIPredictor:
         signature_def_key: str | None = None,
         signature_def: Any = None,
         input_names: Mapping[str, str] | None = None,
-        output_names: Mapping[str, str] | None = None,
+        output_names: Mapping[str, str] | Sequence[str] | None = None,
         tags: str | None = None,
         graph: Any = None,
         config: Any = None,
@@ -111,8 +114,11 @@ class EIPredictor:
         progress: Progress | None = None,
         use_shared_memory: bool = True,
         cache_dir: str | None = None,
+        input_specs: Mapping[str, str] | None = None,
     ) -> None:
-        request = _signature_request(signature_def_key, signature_def, input_names, output_names, tags)
+        request = _signature_request(
+            signature_def_key, signature_def, input_names, output_names, tags, input_specs
+        )
         if timeout_seconds is not None and not timeout_seconds > 0:
             raise InvalidInput(f"timeout_seconds {timeout_seconds} must be above 0, or None")
         package = ModelPackage.read(Path(model_dir))
@@ -134,6 +140,8 @@ class EIPredictor:
         self._timeout_seconds = timeout_seconds
         self._feeds = Feeds(self._model.signature, strict)
         self._rank_0_echoes = _rank_0_echoes(self._model.signature)
+        specs = self._model.signature.outputs.items()
+        self._bfloat16_outputs = tuple(alias for alias, spec in specs if spec.base_dtype == "bfloat16")
         self._is_closed = False
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
         self._executor_lock = threading.Lock()
@@ -241,6 +249,8 @@ class EIPredictor:
             self._check_open()
         arrays = self._feeds.arrays(inputs)
         outputs, queue_seconds, service_seconds = self._model.predict(arrays, self._timeout_seconds)
+        for alias in self._bfloat16_outputs:
+            outputs[alias] = from_bfloat16_bits(outputs[alias])
         for alias, array in outputs.items():
             if not array.ndim and self._rank_0_echoes.get(alias) not in arrays:
                 outputs[alias] = array[()]
@@ -300,11 +310,15 @@ def _signature_request(
     key: str | None,
     definition: Any,
     input_names: Mapping[str, str] | None,
-    output_names: Mapping[str, str] | None,
+    output_names: Mapping[str, str] | Sequence[str] | None,
     tags: str | None,
+    input_specs: Mapping[str, str] | None,
 ) -> SignatureRequest:
     """Check the argument rules, with TensorFlow's messages, and take names out of a SignatureDef."""
-    request = SignatureRequest(key, input_names, output_names, tags)
+    output_aliases: tuple[str, ...] | None = None
+    if output_names is not None and not isinstance(output_names, Mapping):
+        output_aliases, output_names = tuple(output_names), None
+    request = SignatureRequest(key, input_names, output_names, tags, input_specs, output_aliases)
     if definition is None:
         return request
     if key is not None or input_names is not None:

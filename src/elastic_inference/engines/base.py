@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
-from elastic_inference.errors import InvalidInput, UnsupportedModel
-from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.errors import InvalidInput
 from elastic_inference.models.signature import Signature
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-ENGINES = ("openvino", "tensorflow", "onnxruntime")
-PRECISIONS = ("fp32", "bf16", "int8", "auto")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "auto")
+
+Checkpoint = Callable[[], None]
+# What the request that runs in this context calls between pieces of its computation, so that it can be held while
+# another one has the device; None where nobody wants that. Whoever gives requests their turn sets it.
+checkpoint: ContextVar[Checkpoint | None] = ContextVar("checkpoint", default=None)
+
+
+def pause() -> None:
+    """A point between two pieces of a computation: engines that have such points call this at each."""
+    wanted = checkpoint.get()
+    if wanted is not None:
+        wanted()
 
 
 @dataclass(frozen=True)
@@ -25,12 +36,14 @@ class EngineOptions:
     """How a model is to be loaded.
 
     Attributes:
-        engine: One of `ENGINES`, a shipped testing engine, or "auto": the first that suits the format.
+        engine: A name of `engines.registry`, or "auto": the first that suits the format.
         device: `cpu:0` or `cuda:0`.
         precision: "fp32" unless the user asks for less; "auto" leaves it to the engine.
         num_threads: Threads of one prediction; None means the cores this process may use.
         cache_dir: Where compiled models are kept between loads; None keeps none.
         allow_unsafe_operations: Whether graphs may touch files, processes and the network.
+        device_memory_limit_bytes: What the engine may take of the memory of a device other than the CPU; None: no
+            limit.
     """
 
     engine: str = "auto"
@@ -39,6 +52,7 @@ class EngineOptions:
     num_threads: int | None = None
     cache_dir: str | None = None
     allow_unsafe_operations: bool = False
+    device_memory_limit_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -69,6 +83,8 @@ class EngineReport:
 class LoadedModel(ABC):
     """A model ready to predict with one signature.
 
+    Where a computation has pieces, `predict` calls `pause` between them, with the device idle.
+
     `predict` may be called from several threads at once. Input arrays belong to the caller and are only
     valid during the call; output arrays are the caller's to keep.
     """
@@ -81,8 +97,8 @@ class LoadedModel(ABC):
         """Run once.
 
         Args:
-            inputs: alias -> C-contiguous array of the signature's dtype and a fitting shape; strings are object arrays
-                of bytes. Inputs that the outputs do not need may be absent.
+            inputs: alias -> C-contiguous array of the signature's dtype and a fitting shape; strings are object
+                arrays of bytes. Inputs that the outputs do not need may be absent.
 
         Returns:
             alias -> array of the signature's dtype, for every output alias.
@@ -96,19 +112,6 @@ class LoadedModel(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free what the engine holds; closing twice is fine."""
-
-
-def check_format(engine: str, package: ModelPackage, formats: Collection[ModelFormat]) -> None:
-    """Refuse a model of a format that the engine does not read.
-
-    Raises:
-        UnsupportedModel: Names the formats that it reads.
-    """
-    if package.format not in formats:
-        readable = ", ".join(model_format.value for model_format in formats)
-        raise UnsupportedModel(
-            f"engine {engine} reads {readable}, but {package.main_path} is {package.format.value}"
-        )
 
 
 def available_cores() -> int:

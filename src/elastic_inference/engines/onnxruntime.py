@@ -15,8 +15,8 @@ from elastic_inference.engines.base import (
     EngineReport,
     LoadedModel,
     available_cores,
-    check_format,
 )
+from elastic_inference.engines.registry import engine_named
 from elastic_inference.errors import (
     ElasticInferenceError,
     EngineNotAvailable,
@@ -28,7 +28,7 @@ from elastic_inference.errors import (
     PredictorClosed,
     UnsupportedModel,
 )
-from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.resolve import named_signature
 from elastic_inference.models.signature import SignatureRequest, unfed_text
 from elastic_inference.tensors import TensorSpec
@@ -43,14 +43,7 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         EngineNotAvailable: ONNX Runtime is not installed, or sees no such device.
         InvalidModel: The file is no ONNX model.
         UnsupportedModel: ONNX Runtime does not know an operation or dtype of it.
-        InvalidInput: A precision that ONNX Runtime does not compute a float32 model in.
     """
-    check_format("onnxruntime", package, (ModelFormat.ONNX,))
-    if options.precision not in ("fp32", "auto"):
-        raise InvalidInput(
-            f"engine onnxruntime does not support precision {options.precision!r}: it computes a model in its own "
-            "dtypes; use engine='openvino'"
-        )
     return OnnxModel(_import(), package, request, options)
 
 
@@ -105,9 +98,7 @@ def _import() -> ModuleType:
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError as error:
-        raise EngineNotAvailable(
-            f"engine onnxruntime is not installed here ({error}); install elastic-inference[onnx]"
-        ) from error
+        raise engine_named("onnxruntime").not_installed(error) from error
     onnxruntime.set_default_logger_severity(3)
     return onnxruntime
 

@@ -20,7 +20,7 @@ import openvino as ov
 from google.protobuf.message import EncodeError
 
 from elastic_inference.engines import openvino_compile
-from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel, check_format
+from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
 from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_inexact, refuse_out_of_range
 from elastic_inference.engines.openvino_runner import Runner, shape_conflict, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, PredictorClosed, UnsupportedModel
@@ -40,11 +40,8 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
 
     Raises:
         UnsupportedModel: OpenVINO does not know an operation or dtype of it; the text names it.
-        EngineNotAvailable: OpenVINO does not run on the device.
     """
     started = time.perf_counter()
-    check_format("openvino", package, tuple(f for f in ModelFormat if f is not ModelFormat.TESTING))
-    openvino_compile.check_options(options)
     if package.format in (ModelFormat.ONNX, ModelFormat.TFLITE):
         from elastic_inference.engines.openvino_files import OpenVinoFile
 

@@ -19,8 +19,6 @@ from elastic_inference.engines.base import EngineOptions, EngineReport, availabl
 from elastic_inference.engines.openvino_runner import NO_MEMORY_TEXTS, last_line
 from elastic_inference.errors import (
     ElasticInferenceError,
-    EngineNotAvailable,
-    InvalidInput,
     InvalidModel,
     MemoryQuotaExceeded,
     UnsupportedModel,
@@ -48,24 +46,6 @@ _UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\
 def core() -> ov.Core:
     """The process's one OpenVINO core; it may be used from several threads."""
     return ov.Core()
-
-
-def check_options(options: EngineOptions) -> None:
-    """Refuse what OpenVINO cannot do for any model.
-
-    Raises:
-        EngineNotAvailable: A device that OpenVINO has no plugin for.
-        InvalidInput: A precision that it cannot honestly give.
-    """
-    if not options.device.startswith("cpu"):
-        raise EngineNotAvailable(
-            f"engine openvino does not run on {options.device}; engines tensorflow and onnxruntime may"
-        )
-    if options.precision == "int8":
-        raise InvalidInput(
-            "precision 'int8' needs a model that was quantized with calibration data, which OpenVINO cannot make of "
-            "this model on its own. Quantize it (for instance with NNCF) and load the result with precision 'auto'."
-        )
 
 
 def compiled_model(read: Callable[[], ov.Model], cache_key: str, options: EngineOptions) -> ov.CompiledModel:

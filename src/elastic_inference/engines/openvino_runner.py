@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
+from elastic_inference.engines.views import as_writeable
 from elastic_inference.errors import (
     ElasticInferenceError,
     InvalidArgumentError,
@@ -74,18 +74,8 @@ class Runner:
 def _shared(array: npt.NDArray[Any]) -> ov.Tensor:
     if not array.flags.writeable:
         # OpenVINO's binding takes only writeable arrays by reference, though its CPU plugin never writes to an input.
-        array = np.asarray(_Writeable(array))
+        array = as_writeable(array)
     return ov.Tensor(array, shared_memory=True)
-
-
-class _Writeable:
-    """The memory of a read-only array, told to numpy as writeable."""
-
-    def __init__(self, array: npt.NDArray[Any]) -> None:
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        self.__array_interface__ = interface
-        self._array = array  # keeps the memory
 
 
 def translated(error: Exception) -> ElasticInferenceError:

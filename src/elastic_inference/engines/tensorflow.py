@@ -22,7 +22,6 @@ from elastic_inference.engines.base import (
     EngineReport,
     LoadedModel,
     available_cores,
-    check_format,
 )
 from elastic_inference.engines.quiet import quiet_stderr
 from elastic_inference.engines.tensorflow_library import import_tensorflow
@@ -31,7 +30,6 @@ from elastic_inference.errors import (
     ElasticInferenceError,
     EngineNotAvailable,
     InvalidArgumentError,
-    InvalidInput,
     InvalidModel,
     MemoryQuotaExceeded,
     ModelError,
@@ -55,16 +53,7 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         EngineNotAvailable: TensorFlow is not installed, or sees no such device.
         UnsafeModel: The model would run operations that `options` do not allow.
         UnsupportedModel: This TensorFlow does not know an operation of it.
-        InvalidInput: A precision that TensorFlow does not compute a float32 graph in.
     """
-    check_format(
-        "tensorflow", package, (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelFormat.KERAS)
-    )
-    if options.precision not in ("fp32", "auto"):
-        raise InvalidInput(
-            f"engine tensorflow does not support precision {options.precision!r}: it computes a model in its own "
-            "dtypes; use engine='openvino'"
-        )
     started = time.perf_counter()
     tf = import_tensorflow()
     _check_device(tf, options.device)

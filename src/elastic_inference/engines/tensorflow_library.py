@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 from elastic_inference.engines.quiet import quiet_stderr
-from elastic_inference.errors import EngineNotAvailable
+from elastic_inference.engines.registry import engine_named
 
 
 @cache
@@ -23,8 +23,6 @@ def import_tensorflow() -> ModuleType:
         with quiet_stderr():
             tf = import_module("tensorflow")
     except ImportError as error:
-        raise EngineNotAvailable(
-            f"engine tensorflow is not installed here ({error}); install elastic-inference[tensorflow]"
-        ) from error
+        raise engine_named("tensorflow").not_installed(error) from error
     tf.get_logger().setLevel("ERROR")
     return tf

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.analysis import old_price_warnings, prices_of
 from elastic_inference.explorer.grid import Grid
@@ -279,7 +280,8 @@ def _processor() -> str:
 
 def _versions() -> Sequence[str]:
     found = []
-    for name in ("elastic-inference", "openvino", "tensorflow-cpu", "onnxruntime", "numpy"):
+    libraries = [name for engine in registry.engines() for name in engine.distributions]
+    for name in ("elastic-inference", *libraries, "numpy"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from elastic_inference.errors import InvalidModel, ModelNotFound
+from elastic_inference.models import torch_archives
 
 
 class ModelFormat(Enum):
@@ -18,6 +19,8 @@ class ModelFormat(Enum):
     KERAS = "keras"  # one .keras, .h5 or .hdf5 file
     ONNX = "onnx"  # one .onnx file
     TFLITE = "tflite"  # one .tflite file
+    TORCH_EXPORT = "torch_export"  # one .pt2 file: a program of torch.export
+    TORCH_SCRIPT = "torch_script"  # one .pt or .pth file: an archive of TorchScript
     TESTING = "testing"  # one .testing file: what a shipped testing engine does
 
 
@@ -30,6 +33,7 @@ _FORMAT_OF_SUFFIX = {
     ".tflite": ModelFormat.TFLITE,
     ".testing": ModelFormat.TESTING,
 }
+_TORCH_SUFFIXES = (".pt2", ".pt", ".pth")  # what they hold is told by their content
 
 
 @dataclass(frozen=True)
@@ -92,16 +96,19 @@ class ModelPackage:
 
     @classmethod
     def _read_single_file(cls, path: Path) -> ModelPackage:
-        model_format = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
-        if model_format is None:
+        suffix = path.suffix.lower()
+        model_format = _FORMAT_OF_SUFFIX.get(suffix)
+        if model_format is None and suffix not in _TORCH_SUFFIXES:
             raise InvalidModel(
-                f"model file {path} has suffix {path.suffix!r}; known are {', '.join(_FORMAT_OF_SUFFIX)}, "
-                "or a SavedModel directory"
+                f"model file {path} has suffix {path.suffix!r}; known are "
+                f"{', '.join((*_FORMAT_OF_SUFFIX, *_TORCH_SUFFIXES))}, or a SavedModel directory"
             )
         if path.name == "saved_model.pb":
             return cls.read(path.parent)
         if path.stat().st_size == 0:
             raise InvalidModel(f"model file {path} is empty")
+        if model_format is None:
+            model_format = ModelFormat(torch_archives.kind_of(path).value)
         return cls(model_format, path.parent, (_hash(path.parent, path.name),))
 
 

@@ -24,8 +24,8 @@ from elastic_inference.models.signature import (
     SignatureRequest,
 )
 from elastic_inference.models.soundness import check_sound
-from elastic_inference.models.tensor_graph import TensorGraph
-from elastic_inference.tensors import WIRE_NAMES, TensorSpec
+from elastic_inference.models.tensor_graph import FEEDABLE, TensorGraph
+from elastic_inference.tensors import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def resolve_graph(package: ModelPackage, request: SignatureRequest) -> ResolvedG
 def named_signature(
     request: SignatureRequest, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]
 ) -> Signature:
-    """The signature of a model that names its own inputs and outputs (ONNX, TFLite, Keras).
+    """The signature of a model that names its own inputs and outputs (ONNX, TFLite, Keras, PyTorch).
 
     Names that the request gives may be the model's own or end in `:0`. The model's one signature is
     `serving_default`.
@@ -123,9 +123,10 @@ def named_signature(
     Raises:
         SignatureNotFound: The request asks for another signature.
         TensorNotFound: The request names a tensor that is neither an input nor an output.
+        InvalidInput: It lists more or fewer outputs than the model has.
     """
     own_inputs = {spec.name: spec for spec in inputs}
-    own_outputs = {spec.name: spec for spec in outputs}
+    own_outputs = request.renamed({spec.name: spec for spec in outputs})
     if request.signature_def_key not in (None, "", DEFAULT_SIGNATURE_KEY):
         raise SignatureNotFound(_no_signature(str(request.signature_def_key), [DEFAULT_SIGNATURE_KEY]))
     if request.input_names is None or request.output_names is None:
@@ -214,7 +215,7 @@ def _frozen_names(
     for node in graph.terminal_nodes():
         dtypes = output_dtypes(node) or []
         for index, dtype in enumerate(dtypes):
-            if dtype.removesuffix("_ref") in WIRE_NAMES:
+            if dtype.removesuffix("_ref") in FEEDABLE:
                 alias = node.name if len(dtypes) == 1 else f"{node.name}:{index}"
                 outputs[alias] = f"{node.name}:{index}"
     return inputs, outputs

@@ -32,14 +32,20 @@ class SignatureRequest:
         input_names: alias -> tensor name (`image_tensor:0`); together with `output_names`, instead of a key.
         output_names: alias -> tensor name.
         tags: Tags of the meta graph, separated by commas; None means `serve`.
+        input_specs: alias -> dtype and sizes such as `float32:3,-1,-1`, for formats that do not say them.
+        output_aliases: Aliases for all outputs in the model's own order, where it names them by place alone.
     """
 
     signature_def_key: str | None = None
     input_names: Mapping[str, str] | None = None
     output_names: Mapping[str, str] | None = None
     tags: str | None = None
+    input_specs: Mapping[str, str] | None = None
+    output_aliases: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.output_aliases is not None and len(set(self.output_aliases)) != len(self.output_aliases):
+            raise InvalidInput(f"output_names {list(self.output_aliases)} name an output twice")
         if (self.input_names is None) != (self.output_names is None):
             raise InvalidInput("input_names and output_names must both be specified or both be unspecified.")
         if self.signature_def_key is not None and self.input_names is not None:
@@ -51,7 +57,12 @@ class SignatureRequest:
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back; equal requests give equal objects."""
         return {
-            key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(self).items()
+            key: dict(value)
+            if isinstance(value, Mapping)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
+            for key, value in vars(self).items()
         }
 
     @classmethod
@@ -60,13 +71,40 @@ class SignatureRequest:
         for name in ("signature_def_key", "tags"):
             if not isinstance(value.get(name), str | None):
                 raise InvalidInput(f"{name} must be a string, not {value.get(name)!r}")
-        for name in ("input_names", "output_names"):
+        for name in ("input_names", "output_names", "input_specs"):
             names = value.get(name)
             if names is not None and not (
                 isinstance(names, Mapping) and all(isinstance(t, str) for pair in names.items() for t in pair)
             ):
-                raise InvalidInput(f"{name} must map aliases to tensor names, not {names!r}")
-        return cls(*(value.get(n) for n in ("signature_def_key", "input_names", "output_names", "tags")))
+                raise InvalidInput(f"{name} must map aliases to tensor names or specs, not {names!r}")
+        aliases = value.get("output_aliases")
+        if aliases is not None and not (
+            isinstance(aliases, list) and all(isinstance(alias, str) for alias in aliases)
+        ):
+            raise InvalidInput(f"output_aliases must be a list of strings, not {aliases!r}")
+        return cls(
+            value.get("signature_def_key"),
+            value.get("input_names"),
+            value.get("output_names"),
+            value.get("tags"),
+            value.get("input_specs"),
+            None if aliases is None else tuple(aliases),
+        )
+
+    def renamed(self, outputs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+        """All of a model's outputs under `output_aliases`, or under their own names where there are none.
+
+        Raises:
+            InvalidInput: There are more or fewer aliases than outputs.
+        """
+        if self.output_aliases is None:
+            return dict(outputs)
+        if len(self.output_aliases) != len(outputs):
+            raise InvalidInput(
+                f"output_names list {len(self.output_aliases)} names, but the model has {len(outputs)} outputs: "
+                f"{', '.join(outputs)}"
+            )
+        return dict(zip(self.output_aliases, outputs.values(), strict=True))
 
     def key(self) -> str:
         """A canonical text: two requests have the same key exactly when they mean the same."""

@@ -13,6 +13,8 @@ from elastic_inference.models.graph_pb2 import AttrValue, GraphDef, NodeDef, Ten
 from elastic_inference.models.operations import output_dtypes
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
+# TensorFlow's engines are fed by numpy, which has no bfloat16.
+FEEDABLE = tuple(name for name in WIRE_NAMES if name != "bfloat16")
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 _HANDS_ON = ("Identity", "StopGradient", "PreventGradient", "Snapshot", "PlaceholderWithDefault")
 _FIRST_PRODUCER_WITH_SCALAR_PLACEHOLDERS = 24  # before it, shape () of a placeholder meant "unknown"
@@ -57,9 +59,9 @@ class TensorGraph:
                 f"The name {name!r} refers to a Tensor which does not exist. The operation, {node.name!r}, exists "
                 f"but only has {len(dtypes)} outputs."
             )
-        if dtypes[index].removesuffix("_ref") not in WIRE_NAMES:
+        if dtypes[index].removesuffix("_ref") not in FEEDABLE:
             raise UnsupportedModel(
-                f"tensor {name!r} has dtype {dtypes[index]}; supported are {', '.join(WIRE_NAMES)}"
+                f"tensor {name!r} has dtype {dtypes[index]}; supported are {', '.join(FEEDABLE)}"
             )
         return TensorSpec(name, dtypes[index], self._shape(node, index))
 

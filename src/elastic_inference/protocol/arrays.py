@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.tensors import NUMPY_DTYPES
+from elastic_inference.tensors import NUMPY_DTYPES, from_bfloat16_bits, to_bfloat16_bits
 
 _LENGTH = struct.Struct("<I")
 
@@ -69,8 +69,10 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
                 raise InvalidInput(f"data of {name!r} must be strings")
             array = _object_array(items, (len(items),))
         else:
+            is_bfloat16 = dtype == "bfloat16"
             with np.errstate(over="ignore"):  # 1e300 is infinite as float32
-                array = np.asarray(value, dtype=NUMPY_DTYPES[dtype])
+                array = np.asarray(value, np.float32 if is_bfloat16 else NUMPY_DTYPES[dtype])
+            array = to_bfloat16_bits(array) if is_bfloat16 else array
         return array.reshape(shape)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidInput(
@@ -78,12 +80,14 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
         ) from error
 
 
-def to_json(array: npt.NDArray[Any], name: str) -> list[Any]:
+def to_json(array: npt.NDArray[Any], dtype: str, name: str) -> list[Any]:
     """The flat inline JSON form; strings as text, bytes that are not UTF-8 replaced.
 
     Raises:
         InvalidInput: A value is NaN or infinite. JSON has neither; null in their place would be read as 0 by some.
     """
+    if dtype == "bfloat16":
+        array = from_bfloat16_bits(array).astype(np.float32)
     if array.dtype == object:
         return [
             i.decode(errors="replace") if isinstance(i, bytes) else str(i) for i in array.ravel().tolist()

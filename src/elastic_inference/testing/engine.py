@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elastic_inference.engines import select
+from elastic_inference.engines import registry
 from elastic_inference.engines.base import Arrays, EngineOptions, EngineReport, LoadedModel
 from elastic_inference.errors import InvalidModel, ModelError
 from elastic_inference.models.package import ModelFormat, ModelPackage
@@ -78,7 +78,7 @@ class TestingModel(LoadedModel):
 
 def register() -> None:
     """Make this process know the engine `testing`."""
-    select.register("testing", _load, (ModelFormat.TESTING,))
+    registry.register("testing", _load, (ModelFormat.TESTING,))
 
 
 def _load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:  # noqa: ARG001

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
 
 
@@ -60,8 +60,14 @@ def find_isolation(directory: Path, uids: range) -> Isolation:
 
 
 def _can_run(python: str, python_path: str, uid: int) -> bool:
-    engines = [name for name in ("openvino", "onnxruntime") if importlib.util.find_spec(name)]
-    program = f"import {', '.join(('elastic_inference.accelerator.process', *engines))}"
+    # Engines are looked at and not imported, which takes some of them ten seconds.
+    libraries = [
+        engine.requires for engine in registry.engines() if engine.requires and engine.is_installed()
+    ]
+    program = (
+        "import importlib.util, elastic_inference.accelerator.process\n"
+        f"for name in {libraries}: open(importlib.util.find_spec(name).origin).close()"
+    )
     try:
         finished = subprocess.run(
             [python, "-P", "-c", program] if sys.version_info >= (3, 11) else [python, "-c", program],

@@ -1,0 +1,206 @@
+"""Where a PyTorch model computes: how tensors get there and back, in what precision, within what memory.
+
+CUDA tensors travel through pinned memory on a stream of the model's own. TF32 is off unless it is asked for:
+PyTorch itself would use it in convolutions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any, TypeVar
+
+from elastic_inference.engines.base import EngineOptions, checkpoint
+from elastic_inference.engines.torch_library import use_threads
+from elastic_inference.errors import EngineNotAvailable, InvalidInput
+
+T = TypeVar("T")
+PIECE_SECONDS = 0.001  # of device time between two points at which another tenant may take the device
+_REDUCED = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+class Cpu:
+    """The CPU, with the threads of the accelerator's share."""
+
+    name = "cpu"
+
+    def __init__(self, torch: ModuleType, options: EngineOptions, num_threads: int) -> None:
+        if options.precision not in ("fp32", "bf16", "auto"):
+            raise InvalidInput(
+                f"precision {options.precision!r} needs a CUDA device; on {options.device} engine torch supports fp32 "
+                "and bf16"
+            )
+        self._torch = torch
+        self._num_threads = num_threads
+        self._precision = options.precision
+        self.label = options.device
+
+    def bring(self, tensors: Sequence[Any]) -> list[Any]:
+        """The tensors where the model computes."""
+        return list(tensors)
+
+    def fetch(self, values: Sequence[Any]) -> list[Any]:
+        """The results on the CPU, complete."""
+        return list(values)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Set threads, precision and points for one prediction."""
+        use_threads(self._torch, self._num_threads)
+        with self._torch.inference_mode(), _autocast(self._torch, "cpu", self._precision):
+            yield
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the error says that no memory could be had."""
+        text = str(error)
+        return isinstance(error, MemoryError) or any(
+            part in text
+            for part in ("can't allocate memory", "bad_alloc", "could not create a memory object")
+        )
+
+    def free(self) -> bool:
+        """Give back what is kept but not used; whether trying again may help."""
+        return False
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """What this process may have; 0 where nothing limits it."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        return 0 if limit == resource.RLIM_INFINITY else limit
+
+
+class Cuda:
+    """One CUDA device, a stream on it, and an allocator with a limit.
+
+    Raises:
+        EngineNotAvailable: PyTorch sees no such device.
+    """
+
+    def __init__(self, torch: ModuleType, options: EngineOptions, num_threads: int) -> None:
+        index = _index(torch, options.device)
+        self.name = f"cuda:{index}"
+        self._torch = torch
+        self._num_threads = num_threads
+        self._precision = options.precision
+        properties = torch.cuda.get_device_properties(index)
+        self.label = f"{options.device} ({properties.name})"
+        self.memory_limit_bytes = min(
+            options.device_memory_limit_bytes or properties.total_memory, properties.total_memory
+        )
+        if options.device_memory_limit_bytes is not None:
+            share = self.memory_limit_bytes / properties.total_memory
+            torch.cuda.set_per_process_memory_fraction(share, index)
+        self._stream = torch.cuda.Stream(index)
+        self._points = _Points(self._stream.synchronize)
+
+    def bring(self, tensors: Sequence[Any]) -> list[Any]:
+        """The tensors on the device; copies are under way on the stream."""
+        return [tensor.pin_memory().to(self.name, non_blocking=True) for tensor in tensors]
+
+    def fetch(self, values: Sequence[Any]) -> list[Any]:
+        """The results on the CPU, complete."""
+        fetched = [self._to_host(value) for value in values]
+        self._stream.synchronize()
+        return fetched
+
+    def _to_host(self, value: Any) -> Any:
+        if not isinstance(value, self._torch.Tensor) or value.device.type == "cpu":
+            return value
+        pinned = self._torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        return pinned.copy_(value, non_blocking=True)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Set stream, precision and points for one prediction."""
+        torch = self._torch
+        use_threads(torch, self._num_threads)
+        has_tf32 = self._precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = has_tf32
+        torch.backends.cudnn.allow_tf32 = has_tf32
+        with (
+            torch.inference_mode(),
+            torch.cuda.stream(self._stream),
+            _autocast(torch, "cuda", self._precision),
+            self._points.active(),
+        ):
+            yield
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the error says that no memory could be had."""
+        return isinstance(error, self._torch.OutOfMemoryError | MemoryError)
+
+    def free(self) -> bool:
+        """Give back what the allocator keeps; trying again may then help."""
+        self._torch.cuda.empty_cache()
+        return True
+
+
+class _Points:
+    """Points between the pieces of a computation that runs ahead of its caller, as CUDA's does.
+
+    A point waits for the device before it calls the request's checkpoint, which costs the device some 20 us of
+    idling. So
+    not every point does: how many are left out adapts until a piece takes about PIECE_SECONDS.
+    """
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        self._wait = wait
+        self._stride = 1
+        self._passed = 0
+        self._last = 0.0
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Have the points of this prediction wait for the device; nothing where nobody set a checkpoint."""
+        wanted = checkpoint.get()
+        if wanted is None:
+            yield
+            return
+        self._passed, self._last = 0, time.perf_counter()
+        token = checkpoint.set(lambda: self._reach(wanted))
+        try:
+            yield
+        finally:
+            checkpoint.reset(token)
+
+    def _reach(self, wanted: Callable[[], None]) -> None:
+        self._passed += 1
+        if self._passed < self._stride:
+            return
+        self._wait()
+        took = time.perf_counter() - self._last
+        if took > 2 * PIECE_SECONDS:
+            self._stride = max(self._stride // 2, 1)
+        elif took < PIECE_SECONDS:
+            self._stride += 1
+        wanted()
+        self._passed, self._last = 0, time.perf_counter()
+
+
+def find_device(torch: ModuleType, options: EngineOptions, num_threads: int) -> Cpu | Cuda:
+    """The device that the options name."""
+    return (Cpu if options.device.startswith("cpu") else Cuda)(torch, options, num_threads)
+
+
+def _index(torch: ModuleType, device: str) -> int:
+    number = device.partition(":")[2] or "0"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not number.isdigit() or int(number) >= count:
+        there = ", ".join(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(count))
+        raise EngineNotAvailable(
+            f"engine torch sees no device {device}; it sees cpu:0{', ' + there if there else ' alone'} "
+            f"(torch {torch.__version__}, built {'with' if torch.version.cuda else 'without'} CUDA)"
+        )
+    return int(number)
+
+
+def _autocast(torch: ModuleType, kind: str, precision: str) -> AbstractContextManager[Any]:
+    """Weights stay as they are; operations that bear it take their inputs in fewer bits."""
+    if precision not in _REDUCED:
+        return contextlib.nullcontext()
+    context: AbstractContextManager[Any] = torch.autocast(kind, dtype=getattr(torch, _REDUCED[precision]))
+    return context

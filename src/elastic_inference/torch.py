@@ -1,0 +1,281 @@
+"""An nn.Module on an accelerator by one line: `attach(module, example_inputs)` gives a callable of its own signature.
+
+The module is exported here, which is all that torch does on this side; the program is sent once, by its hash, and each
+call sends tensors and gets tensors back.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from elastic_inference.client.predictor import EIPredictor
+from elastic_inference.client.report import PredictorReport
+from elastic_inference.errors import InvalidInput, UnsupportedModel
+
+__all__ = ["AttachedModule", "attach"]
+
+
+def attach(
+    module: torch.nn.Module,
+    example_inputs: Sequence[Any],
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    strict_export: bool = False,
+    **options: Any,
+) -> AttachedModule:
+    """Compute a module on an accelerator.
+
+    Args:
+        module: In the mode in which it is to compute, so mostly after `module.eval()`; its weights are copied.
+        example_inputs: A tuple of positional arguments that it can be called with.
+        example_kwargs: Arguments by name.
+        dynamic_shapes: Which sizes may differ from the examples', as `torch.export.export` takes it: for instance
+            `({0: torch.export.Dim("batch")},)`.
+        strict_export: As `strict` of `torch.export.export`.
+        options: Further arguments of EIPredictor, such as `host=`, `address=`, `precision=`, `use_ei=False`.
+
+    Returns:
+        A callable with the module's arguments and results. Close it, or use it as a context manager.
+
+    Raises:
+        UnsupportedModel: torch.export cannot export the module; with its reason.
+        InvalidInput: The examples are no tuple or list.
+        ElasticInferenceError: What EIPredictor raises.
+    """
+    if isinstance(example_inputs, torch.Tensor) or not isinstance(example_inputs, Sequence):
+        raise InvalidInput(
+            f"example_inputs must be a tuple of the arguments, such as (x,), not {type(example_inputs).__name__}"
+        )
+    example = (tuple(example_inputs), dict(example_kwargs or {}))
+    exported = _export(module, example, dynamic_shapes, strict_export)
+    call = exported.module_call_graph[0].signature
+    structure = _Structure(inspect.signature(module.forward), call.in_spec, call.out_spec)
+    outputs = _outputs(exported)
+    inputs = [spec.arg for spec in exported.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
+    fixed = {i: arg.value for i, arg in enumerate(inputs) if type(arg).__name__ == "ConstantArgument"}
+    with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
+        path = Path(folder, "module.pt2")
+        _save(exported, inspect.signature(module.forward), [i.name for i in inputs], len(outputs), path)
+        predictor = EIPredictor(path, **options)
+    return AttachedModule(predictor, structure, fixed, outputs)
+
+
+class AttachedModule:
+    """A module that computes on an accelerator; made by `attach`. Safe for several threads.
+
+    Attributes:
+        predictor: The EIPredictor behind it.
+    """
+
+    def __init__(
+        self,
+        predictor: EIPredictor,
+        structure: _Structure,
+        fixed: Mapping[int, Any],
+        outputs: Sequence[_Output],
+    ) -> None:
+        self.predictor = predictor
+        self._structure = structure
+        self._fixed = fixed
+        self._outputs = outputs
+        self._aliases = list(predictor.feed_tensors)
+        self._results = list(predictor.fetch_tensors)
+
+    @property
+    def report(self) -> PredictorReport:
+        """What is in force: engine, device, precision, transport."""
+        return self.predictor.report
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module.
+
+        Returns:
+            What the module returns, with tensors on the CPU.
+
+        Raises:
+            InvalidInput: The arguments differ from the examples in structure, in what is no tensor, or in a dtype or
+                size that is not dynamic. Nothing was sent.
+            ElasticInferenceError: What EIPredictor raises.
+        """
+        leaves = self._structure.flatten(args, kwargs)
+        for position, value in self._fixed.items():
+            if leaves[position] != value:
+                raise InvalidInput(
+                    f"argument {position} was exported as {value!r}, and now is {leaves[position]!r:.100}; attach the "
+                    "module again with an example of it"
+                )
+        fed = [leaf for position, leaf in enumerate(leaves) if position not in self._fixed]
+        if any(leaf is None for leaf in fed):
+            raise InvalidInput(
+                "an argument is None that was a tensor in the examples; attach the module again without it"
+            )
+        results = self.predictor(dict(zip(self._aliases, map(_to_array, fed), strict=True)))
+        found = iter(results[alias] for alias in self._results)
+        return self._structure.results([output.take(found) for output in self._outputs])
+
+    def close(self) -> None:
+        """End what it started; closing twice is fine."""
+        self.predictor.close()
+
+    def __enter__(self) -> AttachedModule:
+        return self
+
+    def __exit__(
+        self, cls: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Structure:
+    """How arguments nest, and results."""
+
+    def __init__(self, signature: inspect.Signature, inputs: Any, outputs: Any) -> None:
+        self._signature = signature
+        self._inputs = inputs
+        self._outputs = outputs
+
+    def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The leaves of a call's arguments, in the order of the export."""
+        leaves: list[Any]
+        leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
+        if spec != self._inputs:
+            leaves, spec = pytree.tree_flatten(self._as_exported(args, kwargs))
+        if spec != self._inputs:
+            raise InvalidInput(
+                f"the arguments have the structure {spec}, and the module was exported with {self._inputs}"
+            )
+        return leaves
+
+    def _as_exported(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The same arguments, each by position or by name as in the examples."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidInput(f"the module cannot be called so: {error}") from error
+        example_args, example_kwargs = pytree.tree_unflatten(range(self._inputs.num_leaves), self._inputs)
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        positional = [values.pop(name) for name in list(values)[: len(example_args)]]
+        by_name = {name: values.pop(name) for name in example_kwargs if name in values}
+        for name, value in values.items():
+            default = self._signature.parameters[name].default
+            if value is not default and value != default:
+                raise InvalidInput(
+                    f"argument {name!r} was exported with its default {default!r:.100}, and now is given; attach the "
+                    "module again with an example of it"
+                )
+        return tuple(positional), by_name
+
+    def results(self, values: Sequence[Any]) -> Any:
+        """The module's own results."""
+        return pytree.tree_unflatten(values, self._outputs)
+
+
+def _export(module: torch.nn.Module, example: Any, dynamic_shapes: Any, is_strict: bool) -> Any:
+    args, kwargs = example
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of features to come
+            return torch.export.export(
+                module, args, kwargs or None, dynamic_shapes=dynamic_shapes, strict=is_strict
+            )
+    except MemoryError:
+        raise
+    except Exception as error:  # export raises nearly every class, from the module's own code too
+        text = str(error).strip() or type(error).__name__
+        raise UnsupportedModel(f"torch.export cannot export this module: {text:.2000}") from error
+
+
+def _save(
+    exported: Any, signature: inspect.Signature, names: list[str], num_outputs: int, path: Path
+) -> None:
+    """Write the program with its arguments and results flat: their classes may be known on this side alone.
+
+    Args:
+        names: Of the flat arguments, as the graph calls them.
+    """
+    flat = copy.copy(exported)
+    entry, *others = exported.module_call_graph
+    call = replace(
+        entry.signature,
+        in_spec=pytree.tree_structure((tuple(range(len(names))), {})),
+        out_spec=pytree.tree_structure(list(range(num_outputs))),
+        forward_arg_names=names,
+    )
+    flat._module_call_graph = [replace(entry, signature=call), *others]
+    leaves, _ = pytree.tree_flatten(exported.example_inputs)
+    flat._example_inputs = (tuple(leaves), {})
+    args, kwargs = exported.example_inputs
+    paths, _ = pytree.tree_flatten_with_path(dict(signature.bind(*args, **kwargs).arguments))
+    flat._guards_code = [
+        _renamed(guard, [pytree.keystr(path) for path, _ in paths], names)
+        for guard in getattr(exported, "_guards_code", [])
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(flat, path)
+
+
+def _renamed(guard: str, paths: list[str], names: list[str]) -> str:
+    """A guard on nested arguments (`L['batch']['ids'].size()[0] > 1`) as one on flat ones."""
+    for path, name in sorted(zip(paths, names, strict=True), reverse=True):  # `['x'][0]` before `['x']`
+        guard = guard.replace(f"L{path}", f"L['{name}']")
+    return guard
+
+
+def _to_array(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    tensor = value.detach().cpu().contiguous()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One leaf of the results: a tensor of a dtype, a number where that is None, or what the module always returns."""
+
+    dtype: torch.dtype | None
+    is_constant: bool = False
+    constant: Any = None
+
+    def take(self, found: Iterator[Any]) -> Any:
+        """The value, from the next of those that came; None is not sent."""
+        if self.is_constant and self.constant is None:
+            return None
+        value = next(found)
+        if self.is_constant:
+            return self.constant
+        if self.dtype is None:
+            return value.item()
+        return _to_tensor(value).to(self.dtype)
+
+
+def _outputs(exported: Any) -> list[_Output]:
+    values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    arguments = [
+        spec.arg for spec in exported.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT"
+    ]
+    return [
+        _Output(None, True, argument.value)
+        if type(argument).__name__ == "ConstantArgument"
+        else _Output(getattr(values.get(argument.name), "dtype", None))
+        for argument in arguments
+    ]
+
+
+def _to_tensor(value: Any) -> torch.Tensor:
+    if value.dtype.name == "bfloat16":
+        return torch.from_numpy(value.view("uint16")).view(torch.bfloat16)
+    return torch.from_numpy(value) if value.ndim else torch.tensor(value)

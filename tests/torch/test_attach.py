@@ -1,0 +1,112 @@
+"""`attach`: a module in, a callable of its own signature out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from elastic_inference.errors import InvalidArgumentError, InvalidInput, PredictorClosed, UnsupportedModel
+from tests.torch.models import Nested, seeded, torch
+
+BATCH = torch.export.Dim("batch", min=1, max=64)
+
+
+class Values(NamedTuple):
+    total: Any
+    parts: dict[str, Any]
+
+
+class Many(torch.nn.Module):
+    """Arguments by position and by name, with defaults; a class of this module out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 3)
+
+    def forward(self, x: Any, mask: Any = None, *, scale: float = 2.0, extra: Any = None) -> Any:
+        y = self.linear(x) * scale
+        if mask is not None:
+            y = y.masked_fill(mask, 0)
+        if extra is not None:
+            y = y + extra["bias"][0]
+        return Values(y.sum(-1), {"y": y, "low": y.to(torch.bfloat16), "none": None, "rows": x.shape[0]})
+
+
+def attached(module: Any, *args: Any, **options: Any) -> Any:
+    from elastic_inference.torch import attach
+
+    return attach(module, *args, num_threads=1, **options)
+
+
+def equal(found: Any, wanted: Any) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_any_batch_and_nesting_comes_back_as_the_module_gives_it() -> None:
+    module = seeded(Many)
+    bias = {"bias": [torch.rand(3)]}
+    shapes = {"x": {0: BATCH}, "mask": {0: BATCH}, "scale": None, "extra": {"bias": [None]}}
+    example = (torch.rand(2, 4), torch.zeros(2, 3, dtype=torch.bool))
+    with attached(module, example, {"scale": 3.0, "extra": bias}, dynamic_shapes=shapes) as remote:
+        assert remote.report.engine == "torch"
+        for batch in (1, 5):
+            x, mask = torch.rand(batch, 4), torch.rand(batch, 3) > 0.5
+            found = remote(x, mask=mask, scale=3.0, extra=bias)
+            with torch.no_grad():
+                equal(found, module(x, mask=mask, scale=3.0, extra=bias))
+            assert type(found) is Values
+            assert found.parts["rows"] == batch
+
+
+def test_arguments_that_do_not_fit_the_export() -> None:
+    module = seeded(Many)
+    shapes = {"x": {0: BATCH}, "mask": {0: BATCH}}
+    with attached(
+        module, (torch.rand(2, 4), torch.zeros(2, 3, dtype=torch.bool)), dynamic_shapes=shapes
+    ) as remote:
+        x, mask = torch.rand(2, 4), torch.zeros(2, 3, dtype=torch.bool)
+        remote(x, mask)
+        for args, kwargs, text in (
+            ((x, mask), {"scale": 4.0}, r"exported with its default 2\.0"),
+            ((x,), {}, "None that was a tensor"),
+            ((x[:, :2], mask), {}, r"shape \(2, 2\)"),
+            ((), {}, "missing a required argument"),
+            (({"x": x}, mask), {}, "structure"),
+        ):
+            with pytest.raises(InvalidInput, match=text):
+                remote(*args, **kwargs)
+        with pytest.raises(InvalidArgumentError, match="Guard failed"):
+            remote(x, mask[:1])
+    with pytest.raises(PredictorClosed):
+        remote(x, mask)
+
+
+def test_in_this_process_too() -> None:
+    module = seeded(Nested)
+    batch = {"x": torch.rand(2, 4), "ids": torch.arange(2)}
+    scale = (torch.tensor(1.5),)
+    with attached(module, (batch,), {"scale": scale}, use_ei=False) as local, torch.no_grad():
+        equal(local(batch, scale=scale), module(batch, scale=scale))
+
+
+class _Branches(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x if bool(x.sum() > 0) else -x
+
+
+def test_the_example_of_the_document_runs() -> None:
+    pytest.importorskip("torchvision")
+    text = (Path(__file__).resolve().parents[2] / "docs/pytorch.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    values: dict[str, Any] = {}
+    exec(code, values)
+    assert values["scores"].shape == (8, 1000)
+
+
+def test_what_cannot_be_exported_says_why() -> None:
+    with pytest.raises(UnsupportedModel, match=r"torch\.export cannot export this module: .*data-dependent"):
+        attached(_Branches(), (torch.ones(2),))
+    with pytest.raises(InvalidInput, match=r"a tuple of the arguments, such as \(x,\), not Tensor"):
+        attached(_Branches(), torch.ones(2))

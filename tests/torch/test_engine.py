@@ -1,0 +1,140 @@
+"""What the engine does beside the model's computation: threads, precision, points, errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from elastic_inference.engines.base import checkpoint
+from elastic_inference.engines.torch_device import PIECE_SECONDS, Cpu, _Points
+from elastic_inference.errors import InvalidArgumentError, MemoryQuotaExceeded, ModelError, PredictorClosed
+from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.testing.accelerator import start_accelerator
+from tests.torch.models import export, nn, script, seeded, torch
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    module = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
+    return export(module, tmp_path / "stack.pt2", (torch.zeros(1, 4),))
+
+
+def test_threads_and_report(stack: Path, load: Any) -> None:
+    model = load(stack, num_threads=1)
+    report = model.report
+    assert (report.engine, report.engine_version, report.device) == ("torch", torch.__version__, "cpu:0")
+    assert (report.precision, report.num_threads) == ("fp32", 1)
+    torch.set_num_threads(2)
+    model.predict({"input": np.zeros((1, 4), np.float32)})
+    assert load(stack, num_threads=2).report.num_threads == 2
+
+
+def test_precision_is_less_where_less_is_asked_for_only(stack: Path, load: Any) -> None:
+    x = {"input": np.random.default_rng(0).random((1, 4), np.float32)}
+    exact = load(stack).predict(x)["out"]
+    model = load(stack, precision="bf16")
+    rounded = model.predict(x)["out"]
+    assert model.report.precision == "bf16"
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.02
+
+
+def test_points_lie_between_submodules_and_cost_nothing_unasked(stack: Path, load: Any) -> None:
+    model = load(stack)
+    x = {"input": np.zeros((1, 4), np.float32)}
+    wanted = model.predict(x)
+    reached: list[int] = []
+    token = checkpoint.set(lambda: reached.append(1))
+    try:
+        found = model.predict(x)
+    finally:
+        checkpoint.reset(token)
+    np.testing.assert_array_equal(found["out"], wanted["out"])
+    assert len(reached) == 2  # Linear | ReLU | Linear
+
+
+def test_an_error_at_a_point_ends_the_prediction(stack: Path, load: Any) -> None:
+    def stop() -> None:
+        raise ModelError("the device was taken away")
+
+    token = checkpoint.set(stop)
+    try:
+        with pytest.raises(ModelError, match=r"^the device was taken away$"):
+            load(stack).predict({"input": np.zeros((1, 4), np.float32)})
+    finally:
+        checkpoint.reset(token)
+
+
+def test_points_of_a_device_that_runs_ahead_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each operation takes a tenth of a piece, so that one point in about ten needs to wait."""
+    now = [0.0]
+    monkeypatch.setattr("elastic_inference.engines.torch_device.time.perf_counter", lambda: now[0])
+    waits: list[float] = []
+    points = _Points(lambda: waits.append(now[0]))
+    token = checkpoint.set(lambda: None)
+    try:
+        for _ in range(3):
+            waits.clear()
+            with points.active():
+                wanted = checkpoint.get()
+                assert wanted is not None
+                for _ in range(1000):
+                    now[0] += PIECE_SECONDS / 10
+                    wanted()
+    finally:
+        checkpoint.reset(token)
+    assert 90 <= len(waits) <= 110
+
+
+class _Raises(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool(x.sum() > 0):
+            raise ValueError("x must not be positive")
+        return x
+
+
+def test_errors_of_the_model(stack: Path, load: Any, tmp_path: Path) -> None:
+    model = load(script(_Raises(), tmp_path / "m.pt"), SignatureRequest(input_specs={"x": "float32:-1"}))
+    with pytest.raises(ModelError, match="x must not be positive"):
+        model.predict({"x": np.ones(2, np.float32)})
+    model.predict({"x": np.zeros(2, np.float32)})
+    embed = load(export(nn.Embedding(3, 2), tmp_path / "e.pt2", (torch.zeros(1, dtype=torch.int64),)))
+    with pytest.raises(InvalidArgumentError, match="out of range"):
+        embed.predict({"input": np.array([7])})
+    with pytest.raises(InvalidArgumentError, match="You must feed a value"):
+        embed.predict({})
+    model = load(stack)
+    model.close()
+    model.close()
+    with pytest.raises(PredictorClosed):
+        model.predict({"input": np.zeros((1, 4), np.float32)})
+
+
+class _Large(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return torch.ones(x.shape[0], 1 << 20).sum(1)
+
+
+def test_too_little_memory_is_told_with_both_figures_and_the_accelerator_lives_on(tmp_path: Path) -> None:
+    from elastic_inference.client.predictor import EIPredictor
+
+    shape = ({0: torch.export.Dim("batch", min=1, max=1 << 20)},)
+    path = export(_Large(), tmp_path / "m.pt2", (torch.zeros(2),), dynamic=shape)
+    limit = 3 << 30
+    with (
+        start_accelerator(memory_limit_bytes=limit, num_threads=1) as accelerator,
+        EIPredictor(path, address=accelerator.address, token=accelerator.token) as model,
+    ):
+        with pytest.raises(MemoryQuotaExceeded, match=r"it asked for .* the limit of cpu is 3") as caught:
+            model({"x": np.zeros(4096, np.float32)})
+        assert (caught.value.requested_bytes, caught.value.limit_bytes) == (4096 << 22, limit)
+        np.testing.assert_array_equal(model({"x": np.zeros(2, np.float32)})["out"], 1 << 20)
+
+
+def test_the_cpu_knows_its_limit() -> None:
+    from elastic_inference.engines.base import EngineOptions
+
+    assert Cpu(torch, EngineOptions(), 1).memory_limit_bytes >= 0
