@@ -43,8 +43,8 @@ class Load:
 class Simulation:
     """Runs loads on `DeviceTurns`; a hand-over takes `switch_seconds`, in which the device does nothing."""
 
-    def __init__(self, loads: list[Load], switch_seconds: float = 0.0) -> None:
-        self.turns = DeviceTurns()
+    def __init__(self, loads: list[Load], switch_seconds: float = 0.0, turn_seconds: float = 0.0) -> None:
+        self.turns = DeviceTurns(turn_seconds=turn_seconds)
         self.loads = loads
         self.now = 0.0
         self.used_seconds = [0.0] * len(loads)
@@ -52,6 +52,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._seen_epoch = 0
+        self._last_slot: int | None = None
         for slot, load in enumerate(loads):
             self.turns.join(slot, Tenant(load.weight, load.may_burst), 0.0)
             if load.arrivals is None:
@@ -95,7 +96,8 @@ class Simulation:
             load = self.loads[slot]
             load.epoch = self.turns.epoch
             load.left_seconds = load.left_seconds or load.queue[0][1]
-            self._run_piece(slot, self._switch_seconds)
+            self._run_piece(slot, self._switch_seconds if slot != self._last_slot else 0.0)
+            self._last_slot = slot
         for other, tenant in self.turns.tenants.items():
             if tenant.is_waiting and (when := self.turns.look_again_at(other, self.now)) is not None:
                 self._at(max(when, self.now + 1e-6), self._look)

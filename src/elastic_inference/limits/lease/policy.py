@@ -94,10 +94,9 @@ class Tenant:
         return min(max(self.longest_seconds, MIN_CREDIT_SECONDS), MAX_CREDIT_SECONDS)
 
     @property
-    def can_finish(self) -> bool:
-        """Whether its credit carries a whole request, counting what flows in while it runs."""
-        needed_seconds = (1 - self.weight) * min(self.longest_seconds, MAX_CREDIT_SECONDS)
-        return self.level_seconds >= needed_seconds - ROUNDING_SECONDS
+    def missing_seconds(self) -> float:
+        """By how much its level falls short of carrying a whole request, counting what flows in while it runs."""
+        return (1 - self.weight) * min(self.longest_seconds, MAX_CREDIT_SECONDS) - self.level_seconds
 
     def settle(self, now: float, is_idle: bool) -> None:
         """Let flow in what the time since the last look brings.
@@ -147,6 +146,8 @@ class DeviceTurns:
         epoch: Number of the present lease; a holder whose lease was taken back finds another one here.
         charged_at: Up to when the holder has been charged.
         lingers_until: Set while the holder has no request and its next is awaited.
+        turn_seconds: Device seconds by which a holder with more waiting may be ahead before another is let in at the
+            end of a request; many times what a hand-over costs, so that short requests do not pay for one each.
     """
 
     tenants: dict[int, Tenant] = field(default_factory=dict)
@@ -154,6 +155,7 @@ class DeviceTurns:
     epoch: int = 0
     charged_at: float = 0.0
     lingers_until: float | None = None
+    turn_seconds: float = 0.0
 
     # What tenants do
 
@@ -190,10 +192,11 @@ class DeviceTurns:
         tenant.end_request(now)
         if has_more:
             self._wait(tenant, now)
+            self._hand_on(now, keeper=slot)
         elif self._should_linger(slot):
             self.lingers_until = now + tenant.linger_seconds
-            return True
-        self._hand_on(now)
+        else:
+            self._hand_on(now)
         return True
 
     def must_yield(self, slot: int, epoch: int, now: float) -> bool:
@@ -201,9 +204,22 @@ class DeviceTurns:
         if not self._holds(slot, epoch):
             return True
         self._settle(now)
-        if self.tenants[slot].has_credit:
-            return False
-        return any(tenant.can_finish for tenant in self._waiting())
+        return self.yields_at(now) <= now
+
+    def yields_at(self, now: float) -> float:
+        """From when on the holder has to let another in, if nobody else comes; inf: never. Settled accounts only.
+
+        That is when it is ahead of its share and one who waits has the credit for a whole request. So a holder need
+        not ask at each point where it could be cut: it compares this, written beside the accounts, with its clock.
+        """
+        missing = [tenant.missing_seconds / tenant.weight for tenant in self._waiting()]
+        if self.holder is None or not missing:
+            return math.inf
+        tenant = self.tenants[self.holder]
+        if tenant.weight == 1:
+            return now if not tenant.has_credit else math.inf
+        credit_seconds = (tenant.level_seconds + ROUNDING_SECONDS) / (1 - tenant.weight)
+        return now + max(credit_seconds, min(missing))
 
     def interrupt(self, slot: int, epoch: int, now: float) -> None:
         """Give the device back inside a request, and wait for its rest."""
@@ -288,9 +304,9 @@ class DeviceTurns:
             if tenant.may_burst and tenant.level_seconds < 0:
                 tenant.level_seconds = min(0.0, tenant.level_seconds + lift_seconds * tenant.weight)
 
-    def _hand_on(self, now: float) -> None:
+    def _hand_on(self, now: float, keeper: int | None = None) -> None:
         self.holder = self.lingers_until = None
-        slot = self._next()
+        slot = self._next(keeper)
         if slot is None:
             return
         tenant = self.tenants[slot]
@@ -301,13 +317,16 @@ class DeviceTurns:
         self.epoch += 1
         self.charged_at = now
 
-    def _next(self) -> int | None:
+    def _next(self, keeper: int | None) -> int | None:
         """Whoever is most behind among those with credit; else, the time being idle, among those that may burst."""
-        waiting = [(slot, tenant) for slot, tenant in self.tenants.items() if tenant.is_waiting]
-        ready = [pair for pair in waiting if pair[1].has_credit] or [p for p in waiting if p[1].may_burst]
+        lags = {slot: tenant.lag_seconds for slot, tenant in self.tenants.items() if tenant.is_waiting}
+        if keeper in lags:
+            lags[keeper] += self.turn_seconds / self.tenants[keeper].weight
+        ready = [slot for slot, lag in lags.items() if lag * self.tenants[slot].weight >= -ROUNDING_SECONDS]
+        ready = ready or [slot for slot in lags if self.tenants[slot].may_burst]
         if not ready:
             return None
-        return max(ready, key=lambda pair: (pair[1].lag_seconds, -pair[1].waiting_since))[0]
+        return max(ready, key=lambda slot: (lags[slot], -self.tenants[slot].waiting_since))
 
     def _should_linger(self, slot: int) -> bool:
         """Whether the device is kept for the holder's next request: only where it would win against those that wait."""
