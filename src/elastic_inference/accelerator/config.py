@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.limits.lease.holder import LeaseConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class AcceleratorConfig:
         device_memory_limit_bytes: What engines may take of the memory of a device that has its own; None: no limit.
         compute_share: Duty cycle, 0..1 of the device seconds, held by the process itself; None where cgroups
             hold the share or there is none.
+        lease: Where the device is shared by lease with other accelerators; None where it is not.
         limits: What is in force and by what means, for reports, such as {"compute": "50% of 2 cores by cgroup v1"}.
         watch_pid: The process with which this one ends; None for a supervised one.
         cache_dir: For compiled models; None keeps none.
@@ -55,6 +57,7 @@ class AcceleratorConfig:
     memory_limit_bytes: int | None = None
     device_memory_limit_bytes: int | None = None
     compute_share: float | None = None
+    lease: LeaseConfig | None = None
     limits: dict[str, str] | None = None
     watch_pid: int | None = None
     cache_dir: str | None = None
@@ -83,4 +86,9 @@ class AcceleratorConfig:
             raise InvalidInput(
                 f"accelerator configuration: unknown {sorted(unknown)}, missing {sorted(missing)}"
             )
-        return cls(**{**value, "listen": tuple(value["listen"])})
+        lease = value.get("lease")
+        converted = {
+            "listen": tuple(value["listen"]),
+            "lease": None if lease is None else LeaseConfig.from_json(lease),
+        }
+        return cls(**{**value, **converted})
