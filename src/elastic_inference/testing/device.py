@@ -1,8 +1,8 @@
 """A device that computes nothing, for tests and benchmarks: it is used by sleeping, in pieces, by one at a time.
 
 It is a file. Whoever uses it while another process does gets an error, so it proves that a lease holds; switching
-between two processes takes the time that a GPU takes for it; and it counts the seconds for which each process used it,
-by its own clock and not by that of the lease.
+between two processes takes the time that a GPU takes for it; and it counts the seconds for which each process used it
+and those that went into switching, by its own clock and not by that of the lease.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from elastic_inference.engines.base import checkpoint
 from elastic_inference.errors import ModelError
 
 _PID = struct.Struct("=q")
-_SECONDS = struct.Struct("=d")
+_SECONDS = struct.Struct("=dd")  # used, of it switching
 
 
 class FakeDevice:
@@ -34,7 +34,7 @@ class FakeDevice:
         self._used_fd = os.open(used_path(path, os.getpid()), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._switch_seconds = switch_seconds
         self._is_exclusive = is_exclusive
-        self._used_seconds = 0.0
+        self._used_seconds = self._switching_seconds = 0.0
 
     def close(self) -> None:
         """Let go of it; twice is fine."""
@@ -63,12 +63,13 @@ class FakeDevice:
         last = os.pread(self._fd, _PID.size, 0)
         if last != _PID.pack(os.getpid()):
             seconds += self._switch_seconds
+            self._switching_seconds += self._switch_seconds
         time.sleep(seconds)
         os.pwrite(self._fd, _PID.pack(os.getpid()), 0)
         if self._is_exclusive:
             fcntl.lockf(self._fd, fcntl.LOCK_UN)
         self._used_seconds += time.monotonic() - started
-        os.pwrite(self._used_fd, _SECONDS.pack(self._used_seconds), 0)
+        os.pwrite(self._used_fd, _SECONDS.pack(self._used_seconds, self._switching_seconds), 0)
 
     def _lock(self) -> None:
         if not self._is_exclusive:
@@ -84,9 +85,10 @@ def used_path(path: Path, pid: int) -> Path:
     return path.with_name(f"{path.name}.{pid}")
 
 
-def used_seconds(path: Path, pid: int) -> float:
-    """For how long a process has used a device; 0.0 for one that never did."""
+def used_seconds(path: Path, pid: int) -> tuple[float, float]:
+    """For how long a process has used a device, and how much of that was switching; zeros for one that never did."""
     try:
-        return float(_SECONDS.unpack(used_path(path, pid).read_bytes())[0])
+        used, switching = _SECONDS.unpack(used_path(path, pid).read_bytes())
     except (FileNotFoundError, struct.error):
-        return 0.0
+        return 0.0, 0.0
+    return used, switching

@@ -253,8 +253,17 @@ class DeviceLease:
                 now + LOOK_SECONDS, look_again_at or math.inf, math.inf if deadline is None else deadline
             )
             self._segment.wait(self._slot, word, until - now)
+            if self._was_given():
+                return
             self._end_lease_of_dead()
             action = self._ask
+
+    def _was_given(self) -> bool:
+        """Whether another has handed the device to us; all accounts are settled then, so no lock is needed."""
+        holder, epoch, _ = self._segment.accounts.peek()
+        if holder == self._slot:
+            self._epoch = epoch
+        return holder == self._slot
 
     def _give_up(self, turns: DeviceTurns, now: float) -> bool:
         """Withdraw, but for a device that came at the last moment."""
