@@ -68,8 +68,10 @@ class RunningTenant:
 
 
 @contextlib.contextmanager
-def sharing(tenants: Sequence[Tenant], is_exclusive: bool = True) -> Iterator[list[RunningTenant]]:
-    """Accelerators that share one device for the block."""
+def sharing(
+    tenants: Sequence[Tenant], is_exclusive: bool = True, by_lease: bool = True
+) -> Iterator[list[RunningTenant]]:
+    """Accelerators that share one device for the block; without a lease, there must be only one."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lease-", dir=MEMORY_FOLDER)))
         keeper = LeaseKeeper(folder / "leases", (DEVICE,))
@@ -78,7 +80,7 @@ def sharing(tenants: Sequence[Tenant], is_exclusive: bool = True) -> Iterator[li
         running = []
         for number, tenant in enumerate(tenants):
             name = f"eia-{secrets.token_hex(16)}"
-            lease = keeper.admit(name, DEVICE, tenant.share, tenant.may_burst, None)
+            lease = keeper.admit(name, DEVICE, tenant.share, tenant.may_burst, None) if by_lease else None
             device = {
                 "path": str(folder / "device"),
                 "seconds": tenant.request_seconds,

@@ -179,3 +179,22 @@ def test_a_clock_that_seems_to_go_back_changes_nothing() -> None:
     turns.must_yield(0, 1, 0.5)
     assert turns.tenants[0].level_seconds == pytest.approx(0.5 * 1.0, abs=0.51)
     assert turns.tenants[0].device_seconds == 0.0
+
+
+def test_the_time_from_a_lease_to_the_start_of_its_request_is_borne_by_all() -> None:
+    turns = two(0.25, 0.75)
+    turns.ask(0, 0.0)
+    turns.ask(1, 0.0)
+    turns.note_start(0, 1, started_at=0.4 * MS, now=2.4 * MS)
+    turns.release(0, 1, 2.4 * MS, has_more=True)
+    assert turns.tenants[0].device_seconds == pytest.approx(2 * MS)
+    assert turns.tenants[0].level_seconds == pytest.approx(-0.75 * 2 * MS)
+    assert turns.tenants[1].level_seconds == pytest.approx(0.75 * 2 * MS)
+    assert turns.tenants[0].longest_seconds == pytest.approx(2 * MS)
+
+
+def test_one_that_takes_a_lease_and_does_not_begin_pays_for_it() -> None:
+    turns = two(0.25, 0.75)
+    turns.ask(0, 0.0)
+    turns.note_start(0, 1, started_at=10 * MS, now=12 * MS)
+    assert turns.tenants[0].device_seconds == pytest.approx(11.5 * MS)

@@ -84,6 +84,7 @@ class DeviceLease:
         self._folder = config.folder
         self._now = now
         self._epoch = 0
+        self._started_at = 0.0
         self._device_seconds = 0.0
         self._num_lost = 0
         self._is_renewed = False  # the last release left the device here for the next request
@@ -126,7 +127,8 @@ class DeviceLease:
         if not (self._is_renewed and self._segment.accounts.peek()[:2] == (self._slot, self._epoch)):
             self._wait(self._ask, deadline)
         self._owner = threading.get_ident()
-        return self._now() - started
+        self._started_at = self._now()
+        return self._started_at - started
 
     def release(self, has_more: bool) -> float:
         """Give the device back at the end of a request.
@@ -141,6 +143,7 @@ class DeviceLease:
 
         def action(turns: DeviceTurns, now: float) -> float:
             tenant = self._own(turns, now)
+            turns.note_start(self._slot, self._epoch, self._started_at, now)
             if not turns.release(self._slot, self._epoch, now, has_more):
                 self._num_lost += 1
                 if has_more:
@@ -180,6 +183,7 @@ class DeviceLease:
         """
         if self.must_yield():
             self._wait(self._interrupt, deadline=None)
+            self._started_at = self._now()
 
     def statistics(self) -> LeaseStatistics:
         """The present account."""
@@ -230,6 +234,7 @@ class DeviceLease:
         if (turns.holder, turns.epoch) != (self._slot, self._epoch):
             self._num_lost += 1
         if turns.must_yield(self._slot, self._epoch, now):
+            turns.note_start(self._slot, self._epoch, self._started_at, now)
             turns.interrupt(self._slot, self._epoch, now)
         return self._note(turns)
 

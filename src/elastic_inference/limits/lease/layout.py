@@ -29,7 +29,9 @@ RULES_BYTES = _RULES_HEAD_BYTES + NUM_SLOTS * _RULE.size
 ACTIVE_OFFSET = 64
 WAKE_OFFSET = 128
 _COPY_OFFSETS = (4096, 16384)
-_COPY_HEAD = struct.Struct("=iIQddd")  # holder, unused, epoch, charged_at, lingers_until (0: none), yields_at
+_COPY_HEAD = struct.Struct(
+    "=iIQdddd"
+)  # holder, 0, epoch, granted_at, charged_at, lingers_until (0: none), yields_at
 _COPY_HEAD_BYTES = 64
 _ACCOUNT = struct.Struct("=9d2QII")
 _ACCOUNT_BYTES = 128
@@ -120,7 +122,9 @@ class Accounts:
         """The turns as they stand; accounts of slots that the rules do not know are left out."""
         base = self._active()
         in_use = rules.in_use()
-        holder, _, epoch, charged_at, lingers_until, _ = _COPY_HEAD.unpack_from(self._buffer, base)
+        holder, _, epoch, granted_at, charged_at, lingers_until, _ = _COPY_HEAD.unpack_from(
+            self._buffer, base
+        )
         tenants = {}
         for slot, rule in in_use.items():
             tenant = self._load_one(base, slot, rule, now)
@@ -132,6 +136,7 @@ class Accounts:
             tenants,
             holder if is_held else None,
             epoch % _LARGEST_COUNT,
+            granted_at if 0 <= granted_at <= latest else now,
             charged_at if 0 <= charged_at <= latest else now,
             lingers_until if is_held and 0 < lingers_until <= latest else None,
             rules.turn_seconds,
@@ -147,6 +152,7 @@ class Accounts:
             -1 if turns.holder is None else turns.holder,
             0,
             turns.epoch,
+            turns.granted_at,
             turns.charged_at,
             turns.lingers_until or 0.0,
             turns.yields_at(now),
@@ -158,7 +164,7 @@ class Accounts:
 
     def peek(self) -> tuple[int, int, float]:
         """Holder, epoch and `yields_at` without the lock: a look that may be old, never a decision."""
-        holder, _, epoch, _, _, yields_at = _COPY_HEAD.unpack_from(self._buffer, self._active())
+        holder, _, epoch, _, _, _, yields_at = _COPY_HEAD.unpack_from(self._buffer, self._active())
         return holder, epoch, yields_at
 
     def _active(self) -> int:
