@@ -89,6 +89,13 @@ def start(
             help="'cgroup v2', 'cgroup v1' or 'rlimit and duty cycle'; default the best.",
         ),
     ] = None,
+    gpu_sharing: Annotated[
+        str, typer.Option("--gpu-sharing", metavar="MEANS", help="How accelerators share a GPU: 'lease'.")
+    ] = "lease",
+    cpu_sharing: Annotated[
+        str,
+        typer.Option("--cpu-sharing", metavar="MEANS", help="How they share the CPU: 'limits' or 'lease'."),
+    ] = "limits",
     uids: Annotated[
         str, typer.Option("--uids", metavar="FIRST-LAST", help="Users for accelerators, if root.")
     ] = "60600-61099",
@@ -146,6 +153,8 @@ def start(
         num_spares=spares,
         drain_seconds=parse_seconds(drain),
         allow_unsafe_operations=allow_unsafe_operations,
+        gpu_sharing=gpu_sharing,
+        cpu_sharing=cpu_sharing,
     )
     host = Host(settings)
 
@@ -192,7 +201,8 @@ def status(
     ]
     for device in value["devices"]:
         left = f"{device['left_share'] * 100:.3g}% and {format_bytes(device['left_memory_bytes'])}"
-        pairs.append((device["name"], f"{left} of {format_bytes(device['offered_memory_bytes'])} left"))
+        offered = format_bytes(device["offered_memory_bytes"])
+        pairs.append((device["name"], f"{left} of {offered} left, shared by {device['sharing']}"))
     print_pairs(pairs)
 
 

@@ -14,10 +14,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from elastic_inference.errors import LimitError
 from elastic_inference.limits.lease.holder import take_back
 from elastic_inference.limits.lease.policy import DeviceTurns
 from elastic_inference.limits.lease.repair import LOOK_SECONDS, LeaseWatch, Seen, Verdict
-from elastic_inference.limits.lease.segment import LockHeld, Segment
+from elastic_inference.limits.lease.segment import Segment
 from elastic_inference.limits.processes import is_stopped, wait_readable
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _end(device: _Device, slot: int) -> None:
         if slot in turns.tenants:
             turns.withdraw(slot, now)
 
-    with contextlib.suppress(LockHeld):
+    with contextlib.suppress(LimitError):
         device.segment.change(action, _PATIENCE_SECONDS)
 
 
@@ -154,6 +155,6 @@ def _act(segment: Segment, seen: Seen, verdict: Verdict) -> None:
         )
     if verdict.take_back is not None and seen.holder is not None:
         holder, epoch = seen.holder, seen.epoch
-        with contextlib.suppress(LockHeld):
+        with contextlib.suppress(LimitError):
             if segment.change(lambda turns, now: take_back(turns, holder, epoch, now), _PATIENCE_SECONDS):
                 logger.warning("a lease was taken back", extra={"slot": holder, "why": verdict.take_back})

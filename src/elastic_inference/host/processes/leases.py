@@ -55,7 +55,7 @@ class LeaseKeeper:
         """Make the segments or take over those of an earlier run, and begin to watch.
 
         Raises:
-            LeaseUnavailable: This machine has no futexes that we can call.
+            LimitError: This machine has no futexes that we can call.
             InvalidInput: The folder is another user's, or a segment another version's.
         """
         if self._names:
@@ -81,7 +81,7 @@ class LeaseKeeper:
         self._repair = None
         for segment in self._segments.values():
             segment.close()
-        if not keep and self._names:
+        if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def admit(
@@ -122,6 +122,17 @@ class LeaseKeeper:
         """Change an accelerator's share under its running process; raises AcceleratorNotFound."""
         device, _ = self._place(accelerator_id)
         self.admit(accelerator_id, device, weight, may_burst, _owner(self.folder / accelerator_id))
+
+    def fits(self, accelerator_id: str, device: str) -> bool:
+        """Whether a process of an earlier run of the host shares its device as this run does."""
+        if device in self._names:
+            return accelerator_id in self._places
+        return not (self.folder / accelerator_id).exists()
+
+    def list_existing(self) -> tuple[str, ...]:
+        """Accelerators that have a slot."""
+        with self._lock:
+            return tuple(self._places)
 
     def dismiss(self, accelerator_id: str) -> None:
         """Take slot and segment away from an accelerator whose process has ended; an unknown one is fine."""

@@ -15,17 +15,13 @@ import platform
 import struct
 import time
 
-from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.errors import LimitError
 
 _FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98}
 _FUTEX_WAIT, _FUTEX_WAKE = 0, 1
 _ALL = 1 << 30
 _POLL_SECONDS = 0.0005  # the kernel's locks know no time-out
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
-
-
-class LeaseUnavailable(ElasticInferenceError, RuntimeError):
-    """This machine cannot share a device by lease."""
 
 
 # Two views of the C library: calls through the first let other threads of the interpreter run meanwhile. Those through
@@ -42,14 +38,14 @@ class _Timespec(ctypes.Structure):
 
 
 def check_machine() -> None:
-    """Raise LeaseUnavailable where futexes cannot be called."""
+    """Raise LimitError where futexes cannot be called."""
     _futex_number()
 
 
 def _futex_number() -> int:
     number = _FUTEX_NUMBERS.get(platform.machine())
     if number is None or platform.system() != "Linux":
-        raise LeaseUnavailable(
+        raise LimitError(
             f"sharing a device by lease needs Linux on x86_64 or aarch64, not "
             f"{platform.system()} on {platform.machine()}"
         )

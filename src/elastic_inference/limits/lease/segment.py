@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.errors import LimitError
 from elastic_inference.limits.lease.kernel import ByteLock, Futex
 from elastic_inference.limits.lease.layout import (
     NUM_SLOTS,
@@ -35,10 +35,6 @@ T = TypeVar("T")
 
 RULES_NAME, TURNS_NAME = "rules", "turns"
 _FIRST_LIFE_BYTE = 16  # byte 0 is the lock; a tenant's process holds its own byte as long as it lives
-
-
-class LockHeld(ElasticInferenceError, RuntimeError):
-    """The lock of a segment was not free in time; nothing was changed."""
 
 
 def create(folder: Path) -> None:
@@ -102,13 +98,13 @@ class Segment:
             patience_seconds: How long to wait for the lock, which a process that was stopped may hold.
 
         Raises:
-            LockHeld: Another process held the lock for so long.
+            LimitError: Another process held the lock for so long; nothing was changed.
         """
         if not self._threads.acquire(timeout=-1 if math.isinf(patience_seconds) else patience_seconds):
-            raise LockHeld("another thread of this process waits for the lock of the lease segment")
+            raise LimitError("another thread of this process waits for the lock of the lease segment")
         try:
             if not self.lock.acquire(patience_seconds):
-                raise LockHeld(f"process {self.lock.owner()} holds the lock of the lease segment")
+                raise LimitError(f"process {self.lock.owner()} holds the lock of the lease segment")
             try:
                 now = time.monotonic()
                 turns = self.accounts.load(self.rules, now)
