@@ -39,7 +39,7 @@ def test_what_is_written_is_read() -> None:
     turns = turns_of(rules)
     accounts.store(turns, rules, 2.0)
     assert accounts.load(rules, 2.0) == turns
-    assert accounts.peek()[:2] == (turns.holder, turns.epoch)
+    assert accounts.peek()[:3] == (turns.holder, turns.epoch, turns.granted_at)
 
 
 def test_a_change_that_is_not_finished_has_changed_nothing() -> None:

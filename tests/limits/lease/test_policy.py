@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
+from elastic_inference.limits.lease.use import Use
 
 MS = 0.001
 
@@ -181,11 +184,17 @@ def test_a_clock_that_seems_to_go_back_changes_nothing() -> None:
     assert turns.tenants[0].device_seconds == 0.0
 
 
+def used(granted_at: float, started_at: float) -> Use:
+    use = Use()
+    use.begin(granted_at, started_at)
+    return use
+
+
 def test_the_time_from_a_lease_to_the_start_of_its_request_is_borne_by_all() -> None:
     turns = two(0.25, 0.75)
     turns.ask(0, 0.0)
     turns.ask(1, 0.0)
-    turns.note_start(0, 1, started_at=0.4 * MS, now=2.4 * MS)
+    turns.note_use(0, 1, used(0.0, 0.4 * MS), now=2.4 * MS)
     turns.release(0, 1, 2.4 * MS, has_more=True)
     assert turns.tenants[0].device_seconds == pytest.approx(2 * MS)
     assert turns.tenants[0].level_seconds == pytest.approx(-0.75 * 2 * MS)
@@ -196,5 +205,51 @@ def test_the_time_from_a_lease_to_the_start_of_its_request_is_borne_by_all() -> 
 def test_one_that_takes_a_lease_and_does_not_begin_pays_for_it() -> None:
     turns = two(0.25, 0.75)
     turns.ask(0, 0.0)
-    turns.note_start(0, 1, started_at=10 * MS, now=12 * MS)
+    turns.note_use(0, 1, used(0.0, 10 * MS), now=12 * MS)
     assert turns.tenants[0].device_seconds == pytest.approx(11.5 * MS)
+
+
+def test_requests_that_went_on_in_one_lease_are_told_apart() -> None:
+    turns = two()
+    turns.turn_seconds = 10 * MS
+    turns.ask(0, 0.0)
+    use = used(0.0, 0.0)
+    assert use.end_and_renew(3 * MS) == pytest.approx(3 * MS)
+    use.go_on(3.2 * MS)
+    turns.note_use(0, 1, use, now=5.2 * MS)
+    turns.release(0, 1, 5.2 * MS, has_more=False)
+    tenant = turns.tenants[0]
+    assert tenant.device_seconds == pytest.approx(5 * MS)
+    assert tenant.longest_seconds == pytest.approx(3 * MS, rel=0.01)
+    assert tenant.num_leases == 2
+
+
+@given(
+    levels=st.lists(st.floats(-0.05, 0.05), min_size=2, max_size=4),
+    waiting=st.lists(st.booleans(), min_size=4, max_size=4),
+    may_burst=st.booleans(),
+    passed=st.floats(0.0001, 0.2),
+)
+def test_one_that_goes_on_without_asking_would_have_been_given_the_device(
+    levels: list[float], waiting: list[bool], may_burst: bool, passed: float
+) -> None:
+    turns = DeviceTurns(turn_seconds=0.0045)
+    for slot, level in enumerate(levels):
+        turns.join(slot, Tenant(1 / len(levels), may_burst, level), 1.0)
+    turns.tenants[0].is_waiting = True
+    turns._hand_on(1.0)
+    for slot in range(1, len(levels)):
+        turns.tenants[slot].is_waiting = waiting[slot]
+    until = turns.renews_until(1.0)
+    if turns.holder == 0 and 1.0 + passed < until:
+        turns.release(0, turns.epoch, 1.0 + passed, has_more=True)
+        assert turns.holder == 0
+
+
+def test_a_waiter_that_is_due_ends_going_on_without_asking() -> None:
+    turns = two()
+    turns.ask(0, 0.0)
+    turns.ask(1, 0.0)
+    until = turns.renews_until(0.0)
+    turns.release(0, turns.epoch, until + 1 * MS, has_more=True)
+    assert turns.holder == 1

@@ -53,6 +53,14 @@ def test_a_long_lease_may_go_on_while_nobody_waits_or_requests_are_known_to_be_l
         assert watch.judge(seen, 15.0).take_back is None
 
 
+def test_only_the_time_in_which_others_wait_counts() -> None:
+    watch = LeaseWatch()
+    watch.judge(Seen(holder=0, epoch=7), 0.0)
+    watch.judge(Seen(holder=0, epoch=7), 3600.0)
+    assert watch.judge(HELD, 3600.5).take_back is None
+    assert watch.judge(HELD, 3600.01 + LEASE_BASE_SECONDS).take_back is not None
+
+
 def test_one_that_is_stopped_inside_a_change_is_ended() -> None:
     watch = LeaseWatch()
     seen = Seen(holder=None, epoch=7, lock_pid=42, is_lock_stopped=True)

@@ -127,7 +127,7 @@ def _look(device: _Device) -> None:
 
 def _see(segment: Segment) -> Seen:
     lock_pid = segment.lock_owner()
-    holder, epoch, _ = segment.accounts.peek()
+    holder, epoch, *_ = segment.accounts.peek()
     if holder not in segment.rules.in_use():
         return Seen(
             None, epoch, lock_pid=lock_pid, is_lock_stopped=lock_pid is not None and is_stopped(lock_pid)

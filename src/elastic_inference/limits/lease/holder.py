@@ -15,6 +15,7 @@ from elastic_inference.errors import DeadlineExceeded, InvalidInput
 from elastic_inference.limits.lease.layout import NUM_SLOTS
 from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
 from elastic_inference.limits.lease.segment import Segment
+from elastic_inference.limits.lease.use import Use
 
 LOOK_SECONDS = 0.05
 """How often one that waits looks by itself whether the holder still lives: the host that would see it may be away."""
@@ -84,7 +85,8 @@ class DeviceLease:
         self._folder = config.folder
         self._now = now
         self._epoch = 0
-        self._started_at = 0.0
+        self._use = Use()
+        self._reported_seconds = 0.0  # of requests that ended without a look at the accounts
         self._device_seconds = 0.0
         self._num_lost = 0
         self._is_renewed = False  # the last release left the device here for the next request
@@ -123,12 +125,19 @@ class DeviceLease:
         Raises:
             DeadlineExceeded: It did not come in time; nothing is held.
         """
-        started = self._now()
-        if not (self._is_renewed and self._segment.accounts.peek()[:2] == (self._slot, self._epoch)):
-            self._wait(self._ask, deadline)
+        asked_at = self._now()
+        peek = self._segment.accounts.peek()
+        is_ours = (peek.holder, peek.epoch) == (self._slot, self._epoch)
+        if self._is_renewed and is_ours and self._use.num_ended:
+            now = self._now()
+            self._use.go_on(now)
+        else:
+            if not (self._is_renewed and is_ours):
+                self._wait(self._ask, deadline)
+            now = self._begin_use()
+        self._is_renewed = False
         self._owner = threading.get_ident()
-        self._started_at = self._now()
-        return self._started_at - started
+        return now - asked_at
 
     def release(self, has_more: bool) -> float:
         """Give the device back at the end of a request.
@@ -140,10 +149,17 @@ class DeviceLease:
             Device seconds that the request was charged.
         """
         self._owner = None
+        if has_more:
+            now, peek = self._now(), self._segment.accounts.peek()
+            if (peek.holder, peek.epoch) == (self._slot, self._epoch) and now < peek.renews_until:
+                self._is_renewed = True
+                used_seconds = self._use.end_and_renew(now)
+                self._reported_seconds += used_seconds
+                return used_seconds
 
         def action(turns: DeviceTurns, now: float) -> float:
             tenant = self._own(turns, now)
-            turns.note_start(self._slot, self._epoch, self._started_at, now)
+            turns.note_use(self._slot, self._epoch, self._use, now)
             if not turns.release(self._slot, self._epoch, now, has_more):
                 self._num_lost += 1
                 if has_more:
@@ -152,9 +168,10 @@ class DeviceLease:
             return tenant.device_seconds
 
         device_seconds = self._segment.change(action)
-        used_seconds = max(0.0, device_seconds - self._device_seconds)
-        self._device_seconds = device_seconds
-        return used_seconds
+        used_seconds = device_seconds - self._device_seconds - self._reported_seconds
+        self._device_seconds, self._reported_seconds = device_seconds, 0.0
+        self._use.num_ended = 0
+        return max(0.0, used_seconds)
 
     def withdraw(self) -> None:
         """Want nothing any more, after a release that said there was more."""
@@ -162,8 +179,9 @@ class DeviceLease:
         def action(turns: DeviceTurns, now: float) -> None:
             self._own(turns, now)
             turns.withdraw(self._slot, now)
-            self._is_renewed = False
 
+        self._is_renewed = False
+        self._use.num_ended = 0
         self._segment.change(action)
 
     def must_yield(self) -> bool:
@@ -173,8 +191,9 @@ class DeviceLease:
         """
         if self._owner != threading.get_ident():
             return False
-        holder, epoch, yields_at = self._segment.accounts.peek()
-        return holder != self._slot or epoch != self._epoch or self._now() >= yields_at
+        peek = self._segment.accounts.peek()
+        is_ours = (peek.holder, peek.epoch) == (self._slot, self._epoch)
+        return not is_ours or self._now() >= peek.yields_at
 
     def checkpoint(self) -> None:
         """A point inside a request at which it can be cut: let others in where they are due, and wait for the rest.
@@ -182,8 +201,10 @@ class DeviceLease:
         What was started on the device must have ended.
         """
         if self.must_yield():
+            epoch = self._epoch
             self._wait(self._interrupt, deadline=None)
-            self._started_at = self._now()
+            if self._epoch != epoch:
+                self._begin_use()
 
     def statistics(self) -> LeaseStatistics:
         """The present account."""
@@ -203,6 +224,12 @@ class DeviceLease:
         return self._segment.change(action)
 
     # Inside
+
+    def _begin_use(self) -> float:
+        """The first request of the present lease begins now."""
+        now = self._now()
+        self._use.begin(self._segment.accounts.peek().granted_at, now)
+        return now
 
     def _begin(self, turns: DeviceTurns, now: float) -> None:
         self._device_seconds = self._own(turns, now).device_seconds
@@ -234,7 +261,7 @@ class DeviceLease:
         if (turns.holder, turns.epoch) != (self._slot, self._epoch):
             self._num_lost += 1
         if turns.must_yield(self._slot, self._epoch, now):
-            turns.note_start(self._slot, self._epoch, self._started_at, now)
+            turns.note_use(self._slot, self._epoch, self._use, now)
             turns.interrupt(self._slot, self._epoch, now)
         return self._note(turns)
 
@@ -265,10 +292,10 @@ class DeviceLease:
 
     def _was_given(self) -> bool:
         """Whether another has handed the device to us; all accounts are settled then, so no lock is needed."""
-        holder, epoch, _ = self._segment.accounts.peek()
-        if holder == self._slot:
-            self._epoch = epoch
-        return holder == self._slot
+        peek = self._segment.accounts.peek()
+        if peek.holder == self._slot:
+            self._epoch = peek.epoch
+        return peek.holder == self._slot
 
     def _give_up(self, turns: DeviceTurns, now: float) -> bool:
         """Withdraw, but for a device that came at the last moment."""
@@ -279,7 +306,7 @@ class DeviceLease:
 
     def _end_lease_of_dead(self) -> None:
         """Take the device from a holder whose process has ended, as the host would."""
-        holder, epoch, _ = self._segment.accounts.peek()
+        holder, epoch, *_ = self._segment.accounts.peek()
         if 0 <= holder < NUM_SLOTS and holder != self._slot and self._segment.process(holder) is None:
             self._segment.change(lambda turns, now: take_back(turns, holder, epoch, now))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
@@ -29,9 +30,8 @@ RULES_BYTES = _RULES_HEAD_BYTES + NUM_SLOTS * _RULE.size
 ACTIVE_OFFSET = 64
 WAKE_OFFSET = 128
 _COPY_OFFSETS = (4096, 16384)
-_COPY_HEAD = struct.Struct(
-    "=iIQdddd"
-)  # holder, 0, epoch, granted_at, charged_at, lingers_until (0: none), yields_at
+# holder, 0, epoch, granted_at, charged_at, lingers_until (0: none), yields_at, renews_until
+_COPY_HEAD = struct.Struct("=iIQ5d")
 _COPY_HEAD_BYTES = 64
 _ACCOUNT = struct.Struct("=9d2QII")
 _ACCOUNT_BYTES = 128
@@ -70,6 +70,16 @@ def check_head(buffer: memoryview, path: str) -> None:
             f"{path} is no lease segment of version {VERSION} with {NUM_SLOTS} slots; it was made by another "
             "version of this package: detach the device's accelerators and start the host again"
         )
+
+
+class Peek(NamedTuple):
+    """What stands beside the accounts for whoever has the device."""
+
+    holder: int  # -1: nobody
+    epoch: int
+    granted_at: float
+    yields_at: float
+    renews_until: float
 
 
 class Rules:
@@ -122,7 +132,7 @@ class Accounts:
         """The turns as they stand; accounts of slots that the rules do not know are left out."""
         base = self._active()
         in_use = rules.in_use()
-        holder, _, epoch, granted_at, charged_at, lingers_until, _ = _COPY_HEAD.unpack_from(
+        holder, _, epoch, granted_at, charged_at, lingers_until, _, _ = _COPY_HEAD.unpack_from(
             self._buffer, base
         )
         tenants = {}
@@ -156,16 +166,19 @@ class Accounts:
             turns.charged_at,
             turns.lingers_until or 0.0,
             turns.yields_at(now),
+            turns.renews_until(now),
         )
         in_use = rules.in_use()
         for slot, tenant in turns.tenants.items():
             self._store_one(base, slot, tenant, in_use[slot].generation)
         self._buffer[ACTIVE_OFFSET] = index
 
-    def peek(self) -> tuple[int, int, float]:
-        """Holder, epoch and `yields_at` without the lock: a look that may be old, never a decision."""
-        holder, _, epoch, _, _, _, yields_at = _COPY_HEAD.unpack_from(self._buffer, self._active())
-        return holder, epoch, yields_at
+    def peek(self) -> Peek:
+        """The head without the lock: a look that may be old, never a decision."""
+        holder, _, epoch, granted_at, _, _, yields_at, renews_until = _COPY_HEAD.unpack_from(
+            self._buffer, self._active()
+        )
+        return Peek(holder, epoch, granted_at, yields_at, renews_until)
 
     def _active(self) -> int:
         return _COPY_OFFSETS[self._buffer[ACTIVE_OFFSET] & 1]

@@ -22,6 +22,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from elastic_inference.limits.lease.use import Use
+
 MIN_CREDIT_SECONDS = 0.002
 """What an idle tenant saves up at least, so that a first request starts at once."""
 
@@ -43,8 +45,8 @@ LINGER_PER_GAP = 2.0
 GAP_KEPT = 0.75
 """Of the usual gap with each new one."""
 
-MAX_START_SECONDS = 0.0005
-"""Up to here, the time from a lease to the start of its request is a cost of sharing that all tenants bear."""
+MAX_UNREPORTED_SECONDS = 0.05
+"""How long a holder goes on without writing into the accounts what it did, so that others see it soon."""
 
 ROUNDING_SECONDS = 1e-6
 """A level this little below 0 is 0: figures of a tenant that waits for its own level to reach 0 are rounded."""
@@ -204,23 +206,42 @@ class DeviceTurns:
             self._hand_on(now)
         return True
 
-    def note_start(self, slot: int, epoch: int, started_at: float, now: float) -> None:
-        """Say when the present lease's request began on the device; once, before it is given back.
+    def note_use(self, slot: int, epoch: int, use: Use, now: float) -> None:
+        """Write down how the present lease was used, before it is given back or goes on.
 
-        What passed before that, such as waking a process, is borne by all in proportion to their weights. Charged to
-        whoever was let in, tenants with short requests paid for most of it: asked 25:75 with 2 against 100 ms, they
-        got 23.6.
+        Its gaps, such as waking a process, are borne by all in proportion to their weights. Charged to whoever was
+        let in, tenants with short requests paid for most of them: asked 25:75 with 2 against 100 ms, they got 23.6.
         """
         if not self._holds(slot, epoch):
             return
         self._settle(now)
-        seconds = min(max(0.0, started_at - self.granted_at), MAX_START_SECONDS)
         for tenant in self.tenants.values():
-            tenant.level_seconds -= tenant.weight * seconds
+            tenant.level_seconds -= tenant.weight * use.gap_seconds
         holder = self.tenants[slot]
-        holder.level_seconds += seconds
-        holder.device_seconds -= seconds
-        holder.request_seconds = max(0.0, holder.request_seconds - seconds)
+        holder.level_seconds += use.gap_seconds
+        holder.device_seconds -= use.gap_seconds
+        holder.request_seconds -= use.gap_seconds
+        if use.num_ended:
+            holder.num_leases += use.num_ended
+            holder.longest_seconds = max(holder.longest_seconds, use.longest_seconds)
+            holder.request_seconds = now - use.started_at
+        holder.request_seconds = max(0.0, holder.request_seconds)
+
+    def renews_until(self, now: float) -> float:
+        """Up to when the holder may go on with its next request without asking, if nobody else comes.
+
+        Until then a release with more waiting would give the device to it again. All that wait are taken for ready,
+        so this may be too early, never too late. Settled accounts only.
+        """
+        if self.holder is None or self.lingers_until is not None:
+            return -math.inf
+        tenant = self.tenants[self.holder]
+        ahead_seconds = tenant.level_seconds + self.turn_seconds
+        bounds = [ahead_seconds - tenant.weight * other.lag_seconds for other in self._waiting()]
+        if tenant.weight < 1 and (bounds or not tenant.may_burst):
+            bounds.append(ahead_seconds / (1 - tenant.weight))
+        bounds.append(MAX_UNREPORTED_SECONDS)
+        return now + min(bounds)
 
     def must_yield(self, slot: int, epoch: int, now: float) -> bool:
         """Whether the holder has to let another in at this point inside its request, or has lost its lease."""

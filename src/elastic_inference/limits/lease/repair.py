@@ -61,7 +61,7 @@ class LeaseWatch:
 
     def __init__(self) -> None:
         self._epoch: int | None = None
-        self._epoch_since = 0.0
+        self._wanted_since = 0.0  # others wait, and the lease is the same
         self._was_stopped = False
         self._lock_pid: int | None = None
         self._lock_since = 0.0
@@ -70,7 +70,9 @@ class LeaseWatch:
     def judge(self, seen: Seen, now: float) -> Verdict:
         """What the present look, after those before it, asks for."""
         if seen.epoch != self._epoch or seen.holder is None:
-            self._epoch, self._epoch_since, self._was_stopped = seen.epoch, now, False
+            self._epoch, self._wanted_since, self._was_stopped = seen.epoch, now, False
+        if not seen.num_waiting:
+            self._wanted_since = now
         if seen.lock_pid != self._lock_pid:
             self._lock_pid, self._lock_since, self._was_lock_stopped = seen.lock_pid, now, False
         verdict = Verdict(self._why_taken_back(seen, now), self._whom_to_kill(seen, now))
@@ -86,7 +88,7 @@ class LeaseWatch:
         if seen.is_stopped and self._was_stopped:
             return "its process is stopped"
         bound_seconds = LEASE_BASE_SECONDS + LEASE_PER_LONGEST * seen.longest_seconds
-        if seen.num_waiting and now - self._epoch_since > bound_seconds:
+        if seen.num_waiting and now - self._wanted_since > bound_seconds:
             return f"it has lasted for more than {bound_seconds:.3g} s, and others wait"
         return None
 
