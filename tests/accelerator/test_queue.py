@@ -10,6 +10,7 @@ import pytest
 
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
+from elastic_inference.limits.lease.holder import LeaseStatistics
 
 
 class FakeThrottle:
@@ -186,6 +187,9 @@ class FakeLease:
 
     def withdraw(self) -> None:
         self.told.append("withdraw")
+
+    def statistics(self) -> LeaseStatistics:
+        return LeaseStatistics(0.5, 0.0, 1.0, 0.25, 2, 0, 0)
 
 
 def test_a_turn_has_the_device_and_says_at_its_end_whether_more_waits() -> None:

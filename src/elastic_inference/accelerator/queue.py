@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
+from elastic_inference.limits.lease.holder import LeaseStatistics
 
 _YIELD_SECONDS = 1e-6
 """How long a thread that gave the device to the next one sleeps (it becomes some 50 us): else it keeps the interpreter
@@ -39,6 +40,9 @@ class Lease(Protocol):
 
     def withdraw(self) -> None:
         """Want it no more, after a release that said there was more."""
+
+    def statistics(self) -> LeaseStatistics:
+        """What this accelerator had of the device."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,10 @@ class RequestQueue:
                 self._device_seconds,
                 self._throttled_seconds,
             )
+
+    def lease_statistics(self) -> LeaseStatistics | None:
+        """What this accelerator had of a device that it shares by lease; None for another."""
+        return None if self._lease is None else self._lease.statistics()
 
     def _enter(self, timeout_seconds: float | None, is_own_work: bool) -> None:
         with self._lock:

@@ -16,6 +16,8 @@ from elastic_inference.errors import AcceleratorNotFound, InvalidInput
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.host import Host, HostSettings
 from elastic_inference.host.processes.leases import MEMORY_FOLDER
+from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 from tests.host.conftest import DEVICE, GIB, HostProcess
 from tests.host.support import predictor, wait_until
 
@@ -37,6 +39,8 @@ def test_accelerators_of_a_shared_device_compute_and_are_counted_by_their_leases
         statistics = host.leases.statistics(record.accelerator_id)
         assert statistics.weight == record.share
         assert statistics.num_leases >= 1
+        metrics = request_json(Endpoint.parse(record.endpoints[0]), "GET", "/metrics", token=token)
+        assert f"elastic_inference_lease_share {record.share}" in str(metrics)
         assert host.service.limits_of(record)["compute"] == f"{record.share:.0%} of cpu:0's time, by lease"
     assert host.status()["devices"][0]["sharing"] == "lease"
 
