@@ -7,14 +7,12 @@ import json
 import secrets
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from elastic_inference.host.processes.leases import MEMORY_FOLDER, LeaseKeeper
+from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.limits.lease.holder import DeviceLease, LeaseConfig
 
 DEVICE = "cpu:0"
@@ -30,6 +28,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            pass_fds=lease.fds,
         )
         self.hear()
 
@@ -47,14 +46,13 @@ class Peer:
 def peers(*shares: float) -> Iterator[tuple[LeaseKeeper, list[Peer]]]:
     """Processes that share one device for the block; all may burst, so that only the lease itself is measured."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lease-", dir=MEMORY_FOLDER)))
-        keeper = LeaseKeeper(folder / "leases", (DEVICE,))
+        keeper = LeaseKeeper((DEVICE,))
         keeper.open()
         stack.callback(keeper.close)
         running = []
         for share in shares:
             name = f"eia-{secrets.token_hex(16)}"
-            peer = Peer(name, keeper.admit(name, DEVICE, share, True, None))
+            peer = Peer(name, keeper.admit(name, DEVICE, share, True))
             stack.callback(_end, peer)
             running.append(peer)
         yield keeper, running

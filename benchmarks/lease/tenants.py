@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.isolation.load import LoadProcess, LoadSpec
-from elastic_inference.host.processes.leases import MEMORY_FOLDER, LeaseKeeper
+from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.testing import start_accelerator
 from elastic_inference.testing.accelerator import RunningAccelerator
 from elastic_inference.testing.device import used_seconds
@@ -73,14 +73,14 @@ def sharing(
 ) -> Iterator[list[RunningTenant]]:
     """Accelerators that share one device for the block; without a lease, there must be only one."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lease-", dir=MEMORY_FOLDER)))
-        keeper = LeaseKeeper(folder / "leases", (DEVICE,))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lease-", dir="/dev/shm")))
+        keeper = LeaseKeeper((DEVICE,))
         keeper.open()
         stack.callback(keeper.close)
         running = []
         for number, tenant in enumerate(tenants):
             name = f"eia-{secrets.token_hex(16)}"
-            lease = keeper.admit(name, DEVICE, tenant.share, tenant.may_burst, None) if by_lease else None
+            lease = keeper.admit(name, DEVICE, tenant.share, tenant.may_burst) if by_lease else None
             device = {
                 "path": str(folder / "device"),
                 "seconds": tenant.request_seconds,

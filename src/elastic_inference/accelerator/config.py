@@ -8,7 +8,10 @@ The process answers with one JSON line on standard output as soon as it serves:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+import os
+import socket
+import stat
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from elastic_inference.errors import InvalidInput
@@ -92,3 +95,41 @@ class AcceleratorConfig:
             "lease": None if lease is None else LeaseConfig.from_json(lease),
         }
         return cls(**{**value, **converted})
+
+    def send(self, sock: socket.socket) -> None:
+        """Write it to a process whose standard input is the other end, with the descriptors that go with it."""
+        line = self.to_json().encode() + b"\n"
+        num_sent = socket.send_fds(sock, [line], () if self.lease is None else self.lease.fds)
+        sock.sendall(line[num_sent:])
+
+    @classmethod
+    def receive(cls, stdin_fd: int = 0) -> AcceleratorConfig:
+        """Read one from standard input: a socket, by which descriptors come along, or a pipe, by which none do.
+
+        Raises:
+            InvalidInput: It is none, or its descriptors are missing.
+        """
+        if not stat.S_ISSOCK(os.fstat(stdin_fd).st_mode):
+            with open(os.dup(stdin_fd), encoding="utf-8") as stdin:
+                return cls.from_json(stdin.readline())
+        line, fds = _receive_line(stdin_fd)
+        config = cls.from_json(line)
+        if config.lease is None:
+            return config
+        if len(fds) != len(config.lease.fds):
+            raise InvalidInput(f"the lease came with {len(fds)} descriptors, not {len(config.lease.fds)}")
+        return replace(config, lease=replace(config.lease, rules_fd=fds[0], turns_fd=fds[1]))
+
+
+def _receive_line(stdin_fd: int) -> tuple[str, list[int]]:
+    line, fds = b"", list[int]()
+    with socket.socket(fileno=os.dup(stdin_fd)) as sock:
+        while not line.endswith(b"\n"):
+            block, received, *_ = socket.recv_fds(sock, 1 << 16, 2)
+            fds += received
+            if not block:
+                break
+            line += block
+    for fd in fds:
+        os.set_inheritable(fd, False)  # recv_fds of Python 3.11 takes no notice of flags
+    return line.decode(errors="replace"), fds

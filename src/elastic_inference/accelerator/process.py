@@ -48,7 +48,7 @@ SEND_SECONDS = 5.0  # for the last answers to reach their clients
 def main() -> int:
     """Run one accelerator as its standard input says; the exit status."""
     try:
-        return run(AcceleratorConfig.from_json(sys.stdin.readline()))
+        return run(AcceleratorConfig.receive())
     except ElasticInferenceError as error:
         print(json.dumps(encode_error(error)[1]), flush=True)
     except OSError as error:  # a folder that cannot be made, a limit that may not be set

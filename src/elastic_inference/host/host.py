@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +23,7 @@ from elastic_inference.host.accounts.catalogue import (
     cpu_types,
     gpu_types,
 )
+from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.devices import Device
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
@@ -30,7 +31,7 @@ from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
-from elastic_inference.host.processes.leases import MEMORY_FOLDER, LeaseKeeper
+from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.host.service import HostService
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.base import Limits
@@ -129,6 +130,11 @@ def _cores_to_keep(num_cores: Mapping[str, float], leased: Sequence[str]) -> dic
     }
 
 
+def _left_over(records: Iterable[AcceleratorRecord]) -> dict[int, str]:
+    """Processes of an earlier run of the host that still go on, and their devices."""
+    return {r.process.pid: r.device for r in records if r.process is not None and r.process.is_alive()}
+
+
 def _capacity_of(device: Device) -> DeviceCapacity:
     return DeviceCapacity(
         device.name,
@@ -174,7 +180,7 @@ class Host:
         self._stop.set()
         self._care.join()
         self.service.close(keep_running)
-        self.leases.close(keep=keep_running)
+        self.leases.close()
         self.launcher.close()
         if not keep_running:
             self.limits.close()
@@ -199,8 +205,8 @@ class Host:
         self.launcher = Launcher(self.folder.path, self.isolation, settings.num_spares, taken)
         num_cores = {device.name: offered_cores(device) for device in settings.devices}
         leased = [device.name for device in settings.devices if settings.sharing(device) == "lease"]
-        self.leases = LeaseKeeper(MEMORY_FOLDER / f"elastic-inference-{self.host_id}", leased)
-        self.leases.open()
+        self.leases = LeaseKeeper(leased)
+        self.leases.open(_left_over(self.store.list_all()))
         context = HostContext(
             store=self.store,
             limits=self.limits,

@@ -285,7 +285,7 @@ class HostService:
             return False
         if not keeper.change_limits(request):
             return False
-        self.context.admit(changed, changed.uid)
+        self.context.admit(changed)
         return True
 
     # Leases, tokens

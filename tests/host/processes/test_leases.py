@@ -15,7 +15,6 @@ import pytest
 from elastic_inference.errors import AcceleratorNotFound, InvalidInput
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.host import Host, HostSettings
-from elastic_inference.host.processes.leases import MEMORY_FOLDER
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 from tests.host.conftest import DEVICE, GIB, HostProcess
@@ -77,16 +76,6 @@ def test_a_detached_accelerator_has_no_lease(open_host: Callable[..., Host]) -> 
     host.service.detach(record.accelerator_id, drain_seconds=0)
     with pytest.raises(AcceleratorNotFound):
         host.leases.statistics(record.accelerator_id)
-    assert not (host.leases.folder / record.accelerator_id).exists()
-
-
-def test_nothing_of_the_leases_is_left_after_the_host(open_host: Callable[..., Host]) -> None:
-    host = open_leased(open_host)
-    host.service.attach("share-25")
-    folder = host.leases.folder
-    assert folder.parent == MEMORY_FOLDER
-    host.close()
-    assert not folder.exists()
 
 
 def start_leased(start_host: Callable[..., HostProcess], state_dir: Path, *arguments: str) -> HostProcess:

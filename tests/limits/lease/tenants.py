@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from elastic_inference.host.processes.leases import MEMORY_FOLDER, LeaseKeeper
+from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.limits.lease.holder import LeaseConfig
 
 DEVICE = "cpu:0"
@@ -29,14 +26,12 @@ def new_id() -> str:
 @contextlib.contextmanager
 def keeper() -> Iterator[LeaseKeeper]:
     """A host's keeper of one device, without the rest of the host."""
-    folder = Path(tempfile.mkdtemp(prefix="ei-lease-test-", dir=MEMORY_FOLDER))
-    folder.chmod(0o711)  # tenants of other users pass through it
-    with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        one = LeaseKeeper(folder / "leases", (DEVICE,))
-        one.open()
-        stack.callback(one.close)
+    one = LeaseKeeper((DEVICE,))
+    one.open()
+    try:
         yield one
+    finally:
+        one.close()
 
 
 @dataclass
@@ -85,7 +80,9 @@ def processes(leases: Sequence[tuple[str, LeaseConfig]]) -> Iterator[list[Proces
     try:
         for accelerator_id, lease in leases:
             command = [sys.executable, "-c", PROGRAM, json.dumps(asdict(lease))]
-            popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            popen = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=lease.fds
+            )
             running.append(Process(accelerator_id, popen))
         for one in running:
             assert one.hear() == "open"

@@ -94,11 +94,14 @@ def test_rules_are_read_anew_when_the_host_has_changed_them() -> None:
     assert tenant.in_use() == {}
 
 
+LEASE = {"rules_fd": 3, "turns_fd": 4, "slot": 5}
 INVALID_LEASES = (
     "x",
-    {"folder": "/x"},
-    {"folder": 1, "slot": 1},
-    *({"folder": "/x", "slot": n} for n in (64, -1)),
+    {},
+    {**LEASE, "slot": "5"},
+    {**LEASE, "slot": 64},
+    {**LEASE, "slot": -1},
+    {**LEASE, "more": 1},
 )
 
 

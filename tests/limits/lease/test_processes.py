@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,7 @@ def leases() -> Iterator[LeaseKeeper]:
 def admit(leases: LeaseKeeper, *weights: float, may_burst: bool = True) -> list[tuple[str, LeaseConfig]]:
     ids = [new_id() for _ in weights]
     return [
-        (one, leases.admit(one, DEVICE, weight, may_burst, None))
-        for one, weight in zip(ids, weights, strict=True)
+        (one, leases.admit(one, DEVICE, weight, may_burst)) for one, weight in zip(ids, weights, strict=True)
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_killed_holder_leaves_the_device_also_while_the_host_is_away() -> None
         first.do("acquire")
         second.tell("acquire")
         wait_until(lambda: waits(host, second), "the second to wait")
-        host.close(keep=True)
+        host.close()
         first.kill()
         assert second.hear() == "held"
 
@@ -129,14 +129,14 @@ def test_a_process_that_is_started_again_takes_the_place_of_the_one_that_died(le
 
 def test_two_processes_cannot_have_one_slot(leases: LeaseKeeper) -> None:
     (own,) = admit(leases, 0.5)
-    with processes([own]), pytest.raises(InvalidInput, match=r"slot 0 .* is process \d+'s"):
+    with processes([own]), pytest.raises(InvalidInput, match=r"slot 0 is process \d+'s"):
         DeviceLease(own[1]).open()
 
 
 def test_weights_change_under_running_processes(leases: LeaseKeeper) -> None:
     with processes(admit(leases, 0.5, 0.5)) as (first, second):
         first.do("acquire")
-        leases.reweigh(first.accelerator_id, 0.2, may_burst=False)
+        leases.admit(first.accelerator_id, DEVICE, 0.2, may_burst=False)
         assert first.do("statistics")["weight"] == 0.2
         assert second.do("statistics")["weight"] == 0.5
         first.do("release", False)
@@ -198,10 +198,11 @@ def _is_stopped(one: Process) -> bool:
 def test_a_host_that_starts_again_finds_its_accelerators() -> None:
     with keeper() as host, processes(admit(host, 0.5, 0.5)) as (first, second):
         first.do("acquire")
-        host.close(keep=True)
-        again = LeaseKeeper(host.folder, (DEVICE,))
-        again.open()
+        host.close()
+        again = LeaseKeeper((DEVICE,))
+        again.open({one.popen.pid: DEVICE for one in (first, second)})
         try:
+            assert again.fits(first.accelerator_id, DEVICE, first.popen.pid)
             assert again.statistics(first.accelerator_id).weight == 0.5
             second.tell("acquire")
             first.kill()
@@ -229,36 +230,58 @@ def test_the_slot_after_the_last_is_refused(leases: LeaseKeeper) -> None:
         admit(leases, 0.5)
 
 
-def test_nothing_is_left_of_a_host_that_has_ended() -> None:
-    with keeper() as host:
-        admit(host, 0.5)
-        assert host.folder.exists()
-        host.close()
-        assert not host.folder.exists()
-        host.close()
+def test_a_host_that_starts_again_knows_a_process_with_another_segment() -> None:
+    with keeper() as host, processes(admit(host, 0.5)) as (first,), keeper() as other:
+        other.admit(first.accelerator_id, DEVICE, 0.5, may_burst=True)
+        assert not other.fits(first.accelerator_id, DEVICE, first.popen.pid)
+        assert not LeaseKeeper(()).fits(first.accelerator_id, DEVICE, first.popen.pid)
+        assert LeaseKeeper(()).fits(first.accelerator_id, DEVICE, os.getppid())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of other users")
-def test_a_tenant_reaches_its_own_segment_alone_and_cannot_change_weights(leases: LeaseKeeper) -> None:
-    from tests.limits.lease.others import try_as
-
-    own, other = (leases.admit(new_id(), DEVICE, 0.5, True, uid) for uid in (60700, 60701))
-    assert try_as(60700, "turns", Path(own.folder)) == "may write"
-    assert try_as(60700, "rules", Path(own.folder)) == "may read"
-    assert try_as(60701, "turns", Path(own.folder)) == "no way"
-    assert try_as(60700, "turns", Path(other.folder)) == "no way"
-    assert try_as(60702, "turns", leases.folder / "cpu-0") == "no way"
+@pytest.mark.parametrize(
+    "uid", [None, pytest.param(60700, marks=pytest.mark.skipif(os.geteuid() != 0, reason="root"))]
+)
+def test_a_tenant_can_neither_change_weights_nor_cut_the_segment_short(
+    leases: LeaseKeeper, uid: int | None
+) -> None:
+    ((_, lease),) = admit(leases, 0.5)
+    attack = """
+import os, sys
+rules, turns = map(int, sys.argv[1:])
+for what in (
+    lambda: os.pwrite(rules, b"x", 64),
+    lambda: os.ftruncate(turns, 0),
+    lambda: os.ftruncate(turns, 1 << 20),
+    lambda: os.ftruncate(rules, 0),
+    lambda: os.open(f"/proc/self/fd/{rules}", os.O_RDWR) if os.geteuid() else os.pwrite(rules, b"x", 64),
+):
+    try:
+        what()
+    except OSError:
+        print("refused")
+    else:
+        print("done")
+"""
+    identity = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+    command = ["/usr/bin/env", "python3", "-c", attack, *map(str, lease.fds)]
+    if uid is None and os.geteuid() != 0:
+        attack = attack.replace("if os.geteuid() else", "if False else")  # the host's own user may
+        command[3] = attack
+    done = subprocess.run(
+        command, pass_fds=lease.fds, capture_output=True, text=True, cwd="/", check=True, **identity
+    )  # type: ignore[call-overload]
+    assert done.stdout.split() == ["refused"] * 5
 
 
 def test_a_segment_of_another_version_is_refused(leases: LeaseKeeper) -> None:
-    (own,) = admit(leases, 0.5)
-    copy = leases.folder.parent / "copy"
-    shutil.copytree(own[1].folder, copy)
-    with open(copy / "rules", "r+b") as file:
-        file.seek(8)
-        file.write(b"\xff")
+    ((_, lease),) = admit(leases, 0.5)
+    data = bytearray(os.pread(lease.rules_fd, 1 << 16, 0))
+    data[8] = 0xFF
+    other = os.memfd_create("other")
+    os.write(other, data)
     with pytest.raises(InvalidInput, match="version 1"):
-        DeviceLease(LeaseConfig(str(copy), 0)).open()
+        DeviceLease(replace(lease, rules_fd=other)).open()
+    os.close(other)
 
 
 def test_nonsense_in_the_segment_makes_nobody_fail(leases: LeaseKeeper) -> None:
@@ -267,9 +290,7 @@ def test_nonsense_in_the_segment_makes_nobody_fail(leases: LeaseKeeper) -> None:
     with processes([own, other]) as (first, second):
         first.do("turns", 2, 0.0)
         for byte in (0x00, 0x7F, 0xFF):
-            with open(Path(own[1].folder) / "turns", "r+b") as file:
-                file.seek(4096)
-                file.write(bytes([byte]) * 24576)
+            os.pwrite(own[1].turns_fd, bytes([byte]) * 24576, 4096)
             assert second.do("turns", 2, 0.0) >= 0
             assert first.do("turns", 2, 0.0) >= 0
         assert math.isfinite(leases.statistics(own[0]).level_seconds)

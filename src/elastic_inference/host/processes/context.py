@@ -80,12 +80,12 @@ class HostContext:
         statement = f"{record.share:.0%} of {record.device}'s time{more}, by lease"
         return means | {"compute" if record.device.startswith("cpu:") else "gpu": statement}
 
-    def admit(self, record: AcceleratorRecord, uid: int | None) -> LeaseConfig | None:
+    def admit(self, record: AcceleratorRecord) -> LeaseConfig | None:
         """Give the accelerator its lease, or weigh the one it has anew; None where its device has none."""
         if not self.is_leased(record):
             return None
         share, may_burst = record.share, record.kind.may_burst
-        return self.leases.admit(record.accelerator_id, record.device, share, may_burst, uid)
+        return self.leases.admit(record.accelerator_id, record.device, share, may_burst)
 
     def control(
         self, record: AcceleratorRecord, method: str, path: str, body: Any = None, **options: Any

@@ -204,7 +204,7 @@ class Keeper:
         context.cores.refresh(started=self.accelerator_id)
         folder = context.folder.accelerator(self.accelerator_id)
         tls = folder.make(child.uid, context.settings.tls)
-        config = self._config(record, self.applied, tls, context.admit(record, child.uid))
+        config = self._config(record, self.applied, tls, context.admit(record))
         endpoints, port = self._configure(child, config)
         if child.uid is not None:
             folder.open_socket()
@@ -266,9 +266,9 @@ class Keeper:
         with contextlib.suppress(OSError):
             self._home = Path(os.readlink(f"/proc/{identity.pid}/cwd"))
         try:
-            if not self._context.leases.fits(self.accelerator_id, record.device):
+            if not self._context.leases.fits(self.accelerator_id, record.device, identity.pid):
                 raise StartFailed("its device is shared in another way now")
-            self._context.admit(record, record.uid)
+            self._context.admit(record)
             self.applied = self._context.limits.apply(self._context.limit_request(record))
             if identity.pid not in self._context.limits.processes(self.accelerator_id):
                 self._context.limits.add_process(self.accelerator_id, identity.pid)

@@ -1,29 +1,24 @@
 """The lease segments of a host's devices: made, given to accelerators, weighed and removed.
 
-One folder a host, in memory (/dev/shm), for a file on a disk would stall whoever writes it while it is flushed. Each
-device has a folder there that the host alone may enter; each accelerator has one that only its user may enter, with
-links to the files of its device. So an accelerator reaches the segment of its own device and no other, and a process
-that a host restarted, or a host that is started again, finds everything by its path.
+An accelerator gets the descriptors of its own device's segment with its configuration, and reaches no other. A host
+that is started again takes the segment from an accelerator that has gone on meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import threading
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 from elastic_inference.errors import AcceleratorNotFound, CapacityExceeded, InvalidInput
 from elastic_inference.host.processes.lease_repair import LeaseRepair
+from elastic_inference.limits.lease import memory
 from elastic_inference.limits.lease.holder import LeaseConfig, LeaseStatistics
 from elastic_inference.limits.lease.kernel import check_machine
 from elastic_inference.limits.lease.layout import NUM_SLOTS, Rule
+from elastic_inference.limits.lease.memory import LeaseFiles
 from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
-from elastic_inference.limits.lease.segment import RULES_NAME, TURNS_NAME, Segment, create
-
-MEMORY_FOLDER = Path("/dev/shm")
+from elastic_inference.limits.lease.segment import Segment
 
 TURN_SECONDS = {"cuda": 0.0045, "cpu": 0.001}
 """Device seconds by which short requests of one accelerator may run ahead, by kind of device: 32 times what a
@@ -34,14 +29,14 @@ class LeaseKeeper:
     """The leases of a host.
 
     Args:
-        folder: Of this host, in memory; made by `open`.
         devices: Names of the devices that are shared by lease.
     """
 
-    def __init__(self, folder: Path, devices: Iterable[str]) -> None:
-        self.folder = folder
+    def __init__(self, devices: Iterable[str]) -> None:
         self._names = tuple(devices)
         self._segments: dict[str, Segment] = {}
+        self._files: dict[str, LeaseFiles] = {}  # the host's own
+        self._readable: dict[str, LeaseFiles] = {}  # what tenants are given
         self._places: dict[str, tuple[str, int]] = {}  # accelerator -> device, slot
         self._lock = threading.Lock()
         self._repair: LeaseRepair | None = None
@@ -51,47 +46,43 @@ class LeaseKeeper:
         """The devices that are shared by lease."""
         return self._names
 
-    def open(self) -> None:
+    def open(self, left_over: Mapping[int, str] | None = None) -> None:
         """Make the segments or take over those of an earlier run, and begin to watch.
+
+        Args:
+            left_over: Accelerator processes of an earlier run of the host that still go on, and their devices.
 
         Raises:
             LimitError: This machine has no futexes that we can call.
-            InvalidInput: The folder is another user's, or a segment another version's.
+            InvalidInput: A segment of an earlier run is another version's.
         """
         if self._names:
             check_machine()
-            self.folder.mkdir(mode=0o711, exist_ok=True)
-            if self.folder.stat().st_uid != os.geteuid():
-                raise InvalidInput(f"{self.folder} belongs to another user; remove it")
-            os.chmod(self.folder, 0o711)
         for name in self._names:
-            self._open_device(name)
+            pids = [pid for pid, device in (left_over or {}).items() if device == name]
+            self._open_device(name, pids)
         self._repair = LeaseRepair(tuple(self._segments.values()))
         self._repair.start()
 
-    def close(self, keep: bool = False) -> None:
-        """Stop watching and remove the segments; twice is fine.
-
-        Args:
-            keep: Leave them to accelerators that go on, and to the host's next run.
-        """
+    def close(self) -> None:
+        """Stop watching and let go of the segments, which accelerators that go on keep; twice is fine."""
         if self._repair is None:
             return
         self._repair.close()
         self._repair = None
-        for segment in self._segments.values():
+        for name, segment in self._segments.items():
             segment.close()
-        if not keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            os.close(self._files[name].rules)
+            os.close(self._readable[name].rules)
 
-    def admit(
-        self, accelerator_id: str, device: str, weight: float, may_burst: bool, uid: int | None
-    ) -> LeaseConfig:
-        """Give an accelerator a slot and a way to its device's segment; one that has them is weighed anew.
+    def admit(self, accelerator_id: str, device: str, weight: float, may_burst: bool) -> LeaseConfig:
+        """Give an accelerator a slot of its device's segment; one that has one is weighed anew.
 
         Args:
             weight: Its share of the device, above 0 and up to 1.
-            uid: The user that its process runs as; None: the host's own.
+
+        Returns:
+            What its process needs; the descriptors are this keeper's.
 
         Raises:
             CapacityExceeded: All slots of the device are taken.
@@ -116,18 +107,15 @@ class LeaseKeeper:
 
             segment.change(action)
             self._places[accelerator_id] = device, slot
-        return LeaseConfig(str(self._make_links(accelerator_id, device, uid)), slot)
+        files = self._readable[device]
+        return LeaseConfig(files.rules, files.turns, slot)
 
-    def reweigh(self, accelerator_id: str, weight: float, may_burst: bool) -> None:
-        """Change an accelerator's share under its running process; raises AcceleratorNotFound."""
-        device, _ = self._place(accelerator_id)
-        self.admit(accelerator_id, device, weight, may_burst, _owner(self.folder / accelerator_id))
-
-    def fits(self, accelerator_id: str, device: str) -> bool:
+    def fits(self, accelerator_id: str, device: str, pid: int) -> bool:
         """Whether a process of an earlier run of the host shares its device as this run does."""
-        if device in self._names:
-            return accelerator_id in self._places
-        return not (self.folder / accelerator_id).exists()
+        segment = memory.identity(pid, device)
+        if device not in self._names:
+            return segment is None
+        return accelerator_id in self._places and segment == self._files[device].identity
 
     def list_existing(self) -> tuple[str, ...]:
         """Accelerators that have a slot."""
@@ -140,7 +128,6 @@ class LeaseKeeper:
             place = self._places.pop(accelerator_id, None)
             if place is not None:
                 self._free(*place)
-        shutil.rmtree(self.folder / accelerator_id, ignore_errors=True)
 
     def statistics(self, accelerator_id: str) -> LeaseStatistics:
         """One accelerator's account; raises AcceleratorNotFound."""
@@ -165,14 +152,13 @@ class LeaseKeeper:
 
     # Slots
 
-    def _open_device(self, name: str) -> None:
-        folder = self.folder / _file_name(name)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        create(folder)
-        segment = Segment(folder, is_host=True)
+    def _open_device(self, name: str, pids: Iterable[int]) -> None:
+        found = next((files for pid in pids if (files := memory.find(pid, name)) is not None), None)
+        files = self._files[name] = found or memory.create(name)
+        self._readable[name] = files.for_tenant()
+        segment = self._segments[name] = Segment(files, is_host=True)
         turn_seconds = TURN_SECONDS[name.partition(":")[0]]
         segment.change(lambda turns, now: segment.rules.write_turn(turn_seconds))  # noqa: ARG005
-        self._segments[name] = segment
         for slot, rule in segment.rules.in_use().items():
             self._places[f"eia-{rule.owner.hex()}"] = name, slot
 
@@ -213,28 +199,6 @@ class LeaseKeeper:
 
         segment.change(action)
 
-    def _make_links(self, accelerator_id: str, device: str, uid: int | None) -> Path:
-        """A folder that the accelerator's user may enter and not change, with the two files."""
-        folder = self.folder / accelerator_id
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for name in (RULES_NAME, TURNS_NAME):
-            with contextlib.suppress(FileExistsError):
-                os.link(self.folder / _file_name(device) / name, folder / name)
-        if uid is not None:
-            os.chown(folder, os.geteuid(), uid)  # accelerators run in a group of the number of their user
-            os.chmod(folder, 0o710)
-        return folder
-
 
 def _number(accelerator_id: str) -> bytes:
     return bytes.fromhex(accelerator_id.removeprefix("eia-"))
-
-
-def _owner(folder: Path) -> int | None:
-    """The user to whom an accelerator's folder is open, None for the host's own."""
-    status = folder.stat()
-    return status.st_gid if status.st_mode & 0o010 else None
-
-
-def _file_name(device: str) -> str:
-    return device.replace(":", "-").replace("/", "-")

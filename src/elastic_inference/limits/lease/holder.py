@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from elastic_inference.errors import DeadlineExceeded, InvalidInput
 from elastic_inference.limits.lease.layout import NUM_SLOTS
+from elastic_inference.limits.lease.memory import LeaseFiles
 from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
 from elastic_inference.limits.lease.segment import Segment
 from elastic_inference.limits.lease.use import Use
@@ -26,28 +26,36 @@ class LeaseConfig:
     """Where an accelerator finds its lease.
 
     Attributes:
-        folder: Holds the device's segment, or links to it.
+        rules_fd, turns_fd: Descriptors of the device's segment in the process that reads this.
         slot: The accelerator's own.
     """
 
-    folder: str
+    rules_fd: int
+    turns_fd: int
     slot: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.slot < NUM_SLOTS:
             raise InvalidInput(f"lease slot {self.slot} is not between 0 and {NUM_SLOTS - 1}")
 
+    @property
+    def fds(self) -> tuple[int, int]:
+        """The descriptors that go with it to another process."""
+        return self.rules_fd, self.turns_fd
+
     @classmethod
     def from_json(cls, value: Any) -> LeaseConfig:
         """Read what `dataclasses.asdict` made of one."""
-        if not (
-            isinstance(value, dict)
-            and isinstance(value.get("folder"), str)
-            and isinstance(value.get("slot"), int)
-            and len(value) == 2
+        names = {"rules_fd", "turns_fd", "slot"}
+        if (
+            not isinstance(value, dict)
+            or set(value) != names
+            or not all(isinstance(v, int) for v in value.values())
         ):
-            raise InvalidInput(f"lease {value!r:.100} is not an object of folder and slot")
-        return cls(value["folder"], value["slot"])
+            raise InvalidInput(
+                f"lease {value!r:.100} is not an object of the numbers {', '.join(sorted(names))}"
+            )
+        return cls(**value)
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class DeviceLease:
 
     def __init__(self, config: LeaseConfig, now: Callable[[], float] = time.monotonic) -> None:
         self._slot = config.slot
-        self._folder = config.folder
+        self._files = LeaseFiles(*config.fds)
         self._now = now
         self._epoch = 0
         self._use = Use()
@@ -98,14 +106,12 @@ class DeviceLease:
         Raises:
             InvalidInput: The slot is not given away, or another process has it.
         """
-        self._segment = Segment(Path(self._folder))
+        self._segment = Segment(self._files)
         if self._slot not in self._segment.rules.in_use():
-            raise InvalidInput(f"lease slot {self._slot} of {self._folder} belongs to nobody")
+            raise InvalidInput(f"lease slot {self._slot} belongs to nobody")
         if not self._segment.begin_life(self._slot):
             pid = self._segment.process(self._slot)
-            raise InvalidInput(
-                f"lease slot {self._slot} of {self._folder} is process {pid}'s, not {os.getpid()}'s"
-            )
+            raise InvalidInput(f"lease slot {self._slot} is process {pid}'s, not {os.getpid()}'s")
         self._segment.change(self._begin)
 
     def close(self) -> None:
@@ -240,7 +246,7 @@ class DeviceLease:
         if self._slot not in turns.tenants:
             rule = self._segment.rules.in_use().get(self._slot)
             if rule is None:
-                raise InvalidInput(f"lease slot {self._slot} of {self._folder} was taken away")
+                raise InvalidInput(f"lease slot {self._slot} was taken away")
             turns.join(self._slot, Tenant(rule.weight, rule.may_burst), now)
         return turns.tenants[self._slot]
 

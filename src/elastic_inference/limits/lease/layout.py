@@ -62,13 +62,13 @@ def write_head(buffer: memoryview) -> None:
     _HEAD.pack_into(buffer, 0, _MAGIC, VERSION, NUM_SLOTS)
 
 
-def check_head(buffer: memoryview, path: str) -> None:
+def check_head(buffer: memoryview) -> None:
     """Raise InvalidInput for a file of another layout."""
     magic, version, num_slots = _HEAD.unpack_from(buffer, 0)
     if (magic, version, num_slots) != (_MAGIC, VERSION, NUM_SLOTS):
         raise InvalidInput(
-            f"{path} is no lease segment of version {VERSION} with {NUM_SLOTS} slots; it was made by another "
-            "version of this package: detach the device's accelerators and start the host again"
+            f"this is no lease segment of version {VERSION} with {NUM_SLOTS} slots; another version of this package "
+            "made it: detach the device's accelerators and start the host again"
         )
 
 

@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from elastic_inference.errors import LimitError
@@ -27,53 +26,35 @@ from elastic_inference.limits.lease.layout import (
     Accounts,
     Rules,
     check_head,
-    write_head,
 )
+from elastic_inference.limits.lease.memory import LeaseFiles
 from elastic_inference.limits.lease.policy import DeviceTurns
 
 T = TypeVar("T")
 
-RULES_NAME, TURNS_NAME = "rules", "turns"
 _FIRST_LIFE_BYTE = 16  # byte 0 is the lock; a tenant's process holds its own byte as long as it lives
-
-
-def create(folder: Path) -> None:
-    """Make the two files of a device in an existing folder that its owner alone may enter; fine where they are.
-
-    The mode lets every user write `turns` who can reach it: only tenants of the device get a way to it.
-    """
-    for name, size_bytes, mode in ((RULES_NAME, RULES_BYTES, 0o644), (TURNS_NAME, TURNS_BYTES, 0o666)):
-        if (folder / name).exists():
-            continue
-        partial = folder / f".{name}"
-        with open(partial, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            buffer = bytearray(size_bytes)
-            write_head(memoryview(buffer))
-            file.write(buffer)
-        partial.replace(folder / name)
 
 
 class Segment:
     """The shared memory of one device. Open it once in a process; `close` unmaps it.
 
     Args:
-        folder: Holds `rules` and `turns`.
+        files: Its memory; `close` closes `turns`, and whoever opened `rules` closes it.
         is_host: Whether the rules may be changed.
 
     Raises:
         InvalidInput: The files are of another version.
-        OSError: They are not there, or may not be opened.
     """
 
-    def __init__(self, folder: Path, is_host: bool = False) -> None:
-        self._rules_map = _map(folder / RULES_NAME, RULES_BYTES, is_host)
-        self._fd = os.open(folder / TURNS_NAME, os.O_RDWR | os.O_CLOEXEC)
+    def __init__(self, files: LeaseFiles, is_host: bool = False) -> None:
+        rules_access = mmap.ACCESS_WRITE if is_host else mmap.ACCESS_READ
+        self._rules_map = mmap.mmap(files.rules, RULES_BYTES, access=rules_access)
+        self._fd = files.turns
         self._turns_map = mmap.mmap(self._fd, TURNS_BYTES)
         self._buffer = memoryview(self._turns_map)
         rules_buffer = memoryview(self._rules_map)
-        check_head(rules_buffer, str(folder / RULES_NAME))
-        check_head(self._buffer, str(folder / TURNS_NAME))
+        check_head(rules_buffer)
+        check_head(self._buffer)
         self.rules = Rules(rules_buffer)
         self.accounts = Accounts(self._buffer)
         self._threads = threading.Lock()
@@ -146,15 +127,6 @@ class Segment:
     def lock_owner(self) -> int | None:
         """The process that is changing the turns at this moment."""
         return self.lock.owner()
-
-
-def _map(path: Path, size_bytes: int, is_writable: bool) -> mmap.mmap:
-    fd = os.open(path, (os.O_RDWR if is_writable else os.O_RDONLY) | os.O_CLOEXEC)
-    try:
-        access = mmap.ACCESS_WRITE if is_writable else mmap.ACCESS_READ
-        return mmap.mmap(fd, size_bytes, access=access)
-    finally:
-        os.close(fd)
 
 
 def _concerned(turns: DeviceTurns, holder: int | None, epoch: int, lingers_until: float | None) -> list[int]:
