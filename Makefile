@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-explorer generate clean
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ bench: $(VENV)/.dev ## Measure the data path beside raw sockets and other server
 
 bench-isolation: $(VENV)/.dev ## Measure whether fractions hold beside bad neighbours (about 25 minutes; needs EI_SHARED)
 	$(BIN)/python -m benchmarks.isolation --json benchmark-isolation.json
+
+bench-lease: $(VENV)/.dev ## Measure whether a device shared by lease is shared as asked (about 30 minutes)
+	$(BIN)/python -m benchmarks.lease --json benchmark-lease.json
 
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
 	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json

@@ -12,6 +12,7 @@ import pytest
 from elastic_inference.accelerator import queue as queue_module
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
+from elastic_inference.limits.lease.holder import LeaseStatistics
 from tests.waiting import wait_until
 
 
@@ -193,3 +194,78 @@ def test_a_turn_that_comes_together_with_the_time_out_is_taken(monkeypatch: pyte
     statistics = queue.statistics()
     assert (statistics.num_served, statistics.num_expired, statistics.num_waiting) == (2, 0, 0)
     assert statistics.num_running == 0  # else nobody would ever have the turn again
+
+
+class FakeLease:
+    """A device that comes after the waits that the test names, and notes what it was told."""
+
+    def __init__(self, *waits: float | None) -> None:
+        self.waits = list(waits)
+        self.told: list[object] = []
+
+    def acquire(self, deadline: float | None) -> float:  # noqa: ARG002
+        wait = self.waits.pop(0)
+        if wait is None:
+            raise DeadlineExceeded("the device was not free")
+        self.told.append("acquire")
+        return wait
+
+    def release(self, has_more: bool) -> float:
+        self.told.append(has_more)
+        return 0.5
+
+    def withdraw(self) -> None:
+        self.told.append("withdraw")
+
+    def statistics(self) -> LeaseStatistics:
+        return LeaseStatistics(0.5, 0.0, 1.0, 0.25, 2, 0, 0)
+
+
+def test_a_turn_has_the_device_and_says_at_its_end_whether_more_waits() -> None:
+    lease = FakeLease(0.25, 0.0)
+    queue = RequestQueue(limit=10, lease=lease)
+
+    def request() -> None:
+        with queue.turn(30.0):
+            pass
+
+    with ThreadPoolExecutor(1) as threads, queue.turn(30.0):
+        threads.submit(request)
+        wait_until(lambda: queue.statistics().num_waiting == 1)
+    assert lease.told == ["acquire", True, "acquire", False]
+    statistics = queue.statistics()
+    assert (statistics.num_served, statistics.device_seconds, statistics.throttled_seconds) == (2, 1.0, 0.25)
+
+
+def test_a_request_that_does_not_get_the_device_in_time_wants_it_no_more() -> None:
+    lease = FakeLease(None, 0.0)
+    queue = RequestQueue(limit=10, lease=lease)
+    with pytest.raises(DeadlineExceeded), queue.turn(1.0):
+        pass
+    assert lease.told == ["withdraw"]
+    with queue.turn(1.0):  # and the turn was handed on
+        pass
+    assert queue.statistics().num_expired == 1
+
+
+def test_own_work_needs_no_device_and_leaves_none_waiting() -> None:
+    lease = FakeLease(0.0)
+    queue = RequestQueue(limit=10, lease=lease)
+
+    def own_work() -> None:
+        with queue.turn(None, is_own_work=True):
+            pass
+
+    with ThreadPoolExecutor(1) as threads, queue.turn(30.0):
+        threads.submit(own_work)
+        wait_until(lambda: queue.statistics().num_waiting == 1)
+    assert lease.told == ["acquire", False, "withdraw"]
+
+
+def test_a_device_that_cannot_be_given_back_hands_the_turn_on_all_the_same() -> None:
+    lease = FakeLease(0.0, 0.0)
+    lease.release = lambda has_more: 1 / 0  # type: ignore[assignment,method-assign]  # noqa: ARG005
+    queue = RequestQueue(limit=0, lease=lease)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), queue.turn(0.0):
+            pass

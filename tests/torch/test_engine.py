@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_inference.engines.base import checkpoint
+from elastic_inference.engines import preemption
 from elastic_inference.engines.torch_device import PIECE_SECONDS, Cpu, _Points
 from elastic_inference.errors import InvalidArgumentError, MemoryQuotaExceeded, ModelError, PredictorClosed
 from elastic_inference.models.signature import SignatureRequest
@@ -42,30 +42,39 @@ def test_precision_is_less_where_less_is_asked_for_only(stack: Path, load: Any) 
     assert 0 < np.abs(rounded - exact).max() < 0.02
 
 
-def test_points_lie_between_submodules_and_cost_nothing_unasked(stack: Path, load: Any) -> None:
+class Asked:
+    """Notes how often a point lets another accelerator go first."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.num_times = 0
+        self._error = error
+
+    def must_yield(self) -> bool:
+        return True
+
+    def checkpoint(self) -> None:
+        self.num_times += 1
+        if self._error is not None:
+            raise self._error
+
+
+def test_points_lie_between_submodules(stack: Path, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(stack)
     x = {"input": np.zeros((1, 4), np.float32)}
     wanted = model.predict(x)
-    reached: list[int] = []
-    token = checkpoint.set(lambda: reached.append(1))
-    try:
-        found = model.predict(x)
-    finally:
-        checkpoint.reset(token)
+    asked = Asked()
+    monkeypatch.setattr(preemption, "_preemption", asked)
+    found = model.predict(x)
     np.testing.assert_array_equal(found["out"], wanted["out"])
-    assert len(reached) == 2  # Linear | ReLU | Linear
+    assert asked.num_times == 2  # Linear | ReLU | Linear
 
 
-def test_an_error_at_a_point_ends_the_prediction(stack: Path, load: Any) -> None:
-    def stop() -> None:
-        raise ModelError("the device was taken away")
-
-    token = checkpoint.set(stop)
-    try:
-        with pytest.raises(ModelError, match=r"^the device was taken away$"):
-            load(stack).predict({"input": np.zeros((1, 4), np.float32)})
-    finally:
-        checkpoint.reset(token)
+def test_an_error_at_a_point_ends_the_prediction(
+    stack: Path, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preemption, "_preemption", Asked(ModelError("the device was taken away")))
+    with pytest.raises(ModelError, match=r"^the device was taken away$"):
+        load(stack).predict({"input": np.zeros((1, 4), np.float32)})
 
 
 def test_points_of_a_device_that_runs_ahead_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,18 +83,13 @@ def test_points_of_a_device_that_runs_ahead_are_thinned(monkeypatch: pytest.Monk
     monkeypatch.setattr("elastic_inference.engines.torch_device.time.perf_counter", lambda: now[0])
     waits: list[float] = []
     points = _Points(lambda: waits.append(now[0]))
-    token = checkpoint.set(lambda: None)
-    try:
-        for _ in range(3):
-            waits.clear()
-            with points.active():
-                wanted = checkpoint.get()
-                assert wanted is not None
-                for _ in range(1000):
-                    now[0] += PIECE_SECONDS / 10
-                    wanted()
-    finally:
-        checkpoint.reset(token)
+    monkeypatch.setattr(preemption, "_preemption", Asked())
+    for _ in range(3):
+        waits.clear()
+        with points.active():
+            for _ in range(1000):
+                now[0] += PIECE_SECONDS / 10
+                preemption.checkpoint()
     assert 90 <= len(waits) <= 110
 
 

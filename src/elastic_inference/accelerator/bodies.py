@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -34,7 +34,7 @@ def read(cls: type[T], value: Any, what: str) -> T:
 
     Args:
         cls: Its fields are annotated with bool, int, float, str, None, Any, tuple[X, ...], dict[str, X],
-            Mapping[str, X] and unions of these.
+            Mapping[str, X], dataclasses of these and unions.
         what: What the object is, for errors, such as "accelerator configuration".
 
     Raises:
@@ -56,7 +56,9 @@ def read(cls: type[T], value: Any, what: str) -> T:
 def _read(value: Any, hint: Any, where: str) -> Any:
     for alternative in _alternatives(hint):
         outer = get_origin(alternative) or alternative
-        if _CHECKS[outer][1](value):
+        if is_dataclass(outer) and isinstance(outer, type) and isinstance(value, Mapping):
+            return read(outer, value, where)
+        if outer in _CHECKS and _CHECKS[outer][1](value):
             return _read_inside(value, outer, get_args(alternative), where)
     raise InvalidInput(f"{where} must be {_described(hint)}, not {value!r:.80}")
 
@@ -76,7 +78,8 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _described(hint: Any) -> str:
-    return " or ".join(_CHECKS[get_origin(each) or each][0] for each in _alternatives(hint))
+    each = [get_origin(alternative) or alternative for alternative in _alternatives(hint)]
+    return " or ".join("an object" if is_dataclass(outer) else _CHECKS[outer][0] for outer in each)
 
 
 def _is_number(value: Any) -> bool:

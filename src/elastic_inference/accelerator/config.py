@@ -8,13 +8,17 @@ The process answers with one JSON line on standard output as soon as it serves:
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import asdict, dataclass
+import socket
+import stat
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from elastic_inference.accelerator import bodies
 from elastic_inference.errors import InvalidInput
 from elastic_inference.limits.base import is_accelerator_id
+from elastic_inference.limits.lease.holder import LeaseConfig
 
 MAX_THREADS = 1024
 _WHAT = "accelerator configuration"
@@ -42,6 +46,7 @@ class AcceleratorConfig:
         device_memory_limit_bytes: What engines may take of the memory of a device that has its own; None: no limit.
         compute_share: Duty cycle, 0..1 of the device seconds, held by the process itself; None where cgroups
             hold the share or there is none.
+        lease: Where the device is shared by lease with other accelerators; None where it is not.
         limits: What is in force and by what means, for reports, such as {"compute": "50% of 2 cores by cgroup v1"}.
         watch_pid: The process with which this one ends; None for a supervised one.
         cache_dir: For compiled models; None keeps none.
@@ -65,6 +70,7 @@ class AcceleratorConfig:
     memory_limit_bytes: int | None = None
     device_memory_limit_bytes: int | None = None
     compute_share: float | None = None
+    lease: LeaseConfig | None = None
     limits: dict[str, str] | None = None
     watch_pid: int | None = None
     cache_dir: str | None = None
@@ -112,6 +118,44 @@ class AcceleratorConfig:
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{_WHAT} is not JSON: {error}") from error
         return bodies.read(cls, value, _WHAT)
+
+    def send(self, sock: socket.socket) -> None:
+        """Write it to a process whose standard input is the other end, with the descriptors that go with it."""
+        line = self.to_json().encode() + b"\n"
+        num_sent = socket.send_fds(sock, [line], () if self.lease is None else self.lease.fds)
+        sock.sendall(line[num_sent:])
+
+    @classmethod
+    def receive(cls, stdin_fd: int = 0) -> AcceleratorConfig:
+        """Read one from standard input: a socket, by which descriptors come along, or a pipe, by which none do.
+
+        Raises:
+            InvalidInput: It is none, or its descriptors are missing.
+        """
+        if not stat.S_ISSOCK(os.fstat(stdin_fd).st_mode):
+            with open(os.dup(stdin_fd), encoding="utf-8") as stdin:
+                return cls.from_json(stdin.readline())
+        line, fds = _receive_line(stdin_fd)
+        config = cls.from_json(line)
+        if config.lease is None:
+            return config
+        if len(fds) != len(config.lease.fds):
+            raise InvalidInput(f"the lease came with {len(fds)} descriptors, not {len(config.lease.fds)}")
+        return replace(config, lease=replace(config.lease, rules_fd=fds[0], turns_fd=fds[1]))
+
+
+def _receive_line(stdin_fd: int) -> tuple[str, list[int]]:
+    line, fds = b"", list[int]()
+    with socket.socket(fileno=os.dup(stdin_fd)) as sock:
+        while not line.endswith(b"\n"):
+            block, received, *_ = socket.recv_fds(sock, 1 << 16, 2)
+            fds += received
+            if not block:
+                break
+            line += block
+    for fd in fds:
+        os.set_inheritable(fd, False)  # recv_fds of Python 3.11 takes no notice of flags
+    return line.decode(errors="replace"), fds
 
 
 def _refuse(name: str, value: Any, allowed: str) -> None:

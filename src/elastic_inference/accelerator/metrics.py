@@ -31,6 +31,7 @@ class AcceleratorCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics of this accelerator, prefixed `elastic_inference_`."""
         yield from self._of_queue()
+        yield from self._of_lease()
         yield from self._of_process()
         yield from self._of_models()
 
@@ -39,9 +40,27 @@ class AcceleratorCollector(Collector):
         yield _gauge("queue_length", "Requests that wait for their turn", now.num_waiting)
         yield _gauge("running_requests", "Requests that have their turn", now.num_running)
         yield _counter("device_seconds", "Seconds in which a request had its turn", now.device_seconds)
-        yield _counter("throttled_seconds", "Seconds in which the duty cycle rested", now.throttled_seconds)
+        yield _counter(
+            "throttled_seconds",
+            "Seconds of rest, or of waiting for the device",
+            now.throttled_seconds,
+        )
         yield _counter("refused_requests", "Requests refused because the queue was full", now.num_refused)
         yield _counter("expired_requests", "Requests whose deadline passed in the queue", now.num_expired)
+
+    def _of_lease(self) -> Iterator[Metric]:
+        now = self._queue.lease_statistics()
+        if now is None:
+            return
+        yield _gauge("lease_share", "Share of the device that the lease holds", now.weight)
+        yield _gauge(
+            "lease_credit_seconds", "Device seconds behind the share; below 0: ahead", now.level_seconds
+        )
+        yield _counter("lease_device_seconds", "Seconds in which the device was leased", now.device_seconds)
+        yield _counter("lease_wait_seconds", "Seconds of waiting for the device", now.wait_seconds)
+        yield _counter("leases", "Leases of the device", now.num_leases)
+        yield _counter("lease_cuts", "Requests interrupted for another accelerator", now.num_cuts)
+        yield _counter("lost_leases", "Leases that the host took back", now.num_lost)
 
     def _of_process(self) -> Iterator[Metric]:
         usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -30,8 +30,10 @@ from elastic_inference.accelerator.server import Server
 from elastic_inference.accelerator.tracing import make_tracer
 from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import EngineOptions
+from elastic_inference.engines.preemption import set_preemption
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.limits.duty_cycle import CpuDutyCycle
+from elastic_inference.limits.lease.holder import DeviceLease
 from elastic_inference.limits.processes import wait_readable
 from elastic_inference.protocol.status import encode_error
 from elastic_inference.telemetry import set_up_logging
@@ -47,7 +49,7 @@ SEND_SECONDS = 5.0  # for the last answers to reach their clients
 def main() -> int:
     """Run one accelerator as its standard input says; the exit status."""
     try:
-        return run(AcceleratorConfig.from_json(sys.stdin.readline()))
+        return run(AcceleratorConfig.receive())
     except ElasticInferenceError as error:
         print(json.dumps(encode_error(error)[1]), flush=True)
     except OSError as error:  # a folder that cannot be made, a limit that may not be set
@@ -102,7 +104,12 @@ def make_service(config: AcceleratorConfig) -> Service:
     if config.compute_share is not None:
         num_threads = config.num_threads or len(os.sched_getaffinity(0))
         throttle = CpuDutyCycle(config.compute_share, num_threads, MonotonicClock().now())
-    queue = RequestQueue(config.queue_limit, throttle)
+    lease: DeviceLease | None = None
+    if config.lease is not None:
+        lease = DeviceLease(config.lease)
+        lease.open()
+        set_preemption(lease)
+    queue = RequestQueue(config.queue_limit, throttle, lease)
     store_dir = Path(config.store_dir)
     store = ModelStore(store_dir, config.store_limit_bytes)
     options = EngineOptions(

@@ -276,7 +276,9 @@ class HostStatus(Answer):
 
 def _left(device: Mapping[str, Any]) -> tuple[str, str]:
     left = f"{device['left_share'] * 100:.3g}% and {format_bytes(device['left_memory_bytes'])}"
-    return device["name"], f"{left} of {format_bytes(device['offered_memory_bytes'])} left"
+    return device[
+        "name"
+    ], f"{left} of {format_bytes(device['offered_memory_bytes'])} left, shared by {device['sharing']}"
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

@@ -169,6 +169,13 @@ def start(
             help="'cgroup v2', 'cgroup v1' or 'rlimit and duty cycle'; default the strongest that works.",
         ),
     ] = None,
+    gpu_sharing: Annotated[
+        str, typer.Option("--gpu-sharing", metavar="MEANS", help="How accelerators share a GPU: 'lease'.")
+    ] = "lease",
+    cpu_sharing: Annotated[
+        str,
+        typer.Option("--cpu-sharing", metavar="MEANS", help="How they share the CPU: 'limits' or 'lease'."),
+    ] = "limits",
     uids: Annotated[
         str,
         typer.Option(
@@ -237,6 +244,8 @@ def start(
         num_spares=spares,
         drain_seconds=parse_seconds(drain),
         allow_unsafe_operations=allow_unsafe_operations,
+        gpu_sharing=gpu_sharing,
+        cpu_sharing=cpu_sharing,
     )
     host = Host(settings)
 

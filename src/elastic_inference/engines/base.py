@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +16,6 @@ from elastic_inference.models.signature import Signature
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "auto")
-
-Checkpoint = Callable[[], None]
-# What the request that runs in this context calls between pieces of its computation, so that it can be held while
-# another one has the device; None where nobody wants that. Whoever gives requests their turn sets it.
-checkpoint: ContextVar[Checkpoint | None] = ContextVar("checkpoint", default=None)
-
-
-def pause() -> None:
-    """A point between two pieces of a computation: engines that have such points call this at each."""
-    wanted = checkpoint.get()
-    if wanted is not None:
-        wanted()
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,7 @@ class EngineReport:
 class LoadedModel(ABC):
     """A model ready to predict with one signature.
 
-    Where a computation has pieces, `predict` calls `pause` between them, with the device idle.
+    Where a computation has pieces, `predict` calls `preemption.checkpoint` between them.
 
     `predict` may be called from several threads at once. Input arrays belong to the caller and are only
     valid during the call; output arrays are the caller's to keep.

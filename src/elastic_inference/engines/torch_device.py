@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, TypeVar
 
-from elastic_inference.engines.base import EngineOptions, checkpoint
+from elastic_inference.engines.base import EngineOptions
+from elastic_inference.engines.preemption import is_preemptible, let_others, paced
 from elastic_inference.engines.torch_library import use_threads
 from elastic_inference.errors import EngineNotAvailable, InvalidInput
 
@@ -142,9 +143,8 @@ class Cuda:
 class _Points:
     """Points between the pieces of a computation that runs ahead of its caller, as CUDA's does.
 
-    A point waits for the device before it calls the request's checkpoint, which costs the device some 20 us of
-    idling. So
-    not every point does: how many are left out adapts until a piece takes about PIECE_SECONDS.
+    A point waits for the device before it asks whether another accelerator is due, which costs the device some 20 us
+    of idling. So not every point does: how many are left out adapts until a piece takes about PIECE_SECONDS.
     """
 
     def __init__(self, wait: Callable[[], None]) -> None:
@@ -155,19 +155,15 @@ class _Points:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Have the points of this prediction wait for the device; nothing where nobody set a checkpoint."""
-        wanted = checkpoint.get()
-        if wanted is None:
+        """Have the points of this prediction wait for the device; nothing where the device is not shared by lease."""
+        if not is_preemptible():
             yield
             return
         self._passed, self._last = 0, time.perf_counter()
-        token = checkpoint.set(lambda: self._reach(wanted))
-        try:
+        with paced(self._reach):
             yield
-        finally:
-            checkpoint.reset(token)
 
-    def _reach(self, wanted: Callable[[], None]) -> None:
+    def _reach(self) -> None:
         self._passed += 1
         if self._passed < self._stride:
             return
@@ -177,7 +173,7 @@ class _Points:
             self._stride = max(self._stride // 2, 1)
         elif took < PIECE_SECONDS:
             self._stride += 1
-        wanted()
+        let_others()
         self._passed, self._last = 0, time.perf_counter()
 
 

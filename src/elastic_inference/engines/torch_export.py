@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from elastic_inference.engines.base import pause
+from elastic_inference.engines.preemption import checkpoint
 from elastic_inference.engines.torch_effects import changed_places
 from elastic_inference.engines.torch_library import import_torchvision
 from elastic_inference.engines.torch_program import OUTPUT, Program, Run, path_name, spec_of, spec_of_value
@@ -193,13 +193,13 @@ class _Exported:
         return run
 
     def _add_points(self) -> None:
-        """Call `pause` wherever one submodule's operations end and another's begin."""
+        """Call `checkpoint` wherever one submodule's operations end and another's begin."""
         graph = self.module.graph
         operations = [node for node in graph.nodes if node.op == "call_function"]
         for before, after in pairwise(operations):
             if _submodule(before) != _submodule(after):
                 with graph.inserting_after(before):
-                    graph.call_function(pause)
+                    graph.call_function(checkpoint)
         self.module.recompile()
 
 

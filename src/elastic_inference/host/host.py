@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +23,7 @@ from elastic_inference.host.accounts.catalogue import (
     cpu_types,
     gpu_types,
 )
+from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.devices import Device
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
@@ -30,6 +31,7 @@ from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
+from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.host.service import HostService
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.base import Limits
@@ -44,6 +46,8 @@ RESERVE_SHARE = 0.1
 RESERVE_BYTES = 1 << 30
 RESERVE_CORES_SHARE = 0.05
 RESERVE_CORES = 0.5
+GPU_SHARING = ("lease",)
+CPU_SHARING = ("limits", "lease")
 _CARE_SECONDS = 1.0
 _METER_SECONDS = 5.0
 _OPERATOR_KEY = "operator_token_sha256"
@@ -67,6 +71,8 @@ class HostSettings:
         uids: Users for accelerators where the host is root.
         num_spares: Processes started in advance.
         hang_seconds: See ProcessSettings.
+        gpu_sharing: How accelerators share a GPU, one of `GPU_SHARING`.
+        cpu_sharing: How they share the CPU device, one of `CPU_SHARING`.
     """
 
     state_dir: Path
@@ -84,6 +90,22 @@ class HostSettings:
     start_timeout_seconds: float = 60.0
     hang_seconds: float = 60.0
     allow_unsafe_operations: bool = False
+    gpu_sharing: str = "lease"
+    cpu_sharing: str = "limits"
+
+    def __post_init__(self) -> None:
+        if self.gpu_sharing in ("mps", "mig"):
+            raise InvalidInput(f"GPU sharing {self.gpu_sharing!r} is not supported yet; use 'lease'")
+        for name, value, known in (
+            ("GPU sharing", self.gpu_sharing, GPU_SHARING),
+            ("CPU sharing", self.cpu_sharing, CPU_SHARING),
+        ):
+            if value not in known:
+                raise InvalidInput(f"{name} {value!r} is not one of {', '.join(known)}")
+
+    def sharing(self, device: Device) -> str:
+        """How a device is shared: "lease" or "limits"."""
+        return self.cpu_sharing if device.kind == "cpu" else self.gpu_sharing
 
 
 def offered_cores(device: Device) -> float:
@@ -99,6 +121,18 @@ def offered_memory_bytes(device: Device) -> int:
     if device.kind != "cpu":
         return device.memory_bytes
     return device.memory_bytes - min(RESERVE_BYTES, int(device.memory_bytes * RESERVE_SHARE))
+
+
+def _cores_to_keep(num_cores: Mapping[str, float], leased: Sequence[str]) -> dict[str, float]:
+    """Without a CPU that is shared by lease: whoever has its turn may use all of it."""
+    return {
+        name: cores for name, cores in num_cores.items() if not (name in leased and name.startswith("cpu:"))
+    }
+
+
+def _left_over(records: Iterable[AcceleratorRecord]) -> dict[int, str]:
+    """Processes of an earlier run of the host that still go on, and their devices."""
+    return {r.process.pid: r.device for r in records if r.process is not None and r.process.is_alive()}
 
 
 def _capacity_of(device: Device) -> DeviceCapacity:
@@ -146,6 +180,7 @@ class Host:
         self._stop.set()
         self._care.join()
         self.service.close(keep_running)
+        self.leases.close()
         self.launcher.close()
         if not keep_running:
             self.limits.close()
@@ -169,6 +204,9 @@ class Host:
         taken = frozenset(r.uid for r in self.store.list_all() if r.uid is not None)
         self.launcher = Launcher(self.folder.path, self.isolation, settings.num_spares, taken)
         num_cores = {device.name: offered_cores(device) for device in settings.devices}
+        leased = [device.name for device in settings.devices if settings.sharing(device) == "lease"]
+        self.leases = LeaseKeeper(leased)
+        self.leases.open(_left_over(self.store.list_all()))
         context = HostContext(
             store=self.store,
             limits=self.limits,
@@ -185,7 +223,8 @@ class Host:
                 allow_unsafe_operations=settings.allow_unsafe_operations,
             ),
             num_cores=num_cores,
-            cores=CoreKeeper(self.store, self.limits, num_cores),
+            cores=CoreKeeper(self.store, self.limits, _cores_to_keep(num_cores, leased)),
+            leases=self.leases,
             gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
         )
         self.service = HostService(context, self._catalogue(), self._capacity())
@@ -280,6 +319,7 @@ class Host:
                 {
                     "name": device.name,
                     "num_cores": device.num_cores,
+                    "sharing": self.settings.sharing(device),
                     "offered_memory_bytes": offered.memory_bytes,
                     "tflops": dict(device.tflops),
                     "left_share": share,

@@ -132,7 +132,8 @@ class HostService:
             applied = self._fleet.keeper(record.accelerator_id).applied
             if applied is not None:
                 cores = self.context.cores.describe(record.accelerator_id)
-                return applied.describe() | ({} if cores is None else {"cores": cores})
+                means = self.context.describe_limits(record, applied)
+                return means | ({} if cores is None else {"cores": cores})
         return {}
 
     # Attach, detach
@@ -287,7 +288,10 @@ class HostService:
             return False
         if changed.kind.device_memory_bytes is not None:  # an engine's allocator is limited when it starts
             return False
-        return keeper.change_limits(request)
+        if not keeper.change_limits(request):
+            return False
+        self.context.admit(changed)
+        return True
 
     # Leases, tokens
 

@@ -56,6 +56,15 @@ def start_ticks(pid: int) -> int | None:
     return None if after_name[0] in "ZX" else int(after_name[19])
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, by a signal or a debugger; False where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return text.rpartition(")")[2].split()[0] in "Tt"
+
+
 def data_size_bytes(pid: int) -> int:
     """What RLIMIT_DATA counts of a process now (VmData of /proc/PID/status); 0 where there is none."""
     try:

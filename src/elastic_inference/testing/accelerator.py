@@ -82,6 +82,7 @@ def launch(config: AcceleratorConfig) -> subprocess.Popen[str]:
     """Start the process and give it its configuration."""
     process = subprocess.Popen(
         [sys.executable, "-m", "elastic_inference.testing"],
+        pass_fds=() if config.lease is None else config.lease.fds,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -2,8 +2,10 @@
 
 A model is a JSON file with the suffix `.testing`:
 `{"inputs": {alias: {"dtype", "shape"}}, "outputs": {alias: {"dtype", "shape"}}, "wait_seconds": 0.05,
-"fail": "text", "stall_seconds": 1.0, "stall_every_seconds": 20.0}`; all but inputs and outputs may be absent. An output
-of an input's name echoes it; others are zeros, their open axes 1. Only a process that calls `register` has it.
+"fail": "text", "stall_seconds": 1.0, "stall_every_seconds": 20.0, "device": {"path": "/dev/shm/device",
+"seconds": 0.025, "piece_seconds": 0.002, "switch_seconds": 0.00014, "is_exclusive": true}}`; all but inputs and
+outputs may be absent, of `device` (a `FakeDevice`) all but path and seconds. An output of an input's name echoes it;
+others are zeros, their open axes 1. Only a process that calls `register` has it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from elastic_inference.errors import InvalidModel, ModelError
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.tensors import TensorSpec
+from elastic_inference.testing.device import FakeDevice
 
 FRAME_SHAPE = (None, None, None, 3)
 
@@ -58,10 +61,14 @@ class TestingModel(LoadedModel):
         self._stall_seconds = float(value.get("stall_seconds", 0))
         self._stall_every_seconds = float(value.get("stall_every_seconds", 0))
         self._next_stall = time.monotonic() + self._stall_every_seconds
+        device = value.get("device")
+        self._device = None if device is None else _DeviceUse(device)
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         if self._wait_seconds:
             time.sleep(self._wait_seconds)
+        if self._device is not None:
+            self._device.run()
         if self._stall_seconds and time.monotonic() >= self._next_stall:
             time.sleep(self._stall_seconds)
             self._next_stall = time.monotonic() + self._stall_every_seconds
@@ -73,7 +80,25 @@ class TestingModel(LoadedModel):
         }
 
     def close(self) -> None:
-        pass
+        if self._device is not None:
+            self._device.close()
+
+
+class _DeviceUse:
+    """How one model uses a device that computes nothing."""
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        switch_seconds = float(value.get("switch_seconds", 0))
+        self._device = FakeDevice(Path(value["path"]), switch_seconds, bool(value.get("is_exclusive", True)))
+        self._seconds = float(value["seconds"])
+        piece_seconds = value.get("piece_seconds")
+        self._piece_seconds = None if piece_seconds is None else float(piece_seconds)
+
+    def run(self) -> None:
+        self._device.run(self._seconds, self._piece_seconds)
+
+    def close(self) -> None:
+        self._device.close()
 
 
 def register() -> None:

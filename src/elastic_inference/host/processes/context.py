@@ -12,8 +12,11 @@ from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.launch import Launcher
+from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.host.tokens import HostSecret
-from elastic_inference.limits.base import LimitRequest, Limits
+from elastic_inference.limits.base import AppliedLimits, LimitRequest, Limits
+from elastic_inference.limits.gpu import describe_gpu
+from elastic_inference.limits.lease.holder import LeaseConfig
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 
@@ -52,10 +55,11 @@ class HostContext:
     settings: ProcessSettings
     num_cores: Mapping[str, float]  # of the host, by the device that they serve
     cores: CoreKeeper
+    leases: LeaseKeeper
     gpu_uuids: Mapping[str, str] = field(default_factory=dict)  # of devices that are GPUs, by name
 
     def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
-        """What the kernel is to hold this accelerator to.
+        """What the kernel is to hold this accelerator to; not to its share of a CPU that is shared by lease.
 
         Raises:
             StartFailed: The device of its last run is not here: it broke, its driver does not answer, or the host was
@@ -66,13 +70,34 @@ class HostContext:
                 f"device {record.device!r} of this accelerator is not among the host's devices "
                 f"({', '.join(self.num_cores)}); see what `ei devices` says of it, then start the host again"
             )
+        is_held_by_lease = self.is_leased(record) and record.device.startswith("cpu:")
         return LimitRequest(
             accelerator_id=record.accelerator_id,
             compute_share=record.cpu_share,
             num_cores=self.num_cores[record.device],
             memory_bytes=record.kind.memory_bytes,
-            may_burst=record.kind.may_burst,
+            may_burst=record.kind.may_burst or is_held_by_lease,
         )
+
+    def is_leased(self, record: AcceleratorRecord) -> bool:
+        """Whether the accelerator's device is shared by lease."""
+        return record.device in self.leases.devices
+
+    def describe_limits(self, record: AcceleratorRecord, applied: AppliedLimits) -> dict[str, str]:
+        """What is in force for an accelerator and by what means."""
+        means = applied.describe() | describe_gpu(record.device, record.share)
+        if not self.is_leased(record):
+            return means
+        more = " and what others leave idle" if record.kind.may_burst else ""
+        statement = f"{record.share:.0%} of {record.device}'s time{more}, by lease"
+        return means | {"compute" if record.device.startswith("cpu:") else "gpu": statement}
+
+    def admit(self, record: AcceleratorRecord) -> LeaseConfig | None:
+        """Give the accelerator its lease, or weigh the one it has anew; None where its device has none."""
+        if not self.is_leased(record):
+            return None
+        share, may_burst = record.share, record.kind.may_burst
+        return self.leases.admit(record.accelerator_id, record.device, share, may_burst)
 
     def control(
         self, record: AcceleratorRecord, method: str, path: str, body: Any = None, **options: Any

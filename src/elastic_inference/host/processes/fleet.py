@@ -63,6 +63,9 @@ class Fleet:
         for accelerator_id in self._context.limits.list_existing():
             if accelerator_id not in known:
                 self._release_limits(accelerator_id)
+        for accelerator_id in self._context.leases.list_existing():
+            if accelerator_id not in known:
+                self._context.leases.dismiss(accelerator_id)
         self._context.launcher.clean_homes(frozenset(_homes(kept)))
         for record in kept:
             self._add(record.accelerator_id).start()
@@ -135,6 +138,7 @@ class Fleet:
             return self._keepers.pop(accelerator_id, None)
 
     def _release_limits(self, accelerator_id: str) -> None:
+        self._context.leases.dismiss(accelerator_id)
         try:
             self._context.limits.release(accelerator_id)
         except LimitError as error:

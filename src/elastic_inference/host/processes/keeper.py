@@ -22,7 +22,8 @@ from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.host.processes.launch import Child, describe_exit
 from elastic_inference.host.tokens import hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
-from elastic_inference.limits.gpu import describe_gpu, gpu_environment, inner_device
+from elastic_inference.limits.gpu import gpu_environment, inner_device
+from elastic_inference.limits.lease.holder import LeaseConfig
 from elastic_inference.limits.processes import open_pidfd, wait_readable
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import format_bytes
@@ -204,7 +205,8 @@ class Keeper:
         context.cores.refresh(started=self.accelerator_id)
         folder = context.folder.accelerator(self.accelerator_id)
         tls = folder.make(child.uid, context.settings.tls)
-        endpoints, port = self._configure(child, record, self.applied, tls)
+        config = self._config(record, self.applied, tls, context.admit(record))
+        endpoints, port = self._configure(child, config)
         if child.uid is not None:
             folder.open_socket()
         with self._lock:
@@ -214,18 +216,19 @@ class Keeper:
         self._change(state=State.READY, endpoints=endpoints, port=port)
         logger.info("accelerator serves", extra={"accelerator_id": self.accelerator_id, "pid": child.pid})
 
-    def _configure(
-        self, child: Child, record: AcceleratorRecord, applied: AppliedLimits, tls: TlsFiles | None
-    ) -> tuple[tuple[str, ...], int | None]:
-        settings = self._context.settings
-        config = self._config(record, applied, tls)
-        ready = child.configure(config, settings.start_timeout_seconds, self._wake_read)
+    def _configure(self, child: Child, config: AcceleratorConfig) -> tuple[tuple[str, ...], int | None]:
+        timeout_seconds = self._context.settings.start_timeout_seconds
+        ready = child.configure(config, timeout_seconds, self._wake_read)
         endpoints = tuple(ready["endpoints"])
         ports = [Endpoint.parse(text).port for text in endpoints if not text.startswith("unix:")]
         return endpoints, ports[0] if ports else None
 
     def _config(
-        self, record: AcceleratorRecord, applied: AppliedLimits, tls: TlsFiles | None
+        self,
+        record: AcceleratorRecord,
+        applied: AppliedLimits,
+        tls: TlsFiles | None,
+        lease: LeaseConfig | None,
     ) -> AcceleratorConfig:
         settings = self._context.settings
         folder = self._context.folder.accelerator(self.accelerator_id)
@@ -247,7 +250,8 @@ class Keeper:
             memory_limit_bytes=applied.rlimit_data_bytes,
             device_memory_limit_bytes=record.kind.device_memory_bytes,
             compute_share=applied.duty_cycle_share,
-            limits=applied.describe() | describe_gpu(record.device, record.share),
+            lease=lease,
+            limits=self._context.describe_limits(record, applied),
             cache_dir=str(folder.cache),
             allow_unsafe_operations=settings.allow_unsafe_operations,
             accelerator_type=record.kind.name,
@@ -263,6 +267,9 @@ class Keeper:
         with contextlib.suppress(OSError):
             self._home = Path(os.readlink(f"/proc/{identity.pid}/cwd"))
         try:
+            if not self._context.leases.fits(self.accelerator_id, record.device, identity.pid):
+                raise StartFailed("its device is shared in another way now")
+            self._context.admit(record)
             self.applied = self._context.limits.apply(self._context.limit_request(record))
             if identity.pid not in self._context.limits.processes(self.accelerator_id):
                 self._context.limits.add_process(self.accelerator_id, identity.pid)

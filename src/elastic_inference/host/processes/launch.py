@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -41,8 +42,16 @@ _KEPT_LOGS = 5
 class Child:
     """One process that was started, from the moment when it waits for its configuration."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], uid: int | None, home: Path, log_path: Path) -> None:
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes],
+        stdin: socket.socket,
+        uid: int | None,
+        home: Path,
+        log_path: Path,
+    ) -> None:
         self._popen = popen
+        self._stdin = stdin
         self.uid = uid
         self.home = home
         self.log_path = log_path
@@ -66,9 +75,8 @@ class Child:
             ConnectError: It could not listen where it should.
             StartFailed: It failed otherwise, ended, or was not ready in time.
         """
-        assert self._popen.stdin is not None
-        with contextlib.suppress(BrokenPipeError), self._popen.stdin as stdin:
-            stdin.write(config.to_json().encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError), self._stdin as stdin:
+            config.send(stdin)
         line = self._read_line(time.monotonic() + timeout_seconds, wake_fd)
         try:
             ready = json.loads(line)
@@ -116,10 +124,10 @@ class Child:
 
     def close(self) -> None:
         """Close the pipes; the process is not touched."""
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        self._stdin.close()
+        if self._popen.stdout is not None:
+            with contextlib.suppress(OSError):
+                self._popen.stdout.close()
 
 
 class Launcher:
@@ -231,10 +239,14 @@ class Launcher:
             home.mkdir(mode=0o700)
             if uid is not None:
                 os.chown(home, uid, uid)
-            popen = self._open_process(uid, home, log_path, environment)
+            # A socket and not a pipe: a lease's descriptors go with the configuration.
+            ours, theirs = socket.socketpair()
+            with theirs:
+                popen = self._open_process(uid, home, log_path, environment, theirs.fileno())
             try:
-                return Child(popen, uid, home, log_path)
+                return Child(popen, ours, uid, home, log_path)
             except ProcessLookupError as error:
+                ours.close()
                 popen.communicate()
                 log = log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
                 why = f"{describe_exit(popen.returncode)} at once: {log or 'it wrote no log'}"
@@ -249,13 +261,18 @@ class Launcher:
             raise StartFailed(f"cannot start {self.isolation.python}: {error}") from error
 
     def _open_process(
-        self, uid: int | None, home: Path, log_path: Path, environment: Mapping[str, str]
+        self,
+        uid: int | None,
+        home: Path,
+        log_path: Path,
+        environment: Mapping[str, str],
+        stdin: int,
     ) -> subprocess.Popen[bytes]:
         identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         with open(os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as log:
             return subprocess.Popen(
                 [self.isolation.python, "-m", "elastic_inference.accelerator"],
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=home,

@@ -1,0 +1,91 @@
+"""The two memory files of a device's lease segment: made, found again in a process that has them, sealed.
+
+They have no names, so nothing is left of them when their last process has ended, and only who was handed their
+descriptors reaches them. Sealed, they keep their size: a tenant that cut them short would end whoever reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from elastic_inference.limits.lease.layout import RULES_BYTES, TURNS_BYTES, write_head
+
+_NAME = "elastic-inference-lease"
+
+
+@dataclass(frozen=True)
+class LeaseFiles:
+    """Descriptors of one device's segment.
+
+    Attributes:
+        rules: Weights; a tenant's is open for reading alone, and no other user may open it otherwise.
+        turns: Accounts.
+    """
+
+    rules: int
+    turns: int
+
+    def for_tenant(self) -> LeaseFiles:
+        """The same with rules that cannot be written; the new descriptor is the caller's."""
+        return LeaseFiles(os.open(f"/proc/self/fd/{self.rules}", os.O_RDONLY | os.O_CLOEXEC), self.turns)
+
+    @property
+    def identity(self) -> int:
+        """Which segment it is, among all of this machine."""
+        return os.fstat(self.turns).st_ino
+
+
+def create(device: str) -> LeaseFiles:
+    """Make the files of a device."""
+    return LeaseFiles(
+        _create(f"{_NAME}-rules-{device}", RULES_BYTES), _create(f"{_NAME}-turns-{device}", TURNS_BYTES)
+    )
+
+
+def find(pid: int, device: str) -> LeaseFiles | None:
+    """Open the files that another process has of a device; None where it has none, or may not be asked."""
+    paths = _paths(pid, device)
+    if len(paths) < 2:
+        return None
+    try:
+        return LeaseFiles(*(os.open(paths[kind], os.O_RDWR | os.O_CLOEXEC) for kind in ("rules", "turns")))
+    except OSError:
+        return None
+
+
+def identity(pid: int, device: str) -> int | None:
+    """Which segment of a device another process has; None for none.
+
+    Nothing is opened: to close it again would free all locks that this process has on the segment.
+    """
+    path = _paths(pid, device).get("turns")
+    with contextlib.suppress(OSError):
+        return None if path is None else os.stat(path).st_ino
+    return None
+
+
+def _paths(pid: int, device: str) -> dict[str, Path]:
+    """Where a process's files lie in /proc, by kind."""
+    names = {f"/memfd:{_NAME}-{kind}-{device} (deleted)": kind for kind in ("rules", "turns")}
+    found: dict[str, Path] = {}
+    with contextlib.suppress(OSError):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                kind = names.get(os.readlink(path))
+                if kind is not None:
+                    found[kind] = path
+    return found
+
+
+def _create(name: str, size_bytes: int) -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.fchmod(fd, 0o644)
+    head = bytearray(size_bytes)
+    write_head(memoryview(head))
+    os.write(fd, head)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
