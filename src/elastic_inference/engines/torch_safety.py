@@ -266,7 +266,7 @@ def _name_problem(texts: list[str], index: int) -> str | None:
         is_class = name == "classes" and texts[max(index - 4, 0) : index] == ["__torch__", ".", "torch", "."]
         return "classes of native code (torch.classes)" if is_class else None
     if name == "getattr" and not _is_plain_getattr(texts[index + 1 : index + 6]):
-        return "getattr with a name that cannot be told or is not allowed"
+        return "getattr with a name that is computed or is not allowed"
     if name in ("torch", "ops") and after[:1] != ["."]:
         return f"{name!r} as a value"
     if name == "ops" and after[1] not in _LIBRARIES:

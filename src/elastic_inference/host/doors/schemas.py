@@ -239,6 +239,7 @@ class DeviceLeftView(BaseModel):
     tflops: dict[str, float]
     left_share: float
     left_memory_bytes: int
+    sharing: Annotated[str, Field(description="How accelerators share it: limits or lease.")]
 
 
 class HostView(BaseModel):

@@ -46,7 +46,7 @@ GAP_KEPT = 0.75
 """Of the usual gap with each new one."""
 
 MAX_UNREPORTED_SECONDS = 0.05
-"""How long a holder goes on without writing into the accounts what it did, so that others see it soon."""
+"""How long a holder may continue without writing into the accounts what it did, so that others see it soon."""
 
 ROUNDING_SECONDS = 1e-6
 """A level this little below 0 is 0: figures of a tenant that waits for its own level to reach 0 are rounded."""

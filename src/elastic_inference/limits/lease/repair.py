@@ -13,7 +13,7 @@ LOOK_SECONDS = 0.025
 
 LEASE_BASE_SECONDS = 0.9
 LEASE_PER_LONGEST = 4.0
-"""A lease may last the base and so many times the device's longest request so far, while others wait for it."""
+"""A lease may last the base and this many times the device's longest request so far, while others wait for it."""
 
 LOCK_SECONDS = 1.0
 """How long a process may hold the lock that a change takes 20 us for."""
