@@ -17,6 +17,7 @@ from elastic_inference.accelerator.server import Server
 from tests.integration.hostile_support import Connection
 
 SERVING = b"GET /v2/health/live HTTP/1.1\r\n\r\n"
+ALLOWED = b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"  # needs the token, where there is one
 MALFORMED_LOAD = b"POST /v2/repository/models/m/load HTTP/1.1\r\nContent-Length: 2\r\n\r\n"
 
 
@@ -65,7 +66,7 @@ def test_a_client_that_rests_longer_than_its_buffer_is_kept_is_still_served(
     monkeypatch.setattr(KeptBuffer, "trim", lambda _, *size: gave_back.set() if size == (0,) else None)
     with Connection(address) as connection:
         for _ in range(3):
-            connection.send(SERVING)
+            connection.send(ALLOWED)
             assert connection.read().status == 200
             gave_back.clear()
             assert gave_back.wait(30)
