@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
+from elastic_inference.limits.lease.policy import DeviceTurns
+from elastic_inference.limits.lease.tenant import Tenant
 
 
 @dataclass

@@ -12,7 +12,8 @@ from elastic_inference.accelerator import bodies
 from elastic_inference.errors import InvalidInput
 from elastic_inference.limits.lease.holder import LeaseConfig
 from elastic_inference.limits.lease.layout import RULES_BYTES, TURNS_BYTES, Accounts, Rule, Rules
-from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
+from elastic_inference.limits.lease.policy import DeviceTurns
+from elastic_inference.limits.lease.tenant import Tenant
 
 OWNER = bytes(range(16))
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
+from elastic_inference.limits.lease.policy import DeviceTurns
+from elastic_inference.limits.lease.tenant import Tenant
 from elastic_inference.limits.lease.use import Use
 
 MS = 0.001
@@ -81,6 +82,22 @@ def test_one_without_credit_for_its_request_waits_for_the_end_of_the_running_one
     turns.ask(0, 0.1)
     turns.ask(1, 0.1)
     assert not turns.must_yield(0, turns.epoch, 0.13)
+
+
+def test_one_that_always_asks_waits_for_credit_for_a_whole_turn() -> None:
+    turns = two()
+    turns.turn_seconds = 20 * MS
+    turns.ask(0, 0.0)
+    turns.release(0, 1, 2 * MS, has_more=True)  # short requests, the next waits already
+    turns.turn_seconds = 0.0
+    turns.ask(1, 2 * MS)
+    turns.release(0, turns.epoch, 4 * MS, has_more=True)
+    assert turns.holder == 1
+    turns.turn_seconds = 20 * MS
+    now = 4 * MS
+    assert turns.yields_at(now) - now == pytest.approx((10 * MS - turns.tenants[0].level_seconds) / 0.5)
+    turns.tenants[0].is_newcomer = True
+    assert turns.yields_at(now) - now < 10 * MS
 
 
 def test_nobody_is_cut_for_nobody() -> None:

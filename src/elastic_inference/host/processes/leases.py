@@ -17,8 +17,9 @@ from elastic_inference.limits.lease.holder import LeaseConfig, LeaseStatistics
 from elastic_inference.limits.lease.kernel import check_machine
 from elastic_inference.limits.lease.layout import NUM_SLOTS, Rule
 from elastic_inference.limits.lease.memory import LeaseFiles
-from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
+from elastic_inference.limits.lease.policy import DeviceTurns
 from elastic_inference.limits.lease.segment import Segment
+from elastic_inference.limits.lease.tenant import Tenant
 
 TURN_SECONDS = {"cuda": 0.0045, "cpu": 0.001}
 """Device seconds by which short requests of one accelerator may run ahead, by kind of device: 32 times what a

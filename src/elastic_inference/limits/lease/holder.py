@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from elastic_inference.errors import DeadlineExceeded, InvalidInput
 from elastic_inference.limits.lease.layout import NUM_SLOTS
 from elastic_inference.limits.lease.memory import LeaseFiles
-from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
+from elastic_inference.limits.lease.policy import DeviceTurns
 from elastic_inference.limits.lease.segment import Segment
+from elastic_inference.limits.lease.tenant import Tenant
 from elastic_inference.limits.lease.use import Use
 
 LOOK_SECONDS = 0.05

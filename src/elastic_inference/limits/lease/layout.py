@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.limits.lease.policy import DeviceTurns, Tenant
+from elastic_inference.limits.lease.policy import DeviceTurns
+from elastic_inference.limits.lease.tenant import Tenant
 
 NUM_SLOTS = 64
 VERSION = 1
@@ -36,6 +37,7 @@ _COPY_HEAD_BYTES = 64
 _ACCOUNT = struct.Struct("=9d2QII")
 _ACCOUNT_BYTES = 128
 TURNS_BYTES = 28672
+_IS_WAITING, _IS_NEWCOMER = 1, 2
 _CLOCK_SLACK_SECONDS = 1.0
 _LARGEST = 1e9
 _LARGEST_COUNT = 1 << 62  # so that one more always fits
@@ -185,7 +187,7 @@ class Accounts:
 
     def _load_one(self, base: int, slot: int, rule: Rule, now: float) -> Tenant | None:
         values = _ACCOUNT.unpack_from(self._buffer, base + _COPY_HEAD_BYTES + slot * _ACCOUNT_BYTES)
-        *figures, num_leases, num_cuts, is_waiting, generation = values
+        *figures, num_leases, num_cuts, flags, generation = values
         if generation != rule.generation:
             return None
         level, settled_at, longest, request, gap, left_at, waiting_since, device, wait = figures
@@ -200,8 +202,9 @@ class Accounts:
             request,
             math.inf if gap < 0 else gap,
             left_at,
-            bool(is_waiting),
+            bool(flags & _IS_WAITING),
             waiting_since,
+            bool(flags & _IS_NEWCOMER),
             device,
             wait,
             num_leases % _LARGEST_COUNT,
@@ -223,7 +226,7 @@ class Accounts:
             tenant.wait_seconds,
             tenant.num_leases,
             tenant.num_cuts,
-            tenant.is_waiting,
+            _IS_WAITING * tenant.is_waiting | _IS_NEWCOMER * tenant.is_newcomer,
             generation,
         )
 
