@@ -1,7 +1,21 @@
 """Attach a fraction of an accelerator to a CPU program over the network, by changing one line."""
 
+from elastic_inference import errors
+from elastic_inference.client.accelerator import Accelerator
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.client.report import CallTiming, PredictorReport
-from elastic_inference.errors import ElasticInferenceError, InvalidArgumentError
+from elastic_inference.errors import *  # noqa: F403 - its `__all__` is the whole tree
+from elastic_inference.protocol.tls import Tls
 
-__all__ = ["CallTiming", "EIPredictor", "ElasticInferenceError", "InvalidArgumentError", "PredictorReport"]
+__version__ = "0.1.0"
+__all__ = [
+    "Accelerator",
+    "CallTiming",
+    "EIPredictor",
+    "LoadOptions",
+    "PredictorReport",
+    "Tls",
+    "__version__",
+]
+__all__ += errors.__all__

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from elastic_inference.client.connection import Address, Connection, ConnectionPool
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     ConnectionLost,
     DeadlineExceeded,
@@ -78,7 +79,7 @@ def pool(peer: Peer) -> Iterator[ConnectionPool]:
 
 
 def call(pool: ConnectionPool, timeout_seconds: float = 30.0) -> dict[str, object]:
-    with pool.connection(timeout_seconds) as connection:
+    with pool.connection(Deadline(timeout_seconds)) as connection:
         return connection.call("GET", "/v2")
 
 
@@ -92,7 +93,7 @@ def test_threads_do_not_share_a_connection(peer: Peer, pool: ConnectionPool) -> 
     barrier = threading.Barrier(4)
 
     def hold(_: int) -> None:
-        with pool.connection(30.0) as connection:
+        with pool.connection(Deadline(30.0)) as connection:
             barrier.wait(30)
             connection.call("GET", "/v2")
 
@@ -148,7 +149,7 @@ def test_an_interrupt_in_the_middle_leaves_no_half_answer_to_the_next(
     peer: Peer, pool: ConnectionPool, interrupt: type[BaseException]
 ) -> None:
     def break_off() -> None:
-        with pool.connection(30.0) as connection:
+        with pool.connection(Deadline(30.0)) as connection:
             connection.exchange([b"GET /v2 HTTP/1.1\r\n\r\n"])
             raise interrupt
 
@@ -198,7 +199,7 @@ def test_a_refusal_before_the_whole_body_was_sent_is_read() -> None:
 
 
 def test_what_is_given_back_after_the_end_is_closed(pool: ConnectionPool) -> None:
-    with pool.connection(30.0) as connection:
+    with pool.connection(Deadline(30.0)) as connection:
         pool.close()
         assert connection.call("GET", "/v2") == {}
     assert connection.stream.sock.fileno() == -1

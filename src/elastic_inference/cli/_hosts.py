@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from elastic_inference import settings
 from elastic_inference.cli._support import extra
-from elastic_inference.client.host_session import HOST_VARIABLE, HostSession
+from elastic_inference.client.host_session import HostSession
+from elastic_inference.protocol.tls import Tls
 
-STATE_DIR_VARIABLE = "EI_STATE_DIR"
 _PIPED_WIDTH = 200  # a table that is read by a program or kept in a file must not be cut at 80 columns
 
 HostOption = Annotated[
@@ -38,20 +37,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="eia- and 32 hexadecimal digits.")]
 
 
-def default_state_dir() -> Path:
-    """Where a host keeps its things: EI_STATE_DIR, /var/lib for root, the user's state folder otherwise."""
-    given = os.environ.get(STATE_DIR_VARIABLE)
-    if given:
-        return Path(given)
-    if os.geteuid() == 0:
-        return Path("/var/lib/elastic-inference")
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "elastic-inference"
-
-
 def open_session(host: str | None, token: str | None, tls_ca: str | None) -> HostSession:
     """A session with what options and environment say."""
-    session = HostSession(host, token, tls_ca=tls_ca or os.environ.get("EI_TLS_CA"))
+    session = HostSession(host, token, tls=None if tls_ca is None else Tls(ca=tls_ca))
     if session.token is None and session.endpoint.is_local():
         session.token = _local_operator_token()
     return session
@@ -59,14 +47,14 @@ def open_session(host: str | None, token: str | None, tls_ca: str | None) -> Hos
 
 def _local_operator_token() -> str | None:
     try:
-        return (default_state_dir() / "operator.token").read_text().strip()
+        return (settings.state_dir() / "operator.token").read_text().strip()
     except OSError:
         return None
 
 
 def names_host(host: str | None) -> bool:
     """Whether options or environment name a host."""
-    return bool(host or os.environ.get(HOST_VARIABLE))
+    return bool(host or settings.HOST.get())
 
 
 def print_json(value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -11,10 +10,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from elastic_inference import settings
 from elastic_inference.errors import ElasticInferenceError
 
 # Logs of machines are read afterwards: a line now and then is enough.
-_PLAIN_EVERY_SECONDS = float(os.environ.get("EI_PROGRESS_SECONDS", "5"))
+_PLAIN_EVERY_SECONDS = 5.0
 
 
 @contextmanager
@@ -53,6 +53,8 @@ class Progress:
         self._task: Any = None
         self._first: tuple[float, int] | None = None  # when the first update came, and how far it was then
         self._last_line = 0.0
+        given = settings.PROGRESS_SECONDS.get()
+        self._line_every_seconds = _PLAIN_EVERY_SECONDS if given is None else given
 
     def update(self, done: int, total: int | None) -> None:
         """Show how far it is; may be called from any thread."""
@@ -98,7 +100,7 @@ class Progress:
         now = time.monotonic()
         if self._first is None:
             self._first, self._last_line = (now, done), now
-        if now - self._last_line < _PLAIN_EVERY_SECONDS:
+        if now - self._last_line < self._line_every_seconds:
             return
         self._last_line = now
         rate = (done - self._first[1]) / (now - self._first[0])

@@ -14,6 +14,7 @@ from elastic_inference.cli import EXIT_ERROR, EXIT_INTERRUPTED
 from elastic_inference.cli import _predictor as options
 from elastic_inference.cli._support import Progress, extra, stop_on_terminate
 from elastic_inference.cli.models import fetch_model
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -121,10 +122,11 @@ def _run(
             video=clip,
             model=model,
             output=output / "annotated.mp4",
-            use_ei=use_ei,
+            accelerator=options.accelerator_of(use_ei=use_ei, num_threads=None),
             num_frames=frames,
             score=_SCORE,
-            predictor_options=options.predictor_options("auto", precision, None, upload),
+            load=LoadOptions(precision=precision),
+            on_upload=upload.update,
         )
         if not is_silent:
             print(f"{title}: loading {model.name}, then {clip.name}", file=sys.stderr)

@@ -13,7 +13,9 @@ from elastic_inference.cli import EXIT_INTERRUPTED
 from elastic_inference.cli import _predictor as options
 from elastic_inference.cli._support import Progress, extra, stop_on_terminate
 from elastic_inference.cli.models import fetch_model
-from elastic_inference.zoo import cache_dir, read_labels
+from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.settings import cache_dir
+from elastic_inference.zoo import read_labels
 
 
 def register(app: typer.Typer) -> None:
@@ -86,24 +88,24 @@ def detect(
             video=video,
             model=found,
             output=output,
-            use_ei=not no_ei,
-            num_frames=frames,
-            score=score,
-            labels=names,
-            in_flight=in_flight,
-            predictor_options=options.predictor_options(
-                engine,
-                precision,
-                threads,
-                upload,
+            accelerator=options.accelerator_of(
+                use_ei=not no_ei,
+                num_threads=threads,
                 address=address,
                 host=host,
                 accelerator_type=accelerator_type,
                 accelerator_id=accelerator_id,
                 token=token,
                 tls_ca=tls_ca,
-                cache_dir=str(cache_dir() / "compiled") if keep_compiled else None,
             ),
+            num_frames=frames,
+            score=score,
+            labels=names,
+            in_flight=in_flight,
+            load=LoadOptions(
+                engine, precision, cache_dir=str(cache_dir() / "compiled") if keep_compiled else None
+            ),
+            on_upload=upload.update,
         )
 
         def say_loading(width: int, height: int) -> None:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elastic_inference import settings
 from elastic_inference.cli._support import extra
+from elastic_inference.client.accelerator import HostAccess
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_seconds, parse_seconds
 
@@ -48,9 +51,10 @@ def explore(
         str | None, typer.Option("--shape", metavar="SHAPE", help="Made-up input, as uint8:1,1080,1920,3.")
     ] = None,
     host: Annotated[
-        str | None, typer.Option("--host", metavar="URL", help="Host that gives accelerators.")
+        str | None,
+        typer.Option("--host", metavar="URL", help="Host that gives accelerators; default EI_HOST."),
     ] = None,
-    token: Annotated[str | None, typer.Option("--token", envvar="EI_TOKEN", help="The host's token.")] = None,
+    token: Annotated[str | None, typer.Option("--token", help="The host's token; default EI_TOKEN.")] = None,
     clients: Annotated[
         str,
         typer.Option("--clients", help="cores=1,2: this machine bound to so many cores; or names that join."),
@@ -136,6 +140,7 @@ def explore(
         return
     if (input_file is None) == (shape is None):
         raise InvalidInput("give either --input FILE or --shape SHAPE")
+    host = settings.HOST.of(host)
     wanted = {
         "precisions": _names(precision),
         "accelerators": _names(accelerators) if host is not None else [],
@@ -192,16 +197,16 @@ def _plan(
     with extra("explore"):
         from elastic_inference.explorer.grid import host_types, make_grid, parse_clients
         from elastic_inference.explorer.run import Plan
-    offered = []
+    offered, access = [], None
     if host is not None:
         from elastic_inference.cli._hosts import open_session
 
         session = open_session(host, token, None)
-        token = session.token
+        access = HostAccess(host, session.token)
         offered = host_types(session)
     grid = make_grid(parse_clients(clients), prices=prices, offered=offered, **wanted)
     path = str(fetch_model(model).path)
-    return Plan(path, given_input, grid, options, {"engine": engine}, host=host, token=token)
+    return Plan(path, given_input, grid, options, LoadOptions(engine), access)
 
 
 def _with(
@@ -324,11 +329,15 @@ def client(
         str, typer.Option("--name", help="As the exploration's --clients and prices name this machine.")
     ],
     token: Annotated[
-        str, typer.Option("--token", envvar="EI_EXPLORE_TOKEN", help="As the exploration printed it.")
-    ],
+        str | None,
+        typer.Option("--token", help="As the exploration printed it; default EI_EXPLORE_TOKEN."),
+    ] = None,
 ) -> None:
     """Join an exploration and measure from this machine until it ends."""
     with extra("explore"):
         from elastic_inference.explorer.measuring.remote_client import RemoteClient
+    token = settings.EXPLORE_TOKEN.of(token)
+    if token is None:
+        raise InvalidInput("give --token, or set EI_EXPLORE_TOKEN, to what the exploration printed")
     count = RemoteClient(join, name, token).run()
     print(f"done: {count} measurements")

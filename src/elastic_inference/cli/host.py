@@ -13,13 +13,13 @@ from elastic_inference.cli._hosts import (
     HostOption,
     JsonOption,
     TokenOption,
-    default_state_dir,
     open_session,
     print_json,
     print_pairs,
 )
 from elastic_inference.cli._support import extra
 from elastic_inference.errors import InvalidInput
+from elastic_inference.settings import state_dir as default_state_dir
 from elastic_inference.units import format_bytes, parse_seconds
 
 if TYPE_CHECKING:
