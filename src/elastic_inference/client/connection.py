@@ -28,6 +28,7 @@ from elastic_inference.protocol.status import decode_error
 from elastic_inference.protocol.stream import Stream
 
 MAX_HEADER_DIGITS = 18
+_TIMING = b"Server-Timing:"
 MAX_JSON_BYTES = 64 << 20  # of an answer that is read as a whole
 MAX_ERROR_BYTES = 1 << 20
 
@@ -59,15 +60,17 @@ class ResponseHead:
     """Status and headers of a response whose body is still to be read.
 
     Attributes:
-        headers: By lower-case name.
+        headers: By lower-case name; shared between equal responses.
+        timing: The line of `Server-Timing`, which is in no two responses the same, b"" where it is not the first.
         content_length: Of the body, in bytes.
     """
 
-    __slots__ = ("content_length", "headers", "status")
+    __slots__ = ("content_length", "headers", "status", "timing")
 
-    def __init__(self, status: int, headers: dict[bytes, bytes]) -> None:
+    def __init__(self, status: int, headers: dict[bytes, bytes], timing: bytes = b"") -> None:
         self.status = status
         self.headers = headers
+        self.timing = timing
         length = self.number(b"content-length")
         if length is None:
             raise ProtocolError("the response has no Content-Length")
@@ -125,9 +128,12 @@ class Connection:
         first, _, lines = raw.partition(b"\r\n")
         if not first.startswith(b"HTTP/1.1 ") or not first[9:12].isdigit():
             raise ProtocolError(f"not an HTTP/1.1 response: {first[:80]!r}")
-        # The accelerator's first header says where the time went; the others are the same from call to call.
-        timing, _, others = lines.partition(b"\r\n")
-        return ResponseHead(int(first[9:12]), {**_headers(timing), **_kept_headers(others)})
+        # An accelerator's first header says where the time went; the others are the same from call to call.
+        if lines.startswith(_TIMING):
+            timing, _, lines = lines.partition(b"\r\n")
+        else:
+            timing = b""
+        return ResponseHead(int(first[9:12]), _kept_headers(lines), timing)
 
     def finish(self, head: ResponseHead) -> None:
         """The body was read to its end: the connection may carry the next request, unless the server closes."""
@@ -305,12 +311,10 @@ class Lent:
         self._pool._give_back(self._connection)
 
 
-def _headers(lines: bytes) -> dict[bytes, bytes]:
+@lru_cache(maxsize=32)
+def _kept_headers(lines: bytes) -> dict[bytes, bytes]:
     headers = {}
     for line in lines.split(b"\r\n"):
         name, _, value = line.partition(b":")
         headers[name.lower()] = value.strip()
     return headers
-
-
-_kept_headers = lru_cache(maxsize=32)(_headers)

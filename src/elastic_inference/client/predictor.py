@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -35,6 +35,8 @@ DEFAULT_TIMEOUT_SECONDS = (
     60.0  # the article's model takes 3 s on two cores, and ten times that on a small share
 )
 MAX_THREADS = 64
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _Model(Protocol):
@@ -123,7 +125,7 @@ class EIPredictor:
         self._unused = shorthand.unused(self._accelerator, num_threads)
         self._model_dir = model_dir
         self._tensorflow = {"graph": graph, "config": config}
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._strict = strict
         self._progress = progress
         self._use_shared_memory = use_shared_memory
@@ -211,18 +213,26 @@ class EIPredictor:
             DeadlineExceeded: No reply in time. The device may still run the request.
             TransportError: The accelerator is gone and did not come back in time.
         """
-        return self._predict(inputs, Deadline(self._timeout_seconds)).outputs
+        return self.predict_until(inputs, Deadline(self.timeout_seconds)).outputs
 
     def predict_timed(self, inputs: Mapping[str, Any]) -> tuple[Outputs, CallTiming]:
         """The same as a call, and where its time went."""
         start = time.perf_counter()
-        prediction = self._predict(inputs, Deadline(self._timeout_seconds))
+        prediction = self.predict_until(inputs, Deadline(self.timeout_seconds))
         return prediction.outputs, prediction.timing(time.perf_counter() - start)
 
     def submit(self, inputs: Mapping[str, Any]) -> Future[Outputs]:
         """Start a call on another thread; its arrays must stay unchanged until the future is done."""
+        return self.run(self._outputs, inputs, Deadline(self.timeout_seconds))
+
+    def run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> Future[T]:
+        """Run something on one of the predictor's threads, which `close` waits for; PredictorClosed after it."""
         self._check_open()
-        return self._threads().submit(self._outputs, inputs, Deadline(self._timeout_seconds))
+        try:
+            return self._threads().submit(work, *arguments, **named)
+        except RuntimeError:
+            self._check_open()  # closed by another thread in between
+            raise
 
     def map(self, inputs: Iterable[Mapping[str, Any]], in_flight: int = 2) -> Iterator[Outputs]:
         """Yield the outputs of each input in order, while the next requests are already on their way.
@@ -231,8 +241,7 @@ class EIPredictor:
             inputs: Read as results are taken, never more than `in_flight` ahead.
             in_flight: Requests at once, 1 to 64.
         """
-        if not 1 <= in_flight <= MAX_THREADS:
-            raise InvalidInput(f"in_flight {in_flight} is not between 1 and {MAX_THREADS}")
+        check_in_flight(in_flight)
         self._check_open()
         return self._map(iter(inputs), in_flight)
 
@@ -248,9 +257,10 @@ class EIPredictor:
                 future.cancel()
 
     def _outputs(self, inputs: Mapping[str, Any], deadline: Deadline) -> Outputs:
-        return self._predict(inputs, deadline).outputs
+        return self.predict_until(inputs, deadline).outputs
 
-    def _predict(self, inputs: Mapping[str, Any], deadline: Deadline) -> Prediction:
+    def predict_until(self, inputs: Mapping[str, Any], deadline: Deadline) -> Prediction:
+        """Run the model once; the other ways to call it are made of this one."""
         if self._is_closed:
             self._check_open()
         arrays = self._feeds.arrays(inputs)
@@ -303,6 +313,12 @@ class EIPredictor:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else self.report.summary()
         return f"EIPredictor({state}; {sorted(self._feed_tensors)} -> {sorted(self._fetch_tensors)})"
+
+
+def check_in_flight(in_flight: int) -> None:
+    """Refuse what is no number of requests at once."""
+    if not isinstance(in_flight, int) or not 1 <= in_flight <= MAX_THREADS:
+        raise InvalidInput(f"in_flight {in_flight} is not between 1 and {MAX_THREADS}")
 
 
 def _nothing() -> None:

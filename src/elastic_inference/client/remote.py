@@ -144,7 +144,7 @@ class RemoteModel:
                 raise connection.read_error(head)
             outputs = self._outputs(connection, head)
             connection.finish(head)
-        timing = _SERVER_TIMING.search(head.headers.get(b"server-timing", b""))
+        timing = _SERVER_TIMING.search(head.timing or head.headers.get(b"server-timing", b""))
         if timing is None:
             return Prediction(outputs)
         return Prediction(outputs, float(timing[1]) / 1e3, float(timing[2]) / 1e3)
