@@ -153,10 +153,10 @@ class OfId(Accelerator):
     host: HostAccess = field(default_factory=HostAccess)
 
     def __post_init__(self) -> None:
-        value = self.accelerator_id
-        checks.text("accelerator_id", value) if isinstance(value, str) else checks.ordinal(
-            "accelerator_id", value
-        )
+        if isinstance(self.accelerator_id, str):
+            checks.text("accelerator_id", self.accelerator_id)
+        else:
+            checks.ordinal("accelerator_id", self.accelerator_id)
 
     @property
     def is_ordinal(self) -> bool:
