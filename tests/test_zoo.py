@@ -95,7 +95,7 @@ def test_without_the_package_the_error_says_why_and_what_to_do() -> None:
 
 
 def test_a_cache_that_cannot_be_made_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EI_CACHE_DIR", str(index / "file"))
+    monkeypatch.setenv("EI_CACHE_DIR", str(index / "file" / "below"))
     (index / "file").write_text("in the way")
     with pytest.raises(ModelNotFound, match=r"cannot be kept at .*EI_CACHE_DIR"):
         zoo.fetch(MODEL)
