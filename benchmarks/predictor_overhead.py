@@ -24,6 +24,8 @@ import numpy as np
 
 from benchmarks.common import Bystanders, Row, Summary, describe_machine, flat, interleave, table, write_json
 from elastic_inference import EIPredictor
+from elastic_inference.client.prediction import Prediction
+from elastic_inference.deadline import Deadline
 from elastic_inference.testing import RunningAccelerator, start_accelerator, write_model
 
 LIMIT_MICROSECONDS = 30.0
@@ -37,8 +39,8 @@ class AtOnce:
     def __init__(self, signature: Any) -> None:
         self.signature = signature
 
-    def predict(self, inputs: Any, timeout_seconds: Any) -> Any:  # noqa: ARG002
-        return {"outputs": _ANSWER}, 0.0, 0.0
+    def predict(self, inputs: Any, deadline: Deadline) -> Prediction:  # noqa: ARG002
+        return Prediction({"outputs": _ANSWER})
 
     def close(self) -> None:
         pass
@@ -52,7 +54,7 @@ class BareLoop:
 
     def __init__(self, predictor: EIPredictor, inputs: dict[str, Any]) -> None:
         pool = predictor._model._pool  # type: ignore[attr-defined]
-        with pool.connection(10.0) as connection:
+        with pool.connection(Deadline(10.0)) as connection:
             stream, kept = connection.stream, []
             send = stream.send
             stream.send = lambda views: (kept.extend(views), send(views))

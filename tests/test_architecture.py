@@ -12,15 +12,20 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 PACKAGE = SOURCE / "elastic_inference"
 MAX_LINES = 400
 LAYERS = {
-    "errors": 0, "units": 0, "clock": 0, "telemetry": 0,
-    "tensors": 1, "percentiles": 1,
+    "errors": 0, "units": 0, "clock": 0, "settings": 0, "telemetry": 0,
+    "tensors": 1, "deadline": 1, "percentiles": 1,
     "models": 2, "protocol": 2, "limits": 2, "zoo": 2,
     "client": 3, "engines": 3, "accelerator": 3,
     "host": 4, "keras": 4, "torch": 4, "pool": 4, "predictor": 4, "explorer": 4, "video": 4, "testing": 4,
     "cli": 5,
 }  # fmt: skip
 # Within a layer nothing imports its neighbour, but for these.
-ALLOWED_SIBLINGS = {("accelerator", "engines"), ("units", "errors"), ("telemetry", "errors")}
+ALLOWED_SIBLINGS = {
+    ("accelerator", "engines"),
+    ("units", "errors"),
+    ("telemetry", "errors"),
+    ("settings", "errors"),
+}
 # Imported where it is used only, so that what does not use it stays small.
 ALLOWED_LAZY = {("client/local.py", "engines")}
 # Of the accelerator's side the host knows the configuration that it writes, and nothing that runs there.
@@ -39,6 +44,8 @@ SMALL = (
     "units.py",
     "clock.py",
     "tensors.py",
+    "settings.py",
+    "deadline.py",
     "models/package.py",
     "models/torch_archives.py",
     "models/signature.py",

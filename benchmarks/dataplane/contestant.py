@@ -31,6 +31,7 @@ class Contestant:
         driver: Module name in `benchmarks.dataplane.drivers`.
         python: Interpreter that has what the driver imports.
         prefix: Command before the interpreter, such as `ip netns exec NAME`.
+        tree: The checkout whose driver and package it runs.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Contestant:
         python: str | Path = sys.executable,
         prefix: Sequence[str] = (),
         freeze: bool = True,
+        tree: Path = ROOT,
     ) -> None:
         self.driver = driver
         self.info: dict[str, Any] = {}
         self._freeze = freeze
+        self._tree = tree
         self._command = [*prefix, str(python), "-m", f"benchmarks.dataplane.drivers.{driver}", *arguments]
         self._process: subprocess.Popen[str] | None = None
         self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed in close()
@@ -55,7 +58,11 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            cwd=ROOT,
+            cwd=self._tree,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(self._tree / "src"),
+            },  # before what the interpreter has installed
             start_new_session=True,
         )
         try:

@@ -24,6 +24,7 @@ _OUTPUTS = {
 
 def pipeline_rows(effort: Effort) -> list[Row]:
     """Wall time of the pipeline over what the engine alone would take; median of three runs."""
+    from elastic_inference import Accelerator
     from elastic_inference.testing import start_accelerator, write_model
     from elastic_inference.video.detect import DetectionJob, detect
     from elastic_inference.zoo import ResolvedModel
@@ -39,7 +40,7 @@ def pipeline_rows(effort: Effort) -> list[Row]:
                 model=ResolvedModel("waits", model, labels="coco90"),
                 output=Path(folder) / f"out{run}.mp4",
                 num_frames=effort.count(_NUM_FRAMES),
-                predictor_options={"address": accelerator.address, "token": accelerator.token},
+                accelerator=Accelerator.at(accelerator.address, token=accelerator.token),
             )
             report = detect(job)
             walls.append(report.wall_seconds)

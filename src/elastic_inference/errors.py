@@ -41,6 +41,42 @@ written for TensorFlow still catches. Figures stand in fields as well as in the 
 
 from __future__ import annotations
 
+__all__ = [
+    "AcceleratorBusy",
+    "AcceleratorNotFound",
+    "CapacityExceeded",
+    "ComputeQuotaExceeded",
+    "ConnectError",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "ElasticInferenceError",
+    "EngineNotAvailable",
+    "Forbidden",
+    "HttpError",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidInput",
+    "InvalidModel",
+    "InvalidRange",
+    "InvalidType",
+    "LimitError",
+    "MemoryQuotaExceeded",
+    "ModelError",
+    "ModelNotFound",
+    "ModelNotReady",
+    "PermissionDenied",
+    "PredictorClosed",
+    "PriceMissing",
+    "ProtocolError",
+    "SignatureNotFound",
+    "StartFailed",
+    "TagsNotFound",
+    "TensorNotFound",
+    "TransportError",
+    "UnsafeModel",
+    "UnsupportedModel",
+]
+
 
 class ElasticInferenceError(Exception):
     """Base of every error of this package."""

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from elastic_inference.client.accelerator import Accelerator
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.errors import UnsupportedModel
 
@@ -21,6 +23,9 @@ def from_saved_model(
     tags: str | None = None,
     graph: Any = None,
     config: Any = None,
+    *,
+    accelerator: Accelerator | None = None,
+    load: LoadOptions | None = None,
     **options: Any,
 ) -> EIPredictor:
     """Make a predictor of a SavedModel; `options` are further arguments of EIPredictor, such as `use_ei=False`."""
@@ -33,6 +38,8 @@ def from_saved_model(
         tags=tags,
         graph=graph,
         config=config,
+        accelerator=accelerator,
+        load=load,
         **options,
     )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -85,13 +84,6 @@ def set_up_logging(level: str, filters: Sequence[logging.Filter] = ()) -> None:
     for one in (RateLimit(), *filters):
         handler.addFilter(one)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-def traces_are_asked_for() -> bool:
-    """Whether the environment asks for traces."""
-    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
-    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    return exporter != "none" and (exporter == "otlp" or any(os.environ.get(name) for name in endpoints))
 
 
 def tracer_provider(attributes: dict[str, str]) -> Any:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from elastic_inference import settings
 from elastic_inference.errors import InvalidModel, ModelNotFound
 from elastic_inference.units import format_bytes
 
@@ -99,16 +100,9 @@ class ResolvedModel:
     labels: str | None = None
 
 
-def cache_dir() -> Path:
-    """Where fetched models lie: EI_CACHE_DIR, else `elastic-inference` in XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("EI_CACHE_DIR"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "elastic-inference"
-
-
 def cached_path(model: ZooModel) -> Path:
     """Where the model lies once it has been fetched."""
-    return cache_dir() / "models" / model.file_name
+    return settings.cache_dir() / "models" / model.file_name
 
 
 def is_fetched(model: ZooModel) -> bool:

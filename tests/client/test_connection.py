@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from elastic_inference.client.connection import Address, Connection, ConnectionPool
+from elastic_inference.deadline import Cancellation, Deadline
 from elastic_inference.errors import (
     ConnectionLost,
     DeadlineExceeded,
@@ -32,6 +34,9 @@ class Peer:
     def __init__(self) -> None:
         self.answer = OK
         self.closes = False
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.on_request: Callable[[], object] = lambda: None
         self.num_connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = Address(Endpoint("tcp", host="127.0.0.1", port=self._listener.getsockname()[1]))
@@ -52,6 +57,9 @@ class Peer:
         with sock, contextlib.suppress(OSError):
             sock.settimeout(30)
             while sock.recv(65536):
+                self.on_request()
+                self.on_request = lambda: None
+                self.may_answer.wait(30)
                 sock.sendall(self.answer)
                 if self.closes:
                     return
@@ -78,7 +86,7 @@ def pool(peer: Peer) -> Iterator[ConnectionPool]:
 
 
 def call(pool: ConnectionPool, timeout_seconds: float = 30.0) -> dict[str, object]:
-    with pool.connection(timeout_seconds) as connection:
+    with pool.connection(Deadline(timeout_seconds)) as connection:
         return connection.call("GET", "/v2")
 
 
@@ -92,7 +100,7 @@ def test_threads_do_not_share_a_connection(peer: Peer, pool: ConnectionPool) -> 
     barrier = threading.Barrier(4)
 
     def hold(_: int) -> None:
-        with pool.connection(30.0) as connection:
+        with pool.connection(Deadline(30.0)) as connection:
             barrier.wait(30)
             connection.call("GET", "/v2")
 
@@ -148,7 +156,7 @@ def test_an_interrupt_in_the_middle_leaves_no_half_answer_to_the_next(
     peer: Peer, pool: ConnectionPool, interrupt: type[BaseException]
 ) -> None:
     def break_off() -> None:
-        with pool.connection(30.0) as connection:
+        with pool.connection(Deadline(30.0)) as connection:
             connection.exchange([b"GET /v2 HTTP/1.1\r\n\r\n"])
             raise interrupt
 
@@ -198,7 +206,7 @@ def test_a_refusal_before_the_whole_body_was_sent_is_read() -> None:
 
 
 def test_what_is_given_back_after_the_end_is_closed(pool: ConnectionPool) -> None:
-    with pool.connection(30.0) as connection:
+    with pool.connection(Deadline(30.0)) as connection:
         pool.close()
         assert connection.call("GET", "/v2") == {}
     assert connection.stream.sock.fileno() == -1
@@ -220,6 +228,48 @@ def in_child(action: Callable[[], bool]) -> bool:
 def test_a_forked_child_makes_connections_of_its_own(peer: Peer, pool: ConnectionPool) -> None:
     assert call(pool) == {}
     assert in_child(lambda: call(pool) == {})
+    assert call(pool) == {}
+    assert peer.num_connections == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_in_the_middle_of_an_exchange_leaves_the_answer_to_the_parent(
+    peer: Peer, pool: ConnectionPool
+) -> None:
+    """A handler of signals forks while its thread waits for an answer; the child goes on behind the handler."""
+    child = -1
+
+    def fork(*_: object) -> None:
+        nonlocal child
+        child = os.fork()
+        if child:
+            status.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            peer.may_answer.set()
+
+    status: list[int] = []
+    before = signal.signal(signal.SIGUSR1, fork)
+    peer.may_answer.clear()
+    peer.on_request = lambda: os.kill(os.getpid(), signal.SIGUSR1)
+    try:
+        answer = call(pool)
+    except ConnectionLost:
+        os._exit(0 if child == 0 else 1)  # of the child this is right, of the parent not
+    except BaseException:
+        os._exit(2)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    if child == 0:
+        os._exit(3)
+    assert (answer, status) == ({}, [0])
+    assert call(pool) == {}
+    assert peer.num_connections == 1
+
+
+def test_a_connection_that_is_cancelled_is_not_used_again(peer: Peer, pool: ConnectionPool) -> None:
+    cancellation = Cancellation()
+    with pool.connection(Deadline(30.0, cancellation)) as connection:
+        assert connection.call("GET", "/v2") == {}
+        cancellation.cancel()  # after its last byte
     assert call(pool) == {}
     assert peer.num_connections == 2
 

@@ -18,7 +18,9 @@ import pytest
 from elastic_inference.client import embedded
 from elastic_inference.client.connection import ConnectionPool
 from elastic_inference.client.embedded import EmbeddedAccelerator, EmbeddedOptions
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.remote import RemoteModel
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import ConnectionLost, EngineNotAvailable
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
@@ -49,7 +51,7 @@ def regions() -> set[str]:
 def remote(accelerator: EmbeddedAccelerator, model: Path) -> RemoteModel:
     package = ModelPackage.read(model)
     pool = ConnectionPool(accelerator.address)
-    options = {"engine": "testing", "precision": "fp32", "warm_up": True}
+    options = LoadOptions(engine="testing")
     return RemoteModel(pool, package, SignatureRequest(), options, explain=accelerator.explain)
 
 
@@ -90,10 +92,10 @@ def test_a_killed_accelerator_is_told_by_its_signal_and_replaced(tmp_path: Path)
     model = remote(accelerator, write_model(tmp_path / "m.testing", inputs=VECTOR, outputs=VECTOR))
     model.load()
     large = np.arange(100_000, dtype=np.uint8)  # through shared memory
-    np.testing.assert_array_equal(model.predict({"x": large}, 30.0)[0]["x"], large)
+    np.testing.assert_array_equal(model.predict({"x": large}, Deadline(30.0)).outputs["x"], large)
     os.kill(pid_of(accelerator), signal.SIGKILL)
     with pytest.raises(ConnectionLost, match="SIGKILL"):
-        model.predict({"x": large}, 30.0)
+        model.predict({"x": large}, Deadline(30.0))
     model.close()
     another = embedded.acquire(OPTIONS)
     assert another is not accelerator
@@ -109,7 +111,7 @@ def test_an_accelerator_that_dies_of_a_model_is_told_so(tmp_path: Path) -> None:
 
     def kill_while_it_loads() -> None:
         def has_models() -> bool:
-            with pool.connection(30.0) as connection:
+            with pool.connection(Deadline(30.0)) as connection:
                 return bool(connection.call("GET", "/v2/accelerator")["models"])
 
         wait_until(has_models)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from elastic_inference.client import upload as module
 from elastic_inference.client.connection import Address, ConnectionPool
 from elastic_inference.client.upload import upload
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import CapacityExceeded, DeadlineExceeded, InvalidInput
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.protocol.endpoint import Endpoint
@@ -104,7 +104,7 @@ def test_a_store_without_room_is_told_with_figures(tmp_path: Path) -> None:
 
 def test_no_time_left_is_told_and_sends_nothing_more(pool: ConnectionPool, tmp_path: Path) -> None:
     with pytest.raises(DeadlineExceeded):
-        upload(pool, write_saved_model(tmp_path), deadline=time.monotonic())
+        upload(pool, write_saved_model(tmp_path), deadline=Deadline(0.0))
 
 
 def test_large_files_go_in_chunks(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_inference.client.visible import VISIBLE_VARIABLE, choose, visible_accelerators
+from elastic_inference.client.visible import choose, visible_accelerators
 from elastic_inference.errors import AcceleratorNotFound
+from elastic_inference.settings import VISIBLE_DEVICES
 
 ATTACHED = ("eia-a", "eia-b", "eia-c")
 
@@ -24,9 +25,9 @@ ATTACHED = ("eia-a", "eia-b", "eia-c")
 def test_the_variable_says_which_are_visible_and_in_which_order(
     variable: str | None, visible: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(VISIBLE_VARIABLE, raising=False)
+    monkeypatch.delenv(VISIBLE_DEVICES.name, raising=False)
     if variable is not None:
-        monkeypatch.setenv(VISIBLE_VARIABLE, variable)
+        monkeypatch.setenv(VISIBLE_DEVICES.name, variable)
     assert visible_accelerators(ATTACHED) == visible
     for ordinal, accelerator_id in enumerate(visible):
         assert choose(ordinal, ATTACHED) == choose(str(ordinal), ATTACHED) == accelerator_id
@@ -52,8 +53,8 @@ def test_the_variable_says_which_are_visible_and_in_which_order(
 def test_what_is_not_visible_is_an_error(
     variable: str | None, wanted: int | str | None, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(VISIBLE_VARIABLE, raising=False)
+    monkeypatch.delenv(VISIBLE_DEVICES.name, raising=False)
     if variable is not None:
-        monkeypatch.setenv(VISIBLE_VARIABLE, variable)
+        monkeypatch.setenv(VISIBLE_DEVICES.name, variable)
     with pytest.raises(AcceleratorNotFound, match=words):
         choose(wanted, ATTACHED)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from elastic_inference import LoadOptions
 from elastic_inference.cli import main
 from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.errors import ConnectError, InvalidInput, PermissionDenied
@@ -208,7 +209,7 @@ def test_walk_back_measures_its_own_way_only(quick_model: str, tmp_path: Path) -
 def test_client_elsewhere_joins_fetches_the_model_and_measures(quick_model: str, tmp_path: Path) -> None:
     grid = make_grid((Client("mybox", None),), [], ["fp32"], _priced("mybox"))
     plan = Plan(
-        quick_model, "float32:1,4", grid, SearchOptions(repeats=1), {"engine": "testing"}, has_curves=False
+        quick_model, "float32:1,4", grid, SearchOptions(repeats=1), LoadOptions("testing"), has_curves=False
     )
     counts = []
     with Coordinator("127.0.0.1:0", quick_model, ["mybox"]) as coordinator:

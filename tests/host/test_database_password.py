@@ -26,12 +26,18 @@ def password_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_file_goes_before_the_variable_and_the_variable_before_the_url(password_file: Path) -> None:
+def test_the_file_goes_before_the_variable_and_the_variable_before_the_url(
+    password_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     escaped = "postgresql+psycopg://ei:s3cr%2Ft%40%3A@db.example/elastic"
-    assert database_url(URL, password_file, {"EI_DATABASE_PASSWORD": "other"}) == escaped
-    assert database_url(URL, None, {"EI_DATABASE_PASSWORD": SECRET}) == escaped
-    assert database_url(URL, None, {}) == URL
-    assert database_url(None, None, {"EI_DATABASE_PASSWORD": SECRET}) is None
+    assert database_url(URL, None) == URL
+    monkeypatch.setenv("EI_DATABASE_PASSWORD", SECRET)
+    assert database_url(URL, None) == escaped
+    assert database_url(None, None) is None
+    monkeypatch.setenv("EI_DATABASE", URL)
+    assert database_url(None, None) == escaped
+    monkeypatch.setenv("EI_DATABASE_PASSWORD", "other")
+    assert database_url(None, password_file) == escaped
 
 
 def test_a_password_without_a_database_and_a_file_without_a_password_are_refused(
@@ -40,13 +46,13 @@ def test_a_password_without_a_database_and_a_file_without_a_password_are_refused
     empty = tmp_path / "empty"
     empty.write_text("\n")
     with pytest.raises(InvalidInput, match="needs a database: give --database URL"):
-        database_url(None, password_file, {})
+        database_url(None, password_file)
     with pytest.raises(InvalidInput, match="has an empty first line"):
-        database_url(URL, empty, {})
+        database_url(URL, empty)
     with pytest.raises(InvalidInput, match=r"none cannot be read: .*No such file"):
-        database_url(URL, tmp_path / "none", {})
+        database_url(URL, tmp_path / "none")
     with pytest.raises(InvalidInput, match="is not a URL"):
-        database_url("nonsense", password_file, {})
+        database_url("nonsense", password_file)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from elastic_inference import EIPredictor
-from elastic_inference.client import hosted
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import AcceleratorNotFound, CapacityExceeded, InvalidInput, PermissionDenied
 from tests.host.conftest import HostProcess, _starter, new_state_dir
@@ -77,9 +76,10 @@ def test_a_model_that_cannot_be_loaded_leaves_no_accelerator(operator: HostSessi
 def test_a_program_that_is_killed_loses_its_accelerator_with_its_lease(operator: HostSession) -> None:
     program = (
         "import sys, time\n"
+        "from elastic_inference import Accelerator\n"
         "from elastic_inference.client import hosted\n"
-        f"h = hosted.acquire(host={operator.url!r}, token=sys.argv[1], accelerator_type='cpu.quarter', "
-        "lease_seconds=1.5)\n"
+        f"h = hosted.attach(Accelerator.attach('cpu.quarter', host={operator.url!r}, token=sys.argv[1], "
+        "lease_seconds=1.5))\n"
         "print(h.attachment.accelerator_id, flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -114,6 +114,6 @@ def test_refusals_reach_the_caller(operator: HostSession, model: Path) -> None:
     with pytest.raises(PermissionDenied):
         EIPredictor(model, **NAMES, host=operator.url, token="wrong", accelerator_type="cpu.quarter")
     with pytest.raises(InvalidInput, match="accelerator_id must be None"):
-        hosted.acquire(host=operator.url, accelerator_type="cpu.quarter", accelerator_id=0)
-    with pytest.raises(AcceleratorNotFound, match="no accelerator 3: this token sees 0"):
-        hosted.acquire(host=operator.url, token=operator.token, accelerator_id=3)
+        EIPredictor(model, host=operator.url, accelerator_type="cpu.quarter", accelerator_id=0)
+    with pytest.raises(AcceleratorNotFound, match="no accelerator is visible"):
+        EIPredictor(model, host=operator.url, token=operator.token, accelerator_id=3)

@@ -17,6 +17,7 @@ from elastic_inference.errors import ConnectError, InvalidInput, TransportError
 from elastic_inference.host.tls import init_tls, issue_client
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
+from elastic_inference.protocol.tls import Tls
 from tests.host.conftest import HostProcess
 from tests.integration.tiny_model import write_doubling_graph
 
@@ -59,7 +60,7 @@ def test_over_tls_everything_works_and_only_for_who_trusts_the_authority(
     host = start_host("--tls")
     ca = str(state_dir / "tls" / "ca.pem")
     assert host.url.startswith("https://")
-    session = host.session(tls_ca=ca)
+    session = host.session(tls=Tls(ca=ca))
     attached = session.attach("cpu.quarter")
     tls_endpoint = next(e for e in attached.endpoints if e.startswith("tls:"))
     model = write_doubling_graph(tmp_path / "doubling.pb")
@@ -84,10 +85,9 @@ def test_client_certificates_are_asked_for_where_the_operator_wants_them(
     ca, _ = init_tls(tls)
     cert, key = issue_client(tls, "alice")
     host = start_host("--tls", "--tls-client-ca", str(ca))
-    known = {"tls_ca": str(ca), "tls_cert": str(cert), "tls_key": str(key)}
-    attached = host.session(**known).attach("cpu.quarter")
+    attached = host.session(tls=Tls(str(ca), str(cert), str(key))).attach("cpu.quarter")
     with pytest.raises(TransportError):
-        host.session(tls_ca=str(ca)).attach("cpu.quarter")
+        host.session(tls=Tls(ca=str(ca))).attach("cpu.quarter")
     endpoint = Endpoint.parse(next(e for e in attached.endpoints if e.startswith("tls:")))
     without = ssl.create_default_context(cafile=str(ca))
     with pytest.raises(TransportError):

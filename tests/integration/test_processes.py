@@ -18,6 +18,7 @@ import pytest
 from elastic_inference import EIPredictor
 from elastic_inference.client import placement
 from elastic_inference.client.embedded import EmbeddedOptions
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import PredictorClosed, SignatureNotFound
 from elastic_inference.testing import start_accelerator, write_model
 from elastic_inference.testing.accelerator import launch, read_ready_line
@@ -260,7 +261,7 @@ def wait_for_service(predictor: EIPredictor) -> None:
     """Wait until a request is being computed."""
 
     def num_running() -> bool:
-        with predictor._model._pool.connection(10.0) as connection:  # type: ignore[attr-defined]
+        with predictor._model._pool.connection(Deadline(10.0)) as connection:  # type: ignore[attr-defined]
             statistics = connection.call("GET", "/v2/accelerator")
         return bool(statistics["queue"]["num_running"])
 

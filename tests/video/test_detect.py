@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elastic_inference import Accelerator
 from elastic_inference.errors import ElasticInferenceError, InvalidInput, ModelError
 from elastic_inference.testing import start_accelerator, write_model
 from elastic_inference.video.best_picture import Recorder
@@ -34,7 +35,7 @@ def test_a_video_goes_through_an_accelerator_frame_by_frame(tmp_path: Path) -> N
             video=clip,
             model=ResolvedModel("zeros", write_model(tmp_path / "zeros.testing", outputs=OUTPUTS)),
             output=tmp_path / "out.mp4",
-            predictor_options={"address": accelerator.address, "token": accelerator.token},
+            accelerator=Accelerator.at(accelerator.address, token=accelerator.token),
         )
         report = detect(job, Listener(on_progress=lambda done, total: seen.append((done, total))))
     pictures, times = read_all(tmp_path / "out.mp4")
@@ -53,8 +54,8 @@ def test_a_model_that_breaks_mid_way_leaves_no_file_of_nothing(tmp_path: Path) -
     clip = make_clip(tmp_path / "in.mp4", 5)
     model = write_model(tmp_path / "bad.testing", outputs=OUTPUTS, fail="out of luck")
     with start_accelerator() as accelerator:
-        options = {"address": accelerator.address, "token": accelerator.token}
-        job = DetectionJob(clip, ResolvedModel("bad", model), tmp_path / "out.mp4", predictor_options=options)
+        place = Accelerator.at(accelerator.address, token=accelerator.token)
+        job = DetectionJob(clip, ResolvedModel("bad", model), tmp_path / "out.mp4", accelerator=place)
         with pytest.raises(ModelError, match="out of luck"):
             detect(job)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.testing", "in.mp4"]
@@ -69,9 +70,12 @@ def test_an_accelerator_killed_mid_way_is_an_error_and_leaves_what_plays(tmp_pat
             if done == 20 and total == 400:
                 accelerator.process.kill()
 
-        options = {"address": accelerator.address, "token": accelerator.token, "timeout_seconds": 1.0}
         job = DetectionJob(
-            clip, ResolvedModel("zeros", model), tmp_path / "out.mp4", predictor_options=options
+            clip,
+            ResolvedModel("zeros", model),
+            tmp_path / "out.mp4",
+            accelerator=Accelerator.at(accelerator.address, token=accelerator.token),
+            timeout_seconds=1.0,
         )
         with pytest.raises(ElasticInferenceError):
             detect(job, Listener(on_progress=on_progress))
@@ -83,8 +87,8 @@ def test_a_model_that_is_no_detector_is_refused_before_anything_is_written(tmp_p
     clip = make_clip(tmp_path / "in.mp4", 5)
     model = write_model(tmp_path / "classes.testing")
     with start_accelerator() as accelerator:
-        options = {"address": accelerator.address, "token": accelerator.token}
-        job = DetectionJob(clip, ResolvedModel("c", model), tmp_path / "out.mp4", predictor_options=options)
+        place = Accelerator.at(accelerator.address, token=accelerator.token)
+        job = DetectionJob(clip, ResolvedModel("c", model), tmp_path / "out.mp4", accelerator=place)
         with pytest.raises(InvalidInput, match="no detector: it gives outputs and not detection_boxes"):
             detect(job)
     assert not (tmp_path / "out.mp4").exists()
@@ -120,7 +124,8 @@ def test_the_reference_detector_finds_the_same_cars_with_and_without_accelerator
     with resources.as_file(CLIP) as clip:
         for use_ei in (False, True):
             recorder = Recorder(score=0.3)
-            job = DetectionJob(clip, model, tmp_path / "out.mp4", use_ei, num_frames, score=0.3)
+            place = Accelerator.embedded() if use_ei else Accelerator.local()
+            job = DetectionJob(clip, model, tmp_path / "out.mp4", place, num_frames, score=0.3)
             report = detect(job, Listener(on_picture=recorder.see))
             runs.append((report, recorder))
         source, _ = read_all(clip)

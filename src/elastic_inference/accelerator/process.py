@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from elastic_inference import settings
 from elastic_inference.accelerator import log_file
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.infer import Shared
@@ -59,7 +60,7 @@ def main() -> int:
 
 def run(config: AcceleratorConfig) -> int:
     """Serve until told to end; the exit status."""
-    set_up_logging(os.environ.get("EI_LOG_LEVEL", "WARNING" if config.watch_pid is not None else "INFO"))
+    set_up_logging(settings.LOG_LEVEL.get() or ("WARNING" if config.watch_pid is not None else "INFO"))
     sys.setswitchinterval(SWITCH_SECONDS)
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))

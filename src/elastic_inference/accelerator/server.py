@@ -212,7 +212,7 @@ class Connection:
         if self._sock.family != socket.AF_UNIX:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             keep_alive(self._sock)
-        return Stream(self._sock)
+        return Stream(self._sock, gets_signals=False)
 
     def _serve_one(self, stream: Stream, session: Session) -> bool:
         """Answer one request; False ends the connection."""

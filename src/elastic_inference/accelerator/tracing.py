@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from elastic_inference.telemetry import tracer_provider, traces_are_asked_for
+from elastic_inference.settings import asks_for_traces
+from elastic_inference.telemetry import tracer_provider
 
 log = logging.getLogger(__name__)
 _NANOSECONDS = 1_000_000_000
@@ -62,4 +63,4 @@ class Tracer:
 
 def make_tracer(accelerator_id: str) -> Tracer | None:
     """A tracer where the environment asks for one, else None; raises EngineNotAvailable where it cannot be had."""
-    return Tracer(accelerator_id) if traces_are_asked_for() else None
+    return Tracer(accelerator_id) if asks_for_traces() else None

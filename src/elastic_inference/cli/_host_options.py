@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elastic_inference import settings
 from elastic_inference.cli._support import extra
 from elastic_inference.errors import InvalidInput
 
 if TYPE_CHECKING:
     from elastic_inference.host.processes.folders import TlsFiles
 
-DATABASE_PASSWORD_VARIABLE = "EI_DATABASE_PASSWORD"
 
+def database_url(url: str | None, password_file: Path | None) -> str | None:
+    """Take the database's URL of the option, else of EI_DATABASE, and put the password into it.
 
-def database_url(url: str | None, password_file: Path | None, environment: Mapping[str, str]) -> str | None:
-    """Put the password into a database's URL: of the file, else of EI_DATABASE_PASSWORD; as it is without both.
+    The password is that of the file, else of EI_DATABASE_PASSWORD; without both the URL stays as it is.
 
     Raises:
         InvalidInput: The file cannot be read, or there is no URL for the password. No text holds the password.
     """
-    password = environment.get(DATABASE_PASSWORD_VARIABLE)
+    url = settings.DATABASE.of(url)
+    password = settings.DATABASE_PASSWORD.get()
     if password_file is not None:
         password = _first_line(password_file)
     if password is None:

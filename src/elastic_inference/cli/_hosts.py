@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from elastic_inference.client.host_session import HOST_VARIABLE, HostSession
-
-STATE_DIR_VARIABLE = "EI_STATE_DIR"
-TLS_CA_VARIABLE, TLS_CERT_VARIABLE, TLS_KEY_VARIABLE = "EI_TLS_CA", "EI_TLS_CERT", "EI_TLS_KEY"
+from elastic_inference import settings
+from elastic_inference.client.host_session import HostSession
+from elastic_inference.errors import InvalidInput
+from elastic_inference.protocol.tls import Tls
 
 HostOption = Annotated[
     str | None,
@@ -45,35 +43,26 @@ KeyOption = Annotated[
 ]
 
 
-def default_state_dir() -> Path:
-    """Where a host keeps its things: EI_STATE_DIR, /var/lib for root, the user's state folder otherwise."""
-    given = os.environ.get(STATE_DIR_VARIABLE)
-    if given:
-        return Path(given)
-    if os.geteuid() == 0:
-        return Path("/var/lib/elastic-inference")
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "elastic-inference"
+def tls_of(tls_ca: str | None, tls_cert: str | None, tls_key: str | None) -> Tls | None:
+    """Make a value of the TLS options; None where none is given: what the environment names, else the system's."""
+    if tls_key is not None and tls_cert is None:
+        raise InvalidInput("--tls-key needs --tls-cert: give the certificate that the key belongs to")
+    files = (tls_ca, tls_cert, tls_key)
+    return None if files == (None, None, None) else Tls(*files)
 
 
 def open_session(
     host: str | None,
     token: str | None,
-    tls_ca: str | None,
+    tls_ca: str | None = None,
     tls_cert: str | None = None,
     tls_key: str | None = None,
     *,
     timeout_seconds: float = 30.0,
 ) -> HostSession:
     """Open a session with what options and environment say."""
-    session = HostSession(
-        host,
-        token,
-        tls_ca=tls_ca or os.environ.get(TLS_CA_VARIABLE),
-        tls_cert=tls_cert or os.environ.get(TLS_CERT_VARIABLE),
-        tls_key=tls_key or os.environ.get(TLS_KEY_VARIABLE),
-        timeout_seconds=timeout_seconds,
-    )
+    tls = tls_of(tls_ca, tls_cert, tls_key)
+    session = HostSession(host, token, tls=tls, timeout_seconds=timeout_seconds)
     if session.token is None and session.endpoint.is_local():
         session.token = _local_operator_token()
     return session
@@ -81,11 +70,11 @@ def open_session(
 
 def _local_operator_token() -> str | None:
     try:
-        return (default_state_dir() / "operator.token").read_text().strip()
+        return (settings.state_dir() / "operator.token").read_text().strip()
     except OSError:
         return None
 
 
 def names_host(host: str | None) -> bool:
     """Whether options or environment name a host."""
-    return bool(host or os.environ.get(HOST_VARIABLE))
+    return bool(host or settings.HOST.get())

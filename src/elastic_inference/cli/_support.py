@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -10,12 +9,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from elastic_inference.errors import ElasticInferenceError, InvalidInput
-from elastic_inference.units import parse_seconds
+from elastic_inference import settings
+from elastic_inference.errors import ElasticInferenceError
 
 # Logs of machines are read afterwards: a line now and then is enough.
-_PLAIN_EVERY_SECONDS = "5"
-_EVERY_VARIABLE = "EI_PROGRESS_SECONDS"
+_PLAIN_EVERY_SECONDS = 5.0
 
 
 @contextmanager
@@ -49,7 +47,8 @@ class Progress:
         self._task: Any = None
         self._first: tuple[float, int] | None = None  # when the first update came, and how far it was then
         self._last_line = 0.0
-        self._every_seconds = _plain_every_seconds()
+        given = settings.PROGRESS_SECONDS.get()
+        self._every_seconds = _PLAIN_EVERY_SECONDS if given is None else given
 
     def update(self, done: int, total: int | None) -> None:
         """Show how far it is; may be called from any thread."""
@@ -104,14 +103,6 @@ class Progress:
         print(
             f"{self._title}: {done}{of_total} {self._unit}, {rate:.1f} {self._unit}/s{ends}", file=sys.stderr
         )
-
-
-def _plain_every_seconds() -> float:
-    text = os.environ.get(_EVERY_VARIABLE, _PLAIN_EVERY_SECONDS)
-    try:
-        return parse_seconds(text)
-    except InvalidInput as error:
-        raise InvalidInput(f"environment variable {_EVERY_VARIABLE}: {error}") from error
 
 
 class _SpeedColumn:

@@ -13,6 +13,7 @@ from elastic_inference.cli._support import Progress, extra
 from elastic_inference.cli.models import fetch_model
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Output, to_json_text
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -115,10 +116,11 @@ def _run(
             video=clip,
             model=model,
             output=output / "annotated.mp4",
-            use_ei=use_ei,
+            accelerator=options.accelerator_of(use_ei=use_ei, num_threads=None),
             num_frames=frames,
             score=_SCORE,
-            predictor_options=options.predictor_options("auto", precision, None, upload),
+            load=LoadOptions(precision=precision),
+            on_upload=upload.update,
         )
         said.say(f"{title}: loading {model.name}, then {clip.name}")
         return detect(job, Listener(on_progress=progress.update, on_picture=recorder.see))

@@ -15,7 +15,9 @@ from elastic_inference.cli.host_access import HostAccess, find_id
 from elastic_inference.cli.models import fetch_model
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Output
-from elastic_inference.zoo import cache_dir, read_labels
+from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.settings import cache_dir
+from elastic_inference.zoo import read_labels
 
 if TYPE_CHECKING:
     from elastic_inference.cli._run_text import DetectionRun
@@ -96,7 +98,6 @@ def detect(
     check_paths(video, output, frames)
     if accelerator_id is not None and not accelerator_id.isdigit():
         accelerator_id = find_id(HostAccess(host, token, tls_ca, tls_cert, tls_key).open(), accelerator_id)
-    certificate = {"tls_cert": tls_cert, "tls_key": tls_key} if tls_cert is not None else {}
     found = fetch_model(model, said)
     with (
         Progress("sending model", "bytes", said.as_json) as upload,
@@ -106,25 +107,26 @@ def detect(
             video=video,
             model=found,
             output=output,
-            use_ei=not no_ei,
-            num_frames=frames,
-            score=score,
-            labels=names,
-            in_flight=in_flight,
-            predictor_options=options.predictor_options(
-                engine,
-                precision,
-                threads,
-                upload,
+            accelerator=options.accelerator_of(
+                use_ei=not no_ei,
+                num_threads=threads,
                 address=address,
                 host=host,
                 accelerator_type=accelerator_type,
                 accelerator_id=accelerator_id,
                 token=token,
                 tls_ca=tls_ca,
-                cache_dir=str(cache_dir() / "compiled") if keep_compiled else None,
-            )
-            | certificate,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
+            ),
+            num_frames=frames,
+            score=score,
+            labels=names,
+            in_flight=in_flight,
+            load=LoadOptions(
+                engine, precision, cache_dir=str(cache_dir() / "compiled") if keep_compiled else None
+            ),
+            on_upload=upload.update,
         )
         listener = Listener(
             on_loading=lambda info: said.say(f"{video}: {info.width}x{info.height}; loading {found.name}"),

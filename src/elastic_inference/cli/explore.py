@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elastic_inference import settings
 from elastic_inference.cli import completion
 from elastic_inference.cli._support import extra
 from elastic_inference.cli.exit_codes import ExitCode
@@ -19,6 +20,7 @@ from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.models import fetch_model
 from elastic_inference.cli.registration import add_group
 from elastic_inference.cli.rendering import Output, Sentence
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_seconds, parse_seconds
@@ -220,19 +222,8 @@ def _plan(
     session = access.open() if access.is_named else None
     offered = [] if session is None else host_types(session)
     grid = make_grid(parse_clients(clients), prices=prices, offered=offered, **wanted)
-    predictor = {"engine": engine, **access.certificate()}
-    if session is None:
-        return Plan(path, given_input, grid, options, predictor)
-    return Plan(
-        path,
-        given_input,
-        grid,
-        options,
-        predictor,
-        host=session.url,
-        token=session.token,
-        tls_ca=access.authority(),
-    )
+    asked = None if session is None else access.value(session.url, session.token)
+    return Plan(path, given_input, grid, options, LoadOptions(engine), asked)
 
 
 def _with(
@@ -353,8 +344,9 @@ def client(
         str, typer.Option("--name", help="As the exploration's --clients and prices name this machine.")
     ],
     token: Annotated[
-        str, typer.Option("--token", envvar="EI_EXPLORE_TOKEN", help="As the exploration printed it.")
-    ],
+        str | None,
+        typer.Option("--token", help="As the exploration printed it; default EI_EXPLORE_TOKEN."),
+    ] = None,
 ) -> Sentence:
     """Join an exploration and measure from this machine until it ends.
 
@@ -364,5 +356,8 @@ def client(
     """
     with extra("explore"):
         from elastic_inference.explorer.measuring.remote_client import RemoteClient
+    token = settings.EXPLORE_TOKEN.of(token)
+    if token is None:
+        raise InvalidInput("give --token, or set EI_EXPLORE_TOKEN, to what the exploration printed")
     count = RemoteClient(join, name, token).run()
     return Sentence(f"done: {count} measurements", {"num_measurements": count})

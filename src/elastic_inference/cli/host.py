@@ -18,13 +18,13 @@ from elastic_inference.cli._host_options import (
     parse_ports,
     tls_files,
 )
-from elastic_inference.cli._hosts import default_state_dir
 from elastic_inference.cli._support import extra
 from elastic_inference.cli.answers import HostStatus
 from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Block, Output, Pairs, Sentence
 from elastic_inference.errors import InvalidInput
+from elastic_inference.settings import state_dir as default_state_dir
 from elastic_inference.units import parse_seconds
 
 StateDirOption = Annotated[
@@ -147,8 +147,6 @@ def start(
         typer.Option(
             "--database",
             metavar="URL",
-            envvar="EI_DATABASE",
-            show_envvar=False,
             help="SQLAlchemy URL; default EI_DATABASE, else SQLite in the state directory. Give its password by "
             "EI_DATABASE_PASSWORD or a file: other users of the machine see arguments.",
         ),
@@ -235,7 +233,7 @@ def start(
         devices=choose_devices(known, device),
         cpu=known[0],
         user_types=() if types is None else load_types(types),
-        database_url=database_url(database, database_password_file, os.environ),
+        database_url=database_url(database, database_password_file),
         data_host=data_host(data_listen, address.host),
         ports=parse_ports(ports),
         tls=tls_files(tls, tls_cert, tls_key, tls_client_ca, directory, address.host),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,9 +10,6 @@ import typer
 
 from elastic_inference.cli import completion
 from elastic_inference.cli._hosts import (
-    TLS_CA_VARIABLE,
-    TLS_CERT_VARIABLE,
-    TLS_KEY_VARIABLE,
     CaOption,
     CertOption,
     HostOption,
@@ -21,8 +17,10 @@ from elastic_inference.cli._hosts import (
     TokenOption,
     names_host,
     open_session,
+    tls_of,
 )
 from elastic_inference.cli.answers import Accelerator
+from elastic_inference.client import accelerator
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import AcceleratorNotFound, InvalidInput
 
@@ -76,20 +74,11 @@ class HostAccess:
         Raises:
             InvalidInput: The URL or a TLS file is not what it should be.
         """
-        if self.tls_key is not None and self.tls_cert is None:
-            raise InvalidInput("--tls-key needs --tls-cert: give the certificate that the key belongs to")
         return open_session(self.host, self.token, self.tls_ca, self.tls_cert, self.tls_key)
 
-    def authority(self) -> str | None:
-        """Name the file of the authority that signed the host's certificate; None: those of the system."""
-        return self.tls_ca or os.environ.get(TLS_CA_VARIABLE)
-
-    def certificate(self) -> dict[str, str]:
-        """Give this client's own certificate as keywords of EIPredictor; {} where it has none."""
-        cert = self.tls_cert or os.environ.get(TLS_CERT_VARIABLE)
-        key = self.tls_key or os.environ.get(TLS_KEY_VARIABLE)
-        pairs = (("tls_cert", cert), ("tls_key", key))
-        return {name: path for name, path in pairs if path is not None} if cert is not None else {}
+    def value(self, url: str, token: str | None) -> accelerator.HostAccess:
+        """Give what programs take, with the URL and token of an open session."""
+        return accelerator.HostAccess(url, token, tls_of(self.tls_ca, self.tls_cert, self.tls_key))
 
 
 def find_id(session: HostSession, wanted: str) -> str:

@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from elastic_inference import settings
 from elastic_inference.cli.exit_codes import ExitCode
 
 _GAP = "  "
@@ -179,7 +180,9 @@ def plain(value: Any) -> Any:
 
 def is_styled() -> bool:
     """Whether standard output is a terminal that shows styles and whose user wants them."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return (
+        sys.stdout.isatty() and settings.NO_COLOR.get() is None and settings.TERM.get() not in (None, "dumb")
+    )
 
 
 def to_text(value: Shown, styled: bool = False) -> str:

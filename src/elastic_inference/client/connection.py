@@ -6,11 +6,13 @@ import json
 import os
 import ssl
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     ConnectError,
     ConnectionLost,
@@ -26,6 +28,7 @@ from elastic_inference.protocol.status import decode_error
 from elastic_inference.protocol.stream import Stream
 
 MAX_HEADER_DIGITS = 18
+_TIMING = b"Server-Timing:"
 MAX_JSON_BYTES = 64 << 20  # of an answer that is read as a whole
 MAX_ERROR_BYTES = 1 << 20
 
@@ -57,15 +60,17 @@ class ResponseHead:
     """Status and headers of a response whose body is still to be read.
 
     Attributes:
-        headers: By lower-case name.
+        headers: By lower-case name; shared between equal responses.
+        timing: The line of `Server-Timing`, which is in no two responses the same, b"" where it is not the first.
         content_length: Of the body, in bytes.
     """
 
-    __slots__ = ("content_length", "headers", "status")
+    __slots__ = ("content_length", "headers", "status", "timing")
 
-    def __init__(self, status: int, headers: dict[bytes, bytes]) -> None:
+    def __init__(self, status: int, headers: dict[bytes, bytes], timing: bytes = b"") -> None:
         self.status = status
         self.headers = headers
+        self.timing = timing
         length = self.number(b"content-length")
         if length is None:
             raise ProtocolError("the response has no Content-Length")
@@ -86,6 +91,8 @@ class Connection:
 
     Attributes:
         region: Shared memory that this connection has registered with the accelerator, None before its first use.
+        is_reusable: Whether it may carry another exchange.
+        is_parents: Whether it was made before this process was forked off, whose parent goes on using it.
     """
 
     def __init__(self, address: Address, timeout_seconds: float | None) -> None:
@@ -95,6 +102,8 @@ class Connection:
         self.stream = Stream(sock)
         self.region: Region | None = None
         self.is_reusable = True
+        self.is_parents = False
+        _open_connections.add(self)
 
     def exchange(self, request: Sequence[bytes | memoryview]) -> ResponseHead:
         """Send a whole request and read the response's head."""
@@ -117,9 +126,12 @@ class Connection:
         first, _, lines = raw.partition(b"\r\n")
         if not first.startswith(b"HTTP/1.1 ") or not first[9:12].isdigit():
             raise ProtocolError(f"not an HTTP/1.1 response: {first[:80]!r}")
-        # The accelerator's first header says where the time went; the others are the same from call to call.
-        timing, _, others = lines.partition(b"\r\n")
-        return ResponseHead(int(first[9:12]), {**_headers(timing), **_kept_headers(others)})
+        # An accelerator's first header says where the time went; the others are the same from call to call.
+        if lines.startswith(_TIMING):
+            timing, _, lines = lines.partition(b"\r\n")
+        else:
+            timing = b""
+        return ResponseHead(int(first[9:12]), _kept_headers(lines), timing)
 
     def finish(self, head: ResponseHead) -> None:
         """The body was read to its end: the connection may carry the next request, unless the server closes."""
@@ -167,6 +179,31 @@ class Connection:
             self.region = None
         self.stream.close()
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: close this side's copy of the socket, which says nothing to the accelerator.
+
+        Whoever was in the middle of an exchange when its own thread forked (in a handler of signals, in `progress`)
+        would read the parent's answer; now it finds the connection lost, and tries again on one of its own.
+        """
+        self.is_parents = True
+        self.region = None
+        self.stream.close()
+
+
+# Also those that are lent: only so can a child close all that it has of its parent's.
+_open_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for pool in _pools:
+        pool.forget()
+    for connection in _open_connections:
+        connection.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
 
 class ConnectionPool:
     """Connections to one accelerator, kept between calls, for any number of threads and after a fork.
@@ -183,39 +220,44 @@ class ConnectionPool:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
+        _pools.add(self)
 
-    def connection(self, timeout_seconds: float | None) -> Lent:
-        """A context manager that lends a connection for one exchange, within this time.
+    def forget(self) -> None:
+        """In a forked child: start with nothing. The parent's sockets stay its own, and its lock may be held."""
+        self._pid, self._lock, self._idle = os.getpid(), threading.Lock(), []
+
+    def connection(self, deadline: Deadline) -> Lent:
+        """A context manager that lends a connection for one exchange, until this deadline.
 
         Raises:
             ConnectError: No connection could be made.
             DeadlineExceeded: The time was over before one was made.
             PredictorClosed: The pool was closed.
         """
-        return Lent(self, timeout_seconds)
+        return Lent(self, deadline)
 
-    def _take(self, timeout_seconds: float | None) -> Connection:
+    def _take(self, deadline: Deadline) -> Connection:
         if self._pid != os.getpid():
-            # A forked child shares its parent's sockets and perhaps a held lock: it starts with nothing.
-            self._pid, self._lock, self._idle = os.getpid(), threading.Lock(), []
+            self.forget()  # uWSGI forks without Python's knowledge unless it is asked to tell
         with self._lock:
             if self._idle:
                 return self._idle.pop()
             if self._is_closed:
                 raise PredictorClosed("the predictor was closed")
-        return self._connect(timeout_seconds)
+        return self._connect(deadline)
 
-    def _connect(self, timeout_seconds: float | None) -> Connection:
+    def _connect(self, deadline: Deadline) -> Connection:
         limit = self._connect_timeout_seconds
-        if timeout_seconds is not None and timeout_seconds <= limit:
-            return Connection(self.address, timeout_seconds)
+        left = deadline.check("a connection")
+        if left is not None and left <= limit:
+            return Connection(self.address, left)
         try:
             return Connection(self.address, limit)
         except DeadlineExceeded as error:  # of the connection, not of the call, which may try again
             raise ConnectError(str(error)) from error
 
     def _give_back(self, connection: Connection) -> None:
-        if connection.is_reusable:
+        if connection.is_reusable and not connection.is_parents:
             with self._lock:
                 if not self._is_closed:
                     self._idle.append(connection)
@@ -243,28 +285,34 @@ class Lent:
     A class, because this is the hot path and a generator would cost three times as much.
     """
 
-    __slots__ = ("_connection", "_pool", "_timeout_seconds")
+    __slots__ = ("_connection", "_deadline", "_pool")
 
-    def __init__(self, pool: ConnectionPool, timeout_seconds: float | None) -> None:
+    def __init__(self, pool: ConnectionPool, deadline: Deadline) -> None:
         self._pool = pool
-        self._timeout_seconds = timeout_seconds
+        self._deadline = deadline
         self._connection: Connection
 
     def __enter__(self) -> Connection:
-        self._connection = connection = self._pool._take(self._timeout_seconds)
-        connection.stream.set_timeout(self._timeout_seconds)
+        deadline = self._deadline
+        self._connection = connection = self._pool._take(deadline)
+        connection.stream.set_deadline(deadline)
+        if deadline.cancellation is not None:
+            deadline.cancellation.wake_by(connection.stream.abort)
         return connection
 
     def __exit__(self, *_: object) -> None:
+        cancellation = self._deadline.cancellation
+        if cancellation is not None:
+            cancellation.wake_by(None)
+            if cancellation.is_cancelled:
+                self._connection.is_reusable = False  # it was aborted, perhaps after its last byte had come
         self._pool._give_back(self._connection)
 
 
-def _headers(lines: bytes) -> dict[bytes, bytes]:
+@lru_cache(maxsize=32)
+def _kept_headers(lines: bytes) -> dict[bytes, bytes]:
     headers = {}
     for line in lines.split(b"\r\n"):
         name, _, value = line.partition(b":")
         headers[name.lower()] = value.strip()
     return headers
-
-
-_kept_headers = lru_cache(maxsize=32)(_headers)

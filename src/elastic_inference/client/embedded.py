@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.client.connection import Address
+from elastic_inference.deadline import NO_DEADLINE, Deadline
 from elastic_inference.errors import ConnectionLost, ElasticInferenceError, EngineNotAvailable
 from elastic_inference.protocol.endpoint import UNIX_PATH_LIMIT, Endpoint
 from elastic_inference.protocol.status import decode_error
@@ -119,8 +120,8 @@ class EmbeddedAccelerator:
         process = self._process
         return process is not None and process.poll() is None
 
-    def explain(self) -> ElasticInferenceError | None:
-        """Why no connection will ever work again, None while the process lives."""
+    def explain(self, _: Deadline = NO_DEADLINE) -> ElasticInferenceError | None:
+        """Why no connection will ever work again, None while the process lives; takes a tenth of a second at most."""
         process = self._process
         if process is None:
             return ConnectionLost("the embedded accelerator was closed")

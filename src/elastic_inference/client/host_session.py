@@ -6,24 +6,21 @@ The host is not on the data path: what comes back from `attach` says where the a
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from elastic_inference.errors import (
-    InvalidInput,
-    ProtocolError,
-)
+from elastic_inference import settings
+from elastic_inference.client.accelerator import DEFAULT_LEASE_SECONDS, HostAccess
+from elastic_inference.deadline import Deadline
+from elastic_inference.errors import InvalidInput, ProtocolError
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
-from elastic_inference.protocol.tls import client_context
+from elastic_inference.protocol.tls import Tls
 
-HOST_VARIABLE = "EI_HOST"
-ACCELERATOR_VARIABLE = "EI_ACCELERATOR"
-TOKEN_VARIABLE = "EI_TOKEN"
 DEFAULT_HOST_URL = "http://127.0.0.1:8500"
-DEFAULT_LEASE_SECONDS = 60.0
 _ATTACH_TIMEOUT_SECONDS = 120.0
 _WILDCARDS = ("0.0.0.0", "::")
 
@@ -61,8 +58,7 @@ class HostSession:
     Args:
         host_url: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path`; None: EI_HOST, else the local default.
         token: The operator's token, or an accelerator's for what is its own; None: EI_TOKEN.
-        tls_ca: PEM file of the authority that signed the host's certificate; None: those of the system.
-        tls_cert, tls_key: PEM files that this client shows where the host asks for a certificate.
+        tls: For an `https` host; None: EI_TLS_CA and its kin, else the system's authorities.
     """
 
     def __init__(
@@ -70,16 +66,18 @@ class HostSession:
         host_url: str | None = None,
         token: str | None = None,
         *,
-        tls_ca: str | None = None,
-        tls_cert: str | None = None,
-        tls_key: str | None = None,
+        tls: Tls | None = None,
         timeout_seconds: float = 30.0,
     ) -> None:
-        self.url = host_url or os.environ.get(HOST_VARIABLE) or DEFAULT_HOST_URL
-        self.endpoint = Endpoint.parse(self.url)
-        self.token = token if token is not None else os.environ.get(TOKEN_VARIABLE)
+        self.url, self.endpoint = _where(host_url)
+        self.token = token if token is not None else next(iter(settings.TOKEN.get() or ()), None)
         self._timeout_seconds = timeout_seconds
-        self._tls = client_context(tls_ca, tls_cert, tls_key) if self.endpoint.kind == "tls" else None
+        self._tls = tls_in_force(tls, self.endpoint)
+
+    @classmethod
+    def of(cls, access: HostAccess) -> HostSession:
+        """The session that a value describes."""
+        return cls(access.url, access.token, tls=access.tls)
 
     def request(
         self,
@@ -89,15 +87,21 @@ class HostSession:
         *,
         token: str | None = None,
         timeout_seconds: float | None = None,
+        deadline: Deadline | None = None,
     ) -> Any:
-        """Make one request of the control API; errors as `request_json` raises them."""
+        """Make one request of the control API; errors as `request_json` raises them.
+
+        Args:
+            timeout_seconds: For the whole request; None: what the session was made with.
+            deadline: Of the call that this request is a part of, in place of that.
+        """
         return request_json(
             self.endpoint,
             method,
             path,
             body,
             token=token or self.token,
-            timeout_seconds=timeout_seconds or self._timeout_seconds,
+            deadline=deadline or Deadline(timeout_seconds or self._timeout_seconds),
             tls=self._tls,
         )
 
@@ -125,9 +129,12 @@ class HostSession:
             body["name"] = name
         return self._read(self.request("POST", "/v1/accelerators", body, timeout_seconds=timeout_seconds))
 
-    def describe(self, accelerator_id: str, *, token: str | None = None) -> Attachment:
+    def describe(
+        self, accelerator_id: str, *, token: str | None = None, deadline: Deadline | None = None
+    ) -> Attachment:
         """Where an accelerator serves and what it is; raises AcceleratorNotFound where none is visible."""
-        return self._read(self.request("GET", accelerator_path(accelerator_id), token=token))
+        path = accelerator_path(accelerator_id)
+        return self._read(self.request("GET", path, token=token, deadline=deadline))
 
     def heartbeat(self, accelerator_id: str, *, token: str | None = None) -> float | None:
         """Say that the client is still there; gives the seconds that the lease lasts from now, None: no lease."""
@@ -165,6 +172,33 @@ class HostSession:
         if endpoint.host in _WILDCARDS and self.endpoint.host:
             return str(Endpoint(endpoint.kind, host=self.endpoint.host, port=endpoint.port))
         return text
+
+
+def _where(host_url: str | None) -> tuple[str, Endpoint]:
+    if host_url:
+        return host_url, Endpoint.parse(host_url)
+    url = settings.HOST.get()
+    if url is None:
+        return DEFAULT_HOST_URL, Endpoint.parse(DEFAULT_HOST_URL)
+    with settings.HOST.named():
+        return url, Endpoint.parse(url)
+
+
+def tls_in_force(tls: Tls | None, endpoint: Endpoint) -> ssl.SSLContext | None:
+    """The context to connect with: the argument's, else the environment's, else None for the system's authorities.
+
+    Raises:
+        InvalidInput: A file cannot be used, whether or not the endpoint needs it.
+    """
+    if tls is not None:
+        return tls.client_context()
+    if endpoint.kind != "tls":
+        return None
+    ca, cert, key = (each.get() for each in (settings.TLS_CA, settings.TLS_CERT, settings.TLS_KEY))
+    if ca is cert is key is None:
+        return None
+    with settings.TLS_CA.named() if ca is not None else settings.TLS_CERT.named():
+        return Tls(ca, cert, key).client_context()
 
 
 def accelerator_path(accelerator_id: str) -> str:

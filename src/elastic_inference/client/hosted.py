@@ -7,23 +7,21 @@ import os
 import threading
 from dataclasses import dataclass
 
-from elastic_inference.client.host_session import (
-    ACCELERATOR_VARIABLE,
-    DEFAULT_LEASE_SECONDS,
-    Attachment,
-    HostSession,
-)
+from elastic_inference.client.accelerator import Attach, HostAccess
+from elastic_inference.client.host_session import Attachment, HostSession
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     AcceleratorNotFound,
     ConnectError,
     ElasticInferenceError,
-    InvalidInput,
     PermissionDenied,
 )
 
 log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE = 3  # two may be lost before the host takes the accelerator back
+# A host that does not answer for so long tells nothing; the accelerator may serve on meanwhile.
+_EXPLAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,76 +38,58 @@ class Hosted:
     token: str
     _keeper: _Keeper
 
-    def explain(self) -> Exception | None:
-        """The error to raise where the accelerator is no longer there; None where it may come back."""
-        return self._keeper.explain()
+    def explain(self, deadline: Deadline) -> Exception | None:
+        """The error to raise where the accelerator is no longer there; None where it may come back.
+
+        Args:
+            deadline: Of the call that waits for the answer.
+        """
+        return self._keeper.explain(deadline)
 
     def close(self) -> None:
-        """Detach it where `acquire` attached it; twice is fine."""
+        """Detach it where `attach` attached it; twice is fine."""
         self._keeper.close()
 
 
-def acquire(
-    *,
-    host: str | None,
-    token: str | None = None,
-    accelerator_type: str | None = None,
-    accelerator_id: str | int | None = None,
-    tls_ca: str | None = None,
-    tls_cert: str | None = None,
-    tls_key: str | None = None,
-    name: str | None = None,
-    lease_seconds: float = DEFAULT_LEASE_SECONDS,
-) -> Hosted:
-    """Attach an accelerator of a type, or find an attached one.
-
-    Args:
-        host: URL; None: EI_HOST, else the local default.
-        token: The operator's to attach, the accelerator's to find it; None: EI_TOKEN.
-        accelerator_type: Attach one of this type; it is detached at the end, or when this process has vanished.
-        accelerator_id: Its id, or its ordinal among those that the token sees; None: EI_ACCELERATOR, else 0.
+def attach(accelerator: Attach) -> Hosted:
+    """Attach an accelerator; it is detached at the end, or when this process has vanished.
 
     Raises:
-        InvalidInput: Type and id are both given, or a value is wrong.
+        InvalidInput: There is no such type, or a value is beyond the host's limit.
         CapacityExceeded: The host cannot give that.
-        AcceleratorNotFound: None of that id is visible.
         ConnectError: It has no endpoint that can be reached from this machine.
     """
-    if accelerator_type is not None and accelerator_id is not None:
-        raise InvalidInput("accelerator_type attaches a new accelerator: accelerator_id must be None")
-    session = HostSession(host, token, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key)
-    if accelerator_type is not None:
-        attachment = session.attach(accelerator_type, name=name, lease_seconds=lease_seconds)
-        own_token, is_ours = attachment.token, True
-    else:
-        attachment = _find(session, accelerator_id)
-        own_token, is_ours = session.token or "", False
-    keeper = _Keeper(session, attachment, own_token, is_ours)
+    session = HostSession.of(accelerator.host)
+    attachment = session.attach(
+        accelerator.accelerator_type, name=accelerator.name, lease_seconds=accelerator.lease_seconds
+    )
+    return _kept(_Keeper(session, attachment, attachment.token, is_ours=True))
+
+
+def find(access: HostAccess, accelerator_id: str) -> Hosted:
+    """Find an attached accelerator, which stays attached.
+
+    Raises:
+        AcceleratorNotFound: None of that id is visible to the token.
+        ConnectError: It has no endpoint that can be reached from this machine.
+    """
+    session = HostSession.of(access)
+    return _kept(_Keeper(session, session.describe(accelerator_id), session.token or "", is_ours=False))
+
+
+def _kept(keeper: _Keeper) -> Hosted:
     try:
-        endpoints = attachment.usable_endpoints()
+        endpoints = keeper.attachment.usable_endpoints()
         if not endpoints:
             raise ConnectError(
-                f"accelerator {attachment.accelerator_id} serves at {', '.join(attachment.endpoints)}, "
-                "none of which can be reached from this machine"
+                f"accelerator {keeper.attachment.accelerator_id} serves at "
+                f"{', '.join(keeper.attachment.endpoints)}, none of which can be reached from this machine"
             )
     except BaseException:
         keeper.close()
         raise
     keeper.start()
-    return Hosted(attachment, endpoints[0], own_token, keeper)
-
-
-def _find(session: HostSession, accelerator_id: str | int | None) -> Attachment:
-    wanted = accelerator_id if accelerator_id is not None else os.environ.get(ACCELERATOR_VARIABLE, 0)
-    if isinstance(wanted, str) and not wanted.isdigit():
-        return session.describe(wanted)
-    found = session.request("GET", "/v1/accelerators")
-    ordinal = int(wanted)
-    if not 0 <= ordinal < len(found):
-        raise AcceleratorNotFound(
-            f"no accelerator {ordinal}: this token sees {len(found)} at {session.url}, counted from 0"
-        )
-    return session.describe(found[ordinal]["accelerator_id"])
+    return Hosted(keeper.attachment, endpoints[0], keeper.token, keeper)
 
 
 class _Keeper:
@@ -117,33 +97,37 @@ class _Keeper:
 
     def __init__(self, session: HostSession, attachment: Attachment, token: str, is_ours: bool) -> None:
         self._session = session
-        self._attachment = attachment
-        self._token = token
+        self.attachment = attachment
+        self.token = token
         self._is_ours = is_ours
         self._stop = threading.Event()
         self._ended: Exception | None = None
         self._owner_pid = os.getpid()
 
     def start(self) -> None:
-        if self._attachment.lease_seconds is not None:
+        if self.attachment.lease_seconds is not None:
             # A daemon, so that a program that forgets to close can end; then the lease ends the accelerator.
             threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     def _run(self) -> None:
-        assert self._attachment.lease_seconds is not None
-        while not self._stop.wait(self._attachment.lease_seconds / _BEATS_PER_LEASE):
+        assert self.attachment.lease_seconds is not None
+        while not self._stop.wait(self.attachment.lease_seconds / _BEATS_PER_LEASE):
             try:
-                self._session.heartbeat(self._attachment.accelerator_id, token=self._token)
+                self._session.heartbeat(self.attachment.accelerator_id, token=self.token)
             except (AcceleratorNotFound, PermissionDenied) as error:
                 self._ended = self._gone(error)
                 return
             except ElasticInferenceError as error:
                 log.warning("heartbeat to %s failed: %s", self._session.url, error)
 
-    def explain(self) -> Exception | None:
+    def explain(self, deadline: Deadline) -> Exception | None:
         if self._ended is None and not self._stop.is_set():
             try:
-                self._session.describe(self._attachment.accelerator_id, token=self._token)
+                self._session.describe(
+                    self.attachment.accelerator_id,
+                    token=self.token,
+                    deadline=deadline.within(_EXPLAIN_SECONDS),
+                )
             except (AcceleratorNotFound, PermissionDenied) as error:
                 self._ended = self._gone(error)
             except ElasticInferenceError:
@@ -158,7 +142,7 @@ class _Keeper:
         if not self._is_ours or os.getpid() != self._owner_pid:
             return
         try:
-            self._session.detach(self._attachment.accelerator_id, token=self._token)
+            self._session.detach(self.attachment.accelerator_id, token=self.token)
         except (AcceleratorNotFound, PermissionDenied):
             pass
         except ElasticInferenceError as error:
@@ -167,7 +151,7 @@ class _Keeper:
     def _gone(self, error: Exception) -> AcceleratorNotFound:
         # The host forgets the token with the accelerator, so a refused token says the same.
         gone = AcceleratorNotFound(
-            f"accelerator {self._attachment.accelerator_id} is no longer attached at {self._session.url}"
+            f"accelerator {self.attachment.accelerator_id} is no longer attached at {self._session.url}"
         )
         gone.__cause__ = error
         return gone

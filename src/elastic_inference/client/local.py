@@ -6,13 +6,16 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.client.prediction import Prediction
 from elastic_inference.client.report import PredictorReport
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import EngineNotAvailable
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
@@ -31,12 +34,9 @@ class LocalModel:
         self,
         package: ModelPackage,
         request: SignatureRequest,
-        engine: str,
-        precision: str,
-        num_threads: int | None,
-        warm_up: bool | Mapping[str, Sequence[int]] = True,
+        load: LoadOptions,
+        num_threads: int | None = None,
         device: str = "cpu:0",
-        cache_dir: str | None = None,
         allow_unsafe_operations: bool = True,
         graph: Any = None,
         config: Any = None,
@@ -56,17 +56,20 @@ class LocalModel:
                 f"use_ei=False computes in this process, which needs `pip install elastic-inference[host]`: {error}"
             ) from error
         self._note = ""
+        engine = load.engine
         reference = registry.reference_of(package.format)
-        if engine == "auto" and reference is not None and reference.supports(precision):
+        if engine == "auto" and reference is not None and reference.supports(load.precision):
             engine = self._reference_engine(reference)
-        options = EngineOptions(engine, device, precision, num_threads, cache_dir, allow_unsafe_operations)
+        options = EngineOptions(
+            engine, device, load.precision, num_threads, load.cache_dir, allow_unsafe_operations
+        )
         _check_process()
         with _session_arguments(graph, config):
             self._model = select.load(package, request, options)
         self._pid = os.getpid()
         _loaded.add(self._model)
         self.signature: Signature = self._model.signature
-        self._warm_up_seconds, self._warm_up_note = run_once(self._model, warm_up)
+        self._warm_up_seconds, self._warm_up_note = run_once(self._model, load.warm_up)
 
     @property
     def session(self) -> Any:
@@ -83,14 +86,14 @@ class LocalModel:
     def predict(
         self,
         inputs: Mapping[str, npt.NDArray[Any]],
-        timeout_seconds: float | None,  # noqa: ARG002  # a computation in this process cannot be broken off
-    ) -> tuple[dict[str, npt.NDArray[Any]], float, float]:
-        """Outputs by alias, queue seconds (0), service seconds."""
+        deadline: Deadline,  # noqa: ARG002  # a computation in this process cannot be broken off
+    ) -> Prediction:
+        """Run once; see `EIPredictor.__call__`."""
         if self._pid != os.getpid():
             _check_process()
         start = time.monotonic()
         outputs = self._model.predict(inputs)
-        return outputs, 0.0, time.monotonic() - start
+        return Prediction(outputs, 0.0, time.monotonic() - start)
 
     def report(self, start_seconds: float) -> PredictorReport:
         """What is in force in this process."""

@@ -1,63 +1,47 @@
-"""Where a predictor computes: at an address, on a host's accelerator, or embedded in this machine."""
+"""Finding, attaching or starting the accelerator that an `Accelerator` value names; what it is stands there."""
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from elastic_inference.client import embedded
-from elastic_inference.client.connection import Address, ConnectionPool
-from elastic_inference.client.host_session import (
-    ACCELERATOR_VARIABLE,
-    HOST_VARIABLE,
-    TOKEN_VARIABLE,
-    HostSession,
+from elastic_inference import settings
+from elastic_inference.client import embedded, hosted
+from elastic_inference.client.accelerator import (
+    Accelerator,
+    At,
+    Attach,
+    Embedded,
+    FromEnvironment,
+    HostAccess,
+    OfId,
 )
-from elastic_inference.client.hosted import acquire
-from elastic_inference.client.visible import VISIBLE_VARIABLE, choose
+from elastic_inference.client.connection import Address, ConnectionPool
+from elastic_inference.client.host_session import HostSession, tls_in_force
+from elastic_inference.client.visible import choose
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import InvalidInput, PredictorClosed
 from elastic_inference.protocol.endpoint import Endpoint
-from elastic_inference.protocol.tls import client_context
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the caller said of the place; see EIPredictor's arguments of the same names."""
-
-    address: str | None = None
-    token: str | None = None
-    host: str | None = None
-    accelerator_id: str | int | None = None
-    accelerator_type: str | None = None
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    num_threads: int | None = None
-    cache_dir: str | None = None
 
 
 class Place:
-    """An accelerator that can be reached, and the end of it.
-
-    Attributes:
-        explain: The error to raise where it has ended for good; None while it may come back.
-    """
+    """An accelerator that can be reached, and the end of it."""
 
     def __init__(
-        self, pool: ConnectionPool, explain: Callable[[], Exception | None], release: Callable[[], None]
+        self,
+        pool: ConnectionPool,
+        explain: Callable[[Deadline], Exception | None],
+        release: Callable[[], None],
     ) -> None:
         self.pool = pool
         self._explain = explain
         self._release = release
         self._is_closed = False
 
-    def explain(self) -> Exception | None:
+    def explain(self, deadline: Deadline) -> Exception | None:
         """The error to raise where the accelerator will not answer any more; None while it may come back."""
         if self._is_closed:
             return PredictorClosed("the predictor was closed during this call")
-        return self._explain()
+        return self._explain(deadline)
 
     def close(self) -> None:
         """Close the connections and give the accelerator back; closing twice is fine."""
@@ -67,105 +51,88 @@ class Place:
             self._release()
 
 
-def find(wanted: Wanted) -> Place:
+def find(accelerator: Accelerator, cache_dir: str | None = None) -> Place:
     """Find, attach or start the accelerator.
 
+    Args:
+        cache_dir: Where an embedded one keeps compiled models.
+
     Raises:
-        InvalidInput: The arguments contradict each other.
         AcceleratorNotFound: None of that id is attached and visible.
         ElasticInferenceError: It cannot be started or attached.
     """
-    if wanted.address is not None:
-        return _at_address(wanted, wanted.address)
-    if _names_a_host(wanted):
-        return _on_host(wanted)
-    choose(wanted.accelerator_id, ["embedded"])
-    options = embedded.EmbeddedOptions(num_threads=wanted.num_threads, cache_dir=wanted.cache_dir)
-    accelerator = embedded.acquire(options)
-    return Place(
-        ConnectionPool(accelerator.address),
-        accelerator.explain,
-        lambda: embedded.release(options, accelerator),
-    )
+    if isinstance(accelerator, FromEnvironment):
+        accelerator = _from_environment(accelerator)
+    if isinstance(accelerator, At):
+        return _at_address(accelerator)
+    if isinstance(accelerator, Attach):
+        return _on_host(accelerator.host, lambda: hosted.attach(accelerator))
+    if isinstance(accelerator, OfId):
+        chosen, token = _chosen(accelerator)
+        access = HostAccess(accelerator.host.url, token, accelerator.host.tls)
+        return _on_host(access, lambda: hosted.find(access, chosen))
+    if isinstance(accelerator, Embedded):
+        return _embedded(accelerator, cache_dir)
+    raise InvalidInput(f"{accelerator!r} names no accelerator process")
 
 
-def _names_a_host(wanted: Wanted) -> bool:
-    """An ordinal alone does not: a program written for one accelerator counts the embedded one."""
-    return (
-        wanted.host is not None
-        or wanted.accelerator_type is not None
-        or (isinstance(wanted.accelerator_id, str) and not wanted.accelerator_id.isdigit())
-        or any(os.environ.get(name) for name in (HOST_VARIABLE, ACCELERATOR_VARIABLE))
-    )
+def _from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
+    """An ordinal alone names no host: a program written for one accelerator counts the embedded one."""
+    if settings.HOST.get() is not None or settings.ACCELERATOR.get():
+        return OfId(accelerator.ordinal, accelerator.host)
+    for name in ("token", "tls"):
+        if getattr(accelerator.host, name) is not None:
+            raise InvalidInput(
+                f"{name} is given, but no accelerator that it could be for: give address, host or accelerator_type "
+                f"too, or set {settings.HOST.name}"
+            )
+    choose(accelerator.ordinal, ["embedded"])
+    return Embedded(accelerator.threads)
 
 
-def _at_address(wanted: Wanted, text: str) -> Place:
-    if wanted.host is not None or wanted.accelerator_id is not None or wanted.accelerator_type is not None:
-        raise InvalidInput(
-            "address names the accelerator: host, accelerator_id and accelerator_type must be None"
-        )
-    token = wanted.token if wanted.token is not None else os.environ.get(TOKEN_VARIABLE)
-    address = Address(Endpoint.parse(text), token, tls_context(wanted))
-    return Place(ConnectionPool(address), lambda: None, lambda: None)
+def _embedded(accelerator: Embedded, cache_dir: str | None) -> Place:
+    options = embedded.EmbeddedOptions(num_threads=accelerator.threads, cache_dir=cache_dir)
+    process = embedded.acquire(options)
+    return Place(ConnectionPool(process.address), process.explain, lambda: embedded.release(options, process))
 
 
-def _on_host(wanted: Wanted) -> Place:
-    if wanted.accelerator_type is not None:
-        if wanted.accelerator_id is not None:
-            raise InvalidInput("accelerator_type attaches a new accelerator: accelerator_id must be None")
-        accelerator_id, token = None, wanted.token
-    else:
-        accelerator_id, token = _chosen(wanted)
-    hosted = acquire(
-        host=wanted.host,
-        token=token,
-        accelerator_type=wanted.accelerator_type,
-        accelerator_id=accelerator_id,
-        tls_ca=wanted.tls_ca,
-        tls_cert=wanted.tls_cert,
-        tls_key=wanted.tls_key,
-    )
+def _at_address(accelerator: At) -> Place:
+    endpoint = Endpoint.parse(accelerator.address)
+    token = accelerator.token if accelerator.token is not None else _first(settings.TOKEN.get())
+    tls = tls_in_force(accelerator.tls, endpoint)
+    return Place(ConnectionPool(Address(endpoint, token, tls)), lambda _: None, lambda: None)
+
+
+def _on_host(access: HostAccess, acquire: Callable[[], hosted.Hosted]) -> Place:
+    found = acquire()
     try:
-        address = Address(Endpoint.parse(hosted.address), hosted.token, tls_context(wanted))
+        endpoint = Endpoint.parse(found.address)
+        pool = ConnectionPool(Address(endpoint, found.token, tls_in_force(access.tls, endpoint)))
     except BaseException:
-        hosted.close()
+        found.close()
         raise
-    return Place(ConnectionPool(address), hosted.explain, hosted.close)
+    return Place(pool, found.explain, found.close)
 
 
-def _chosen(wanted: Wanted) -> tuple[str, str | None]:
+def _chosen(accelerator: OfId) -> tuple[str, str | None]:
     """The accelerator among those attached, and its token.
 
     Attached are those that EI_ACCELERATOR names, with their tokens in EI_TOKEN in the same order, or else those that
     the host shows to the token.
     """
-    attached = _listed(ACCELERATOR_VARIABLE)
-    tokens = _listed(TOKEN_VARIABLE) if wanted.token is None else [wanted.token]
-    first_token = tokens[0] if tokens else None
-    by_id = isinstance(wanted.accelerator_id, str) and not wanted.accelerator_id.isdigit()
-    if by_id and wanted.accelerator_id not in attached and os.environ.get(VISIBLE_VARIABLE) is None:
-        return str(wanted.accelerator_id), first_token
+    access = accelerator.host
+    attached = list(settings.ACCELERATOR.get() or ())
+    tokens = [access.token] if access.token is not None else list(settings.TOKEN.get() or ())
+    wanted = accelerator.accelerator_id
+    is_visible_unset = settings.VISIBLE_DEVICES.get() is None
+    if not accelerator.is_ordinal and wanted not in attached and is_visible_unset:
+        return str(wanted), _first(tokens)
     if not attached:
-        session = HostSession(
-            wanted.host,
-            first_token,
-            tls_ca=wanted.tls_ca,
-            tls_cert=wanted.tls_cert,
-            tls_key=wanted.tls_key,
-        )
-        attached = [value["accelerator_id"] for value in session.request("GET", "/v1/accelerators")]
-    chosen = choose(wanted.accelerator_id, attached)
-    if len(tokens) != len(attached):
-        return chosen, first_token
-    return chosen, tokens[attached.index(chosen)]
+        shown = HostSession(access.url, _first(tokens), tls=access.tls).request("GET", "/v1/accelerators")
+        attached = [value["accelerator_id"] for value in shown]
+    chosen = choose(wanted, attached)
+    return chosen, tokens[attached.index(chosen)] if len(tokens) == len(attached) else _first(tokens)
 
 
-def _listed(name: str) -> list[str]:
-    return [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
-
-
-def tls_context(wanted: Wanted) -> ssl.SSLContext | None:
-    """The TLS context of the caller's files, None where none is named; InvalidInput where one cannot be read."""
-    if wanted.tls_ca is None and wanted.tls_cert is None:
-        return None
-    return client_context(wanted.tls_ca, wanted.tls_cert, wanted.tls_key)
+def _first(tokens: list[str] | tuple[str, ...] | None) -> str | None:
+    return tokens[0] if tokens else None

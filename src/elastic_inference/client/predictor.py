@@ -8,38 +8,42 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 import numpy.typing as npt
 
-from elastic_inference.client import graph_view, placement
+from elastic_inference.client import checks, graph_view, placement, shorthand
+from elastic_inference.client.accelerator import Accelerator, Local
 from elastic_inference.client.feeds import Feeds
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.local import LocalModel
-from elastic_inference.client.remote import RemoteModel
+from elastic_inference.client.prediction import Outputs, Prediction
+from elastic_inference.client.remote import LOAD_SECONDS, RemoteModel
 from elastic_inference.client.report import CallTiming, PredictorReport
 from elastic_inference.client.upload import Progress
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import InvalidInput, PredictorClosed
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.tensors import from_bfloat16_bits
 
-Outputs = dict[str, npt.NDArray[Any]]
 DEFAULT_TIMEOUT_SECONDS = (
     60.0  # the article's model takes 3 s on two cores, and ten times that on a small share
 )
 MAX_THREADS = 64
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _Model(Protocol):
     signature: Signature
 
-    def predict(
-        self, inputs: Mapping[str, npt.NDArray[Any]], timeout_seconds: float | None
-    ) -> tuple[Outputs, float, float]: ...
+    def predict(self, inputs: Mapping[str, npt.NDArray[Any]], deadline: Deadline) -> Prediction: ...
 
     def report(self, start_seconds: float) -> PredictorReport: ...
 
@@ -59,27 +63,23 @@ class EIPredictor:
             `output_names` may also be a list: aliases for all outputs in their order.
         tags: Tags of the meta graph, separated by commas; None means `serve`.
         graph, config: A tf.Graph to load into and a ConfigProto, for TensorFlow in this process; others leave them be.
-        use_ei: False computes in this process.
-        accelerator_id: Which attached accelerator: its id, or its ordinal among those visible.
-        address: Of an accelerator, such as `tcp:10.0.0.5:8501` or `unix:/run/a.sock`; with it no host is asked.
-        token: Bearer token of the accelerator, or the operator's with `host` and `accelerator_type`.
-        host: URL of a host; EI_HOST otherwise. Neither: an embedded accelerator on this machine.
-        accelerator_type: Attach an accelerator of this type, and detach it at the end.
-        tls_ca: PEM file of the certificate authority to trust; None: the system's.
-        tls_cert, tls_key: PEM files of this client's own certificate.
-        engine: "auto", or a name of `elastic_inference.engines.registry`: openvino, tensorflow, onnxruntime or torch.
-        precision: "fp32", "tf32", "bf16", "fp16", "int8" or "auto".
-        num_threads: Of the engine, embedded or in process; None: all cores.
-        warm_up: Whether to predict once on made-up values at load, or the shapes to do it with, by alias.
+        use_ei: False computes in this process, as `accelerator=Accelerator.local()` does.
+        accelerator_id: Short for `accelerator=Accelerator.of_id(accelerator_id)`.
+        accelerator: Where to compute; None: what the environment says, else an embedded accelerator on this machine.
+        load: How to load the model.
         timeout_seconds: From a call to its return, queue wait and retries included; None waits without limit.
         strict: Whether a cast that loses information is an error.
         progress: Called with (bytes sent, bytes in all) while the model is sent.
         use_shared_memory: Whether large inputs may go through shared memory where the accelerator is on this machine.
-        cache_dir: Where an embedded or in-process engine keeps compiled models; None keeps none.
         input_specs: alias -> dtype and sizes such as `{"image": "float32:3,-1,-1"}`, which TorchScript does not say.
+        address, token, tls_ca, tls_cert, tls_key: Short for `accelerator=Accelerator.at(address, ...)`.
+        host, accelerator_type: Short for `accelerator=Accelerator.attach(accelerator_type, host=host, ...)`; `host`
+            alone, for `Accelerator.of_id(host=host, ...)`.
+        num_threads: Short for `threads` of an embedded or local `accelerator`.
+        engine, precision, warm_up, cache_dir: Short for `load=LoadOptions(...)`.
 
     Raises:
-        InvalidInput: Arguments contradict each other, or name a signature that the model does not have.
+        InvalidInput: An argument is wrong, or two contradict each other, or the model has no such signature.
         ModelNotFound, InvalidModel, TagsNotFound, TensorNotFound: The model is not as `model_dir` and names say.
         TransportError: The accelerator could not be reached.
         ElasticInferenceError: What the accelerator or engine says.
@@ -98,6 +98,12 @@ class EIPredictor:
         use_ei: bool = True,
         accelerator_id: str | int | None = None,
         *,
+        accelerator: Accelerator | None = None,
+        load: LoadOptions | None = None,
+        timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
+        strict: bool = False,
+        progress: Progress | None = None,
+        use_shared_memory: bool = True,
         address: str | None = None,
         token: str | None = None,
         host: str | None = None,
@@ -105,72 +111,80 @@ class EIPredictor:
         tls_ca: str | None = None,
         tls_cert: str | None = None,
         tls_key: str | None = None,
-        engine: str = "auto",
-        precision: str = "fp32",
         num_threads: int | None = None,
-        warm_up: bool | Mapping[str, Sequence[int]] = True,
-        timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
-        strict: bool = False,
-        progress: Progress | None = None,
-        use_shared_memory: bool = True,
+        engine: str | None = None,
+        precision: str | None = None,
+        warm_up: bool | Mapping[str, Sequence[int]] | None = None,
         cache_dir: str | None = None,
         input_specs: Mapping[str, str] | None = None,
     ) -> None:
-        request = _signature_request(
+        self._request = _signature_request(
             signature_def_key, signature_def, input_names, output_names, tags, input_specs
         )
-        if timeout_seconds is not None and not timeout_seconds > 0:
-            raise InvalidInput(f"timeout_seconds {timeout_seconds} must be above 0, or None")
-        package = ModelPackage.read(Path(model_dir))
-        self._place: placement.Place | None = None
-        self._model: _Model
-        if use_ei:
-            wanted = placement.Wanted(
-                address, token, host, accelerator_id, accelerator_type, tls_ca, tls_cert, tls_key, num_threads,
-                cache_dir,
-            )  # fmt: skip
-            options = {"engine": engine, "precision": precision, "warm_up": warm_up}
-            self._open_remote(wanted, package, request, options, use_shared_memory, progress)
-        else:
-            self._model = LocalModel(
-                package, request, engine, precision, num_threads, warm_up,
-                cache_dir=cache_dir, graph=graph, config=config,
-            )  # fmt: skip
-            self.report = self._model.report(0.0)
-        self._timeout_seconds = timeout_seconds
-        self._feeds = Feeds(self._model.signature, strict)
-        self._rank_0_echoes = _rank_0_echoes(self._model.signature)
-        specs = self._model.signature.outputs.items()
-        self._bfloat16_outputs = tuple(alias for alias, spec in specs if spec.base_dtype == "bfloat16")
+        checks.seconds("timeout_seconds", timeout_seconds)
+        keywords = shorthand.PlaceKeywords(
+            accelerator_id, address, token, host, accelerator_type, tls_ca, tls_cert, tls_key, num_threads
+        )
+        self._accelerator = shorthand.where(accelerator, use_ei, keywords)
+        self._load = shorthand.how(load, engine, precision, warm_up, cache_dir)
+        self._cache_dir = shorthand.cache_dir_of(self._accelerator, self._load)
+        self._unused = shorthand.unused(self._accelerator, num_threads)
+        self._model_dir = model_dir
+        self._tensorflow = {"graph": graph, "config": config}
+        self.timeout_seconds = timeout_seconds
+        self._strict = strict
+        self._progress = progress
+        self._use_shared_memory = use_shared_memory
         self._is_closed = False
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
         self._executor_lock = threading.Lock()
-        end = self._model.close if self._place is None else self._place.close
+        self._finalizer: Callable[[], object] = _nothing
+        self._open(Deadline(LOAD_SECONDS))
+
+    def _open(self, deadline: Deadline) -> None:
+        """Load the model; AsyncEIPredictor does so in another thread, which `deadline` can call back."""
+        self._model: _Model
+        package = ModelPackage.read(Path(self._model_dir))
+        if isinstance(self._accelerator, Local):
+            self._model = self._load_here(package, self._accelerator)
+            self.report = self._model.report(0.0)
+            end = self._model.close
+        else:
+            self._model, end = self._load_there(package, deadline)
+        if self._unused:
+            self.report = replace(self.report, notes=(*self.report.notes, self._unused))
         self._finalizer = weakref.finalize(self, end)
+        self._feeds = Feeds(self._model.signature, self._strict)
+        self._rank_0_echoes = _rank_0_echoes(self._model.signature)
+        specs = self._model.signature.outputs.items()
+        self._bfloat16_outputs = tuple(alias for alias, spec in specs if spec.base_dtype == "bfloat16")
         self._set_graph()
 
-    def _open_remote(
-        self,
-        wanted: placement.Wanted,
-        package: ModelPackage,
-        request: SignatureRequest,
-        options: Mapping[str, Any],
-        use_shared_memory: bool,
-        progress: Progress | None,
-    ) -> None:
+    def _load_here(self, package: ModelPackage, accelerator: Local) -> LocalModel:
+        return LocalModel(package, self._request, self._load, accelerator.threads, **self._tensorflow)
+
+    def _load_there(
+        self, package: ModelPackage, deadline: Deadline
+    ) -> tuple[RemoteModel, Callable[[], None]]:
         start = time.monotonic()
-        self._place = place = placement.find(wanted)
+        place = placement.find(self._accelerator, self._cache_dir)
         start_seconds = time.monotonic() - start
         try:
             remote = RemoteModel(
-                place.pool, package, request, options, use_shared_memory, progress, place.explain
+                place.pool,
+                package,
+                self._request,
+                self._load,
+                self._use_shared_memory,
+                self._progress,
+                place.explain,
             )
-            remote.load()
+            remote.load(deadline)
             self.report = remote.report(start_seconds)
         except BaseException:
             place.close()
             raise
-        self._model = remote
+        return remote, place.close
 
     def _set_graph(self) -> None:
         """Show TensorFlow's own graph and session where TensorFlow computes here, else objects that stand for them."""
@@ -207,19 +221,26 @@ class EIPredictor:
             DeadlineExceeded: No reply in time. The device may still run the request.
             TransportError: The accelerator is gone and did not come back in time.
         """
-        outputs, _, _ = self._predict(inputs)
-        return outputs
+        return self.predict_until(inputs, Deadline(self.timeout_seconds)).outputs
 
     def predict_timed(self, inputs: Mapping[str, Any]) -> tuple[Outputs, CallTiming]:
         """The same as a call, and where its time went."""
         start = time.perf_counter()
-        outputs, queue_seconds, service_seconds = self._predict(inputs)
-        return outputs, CallTiming(time.perf_counter() - start, queue_seconds, service_seconds)
+        prediction = self.predict_until(inputs, Deadline(self.timeout_seconds))
+        return prediction.outputs, prediction.timing(time.perf_counter() - start)
 
     def submit(self, inputs: Mapping[str, Any]) -> Future[Outputs]:
         """Start a call on another thread; its arrays must stay unchanged until the future is done."""
+        return self.run(self._outputs, inputs, Deadline(self.timeout_seconds))
+
+    def run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> Future[T]:
+        """Run something on one of the predictor's threads, which `close` waits for; PredictorClosed after it."""
         self._check_open()
-        return self._threads().submit(self, inputs)
+        try:
+            return self._threads().submit(work, *arguments, **named)
+        except RuntimeError:
+            self._check_open()  # closed by another thread in between
+            raise
 
     def map(self, inputs: Iterable[Mapping[str, Any]], in_flight: int = 2) -> Iterator[Outputs]:
         """Yield the outputs of each input in order, while the next requests are already on their way.
@@ -228,8 +249,7 @@ class EIPredictor:
             inputs: Read as results are taken, never more than `in_flight` ahead.
             in_flight: Requests at once, 1 to 64.
         """
-        if not 1 <= in_flight <= MAX_THREADS:
-            raise InvalidInput(f"in_flight {in_flight} is not between 1 and {MAX_THREADS}")
+        check_in_flight(in_flight)
         self._check_open()
         return self._map(iter(inputs), in_flight)
 
@@ -244,17 +264,22 @@ class EIPredictor:
             for future in pending:
                 future.cancel()
 
-    def _predict(self, inputs: Mapping[str, Any]) -> tuple[Outputs, float, float]:
+    def _outputs(self, inputs: Mapping[str, Any], deadline: Deadline) -> Outputs:
+        return self.predict_until(inputs, deadline).outputs
+
+    def predict_until(self, inputs: Mapping[str, Any], deadline: Deadline) -> Prediction:
+        """Run the model once; the other ways to call it are made of this one."""
         if self._is_closed:
             self._check_open()
         arrays = self._feeds.arrays(inputs)
-        outputs, queue_seconds, service_seconds = self._model.predict(arrays, self._timeout_seconds)
+        prediction = self._model.predict(arrays, deadline)
+        outputs = prediction.outputs
         for alias in self._bfloat16_outputs:
             outputs[alias] = from_bfloat16_bits(outputs[alias])
         for alias, array in outputs.items():
             if not array.ndim and self._rank_0_echoes.get(alias) not in arrays:
                 outputs[alias] = array[()]
-        return outputs, queue_seconds, service_seconds
+        return prediction
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -298,6 +323,16 @@ class EIPredictor:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else self.report.summary()
         return f"EIPredictor({state}; {sorted(self._feed_tensors)} -> {sorted(self._fetch_tensors)})"
+
+
+def check_in_flight(in_flight: int) -> None:
+    """Refuse what is no number of requests at once."""
+    if not isinstance(in_flight, int) or not 1 <= in_flight <= MAX_THREADS:
+        raise InvalidInput(f"in_flight {in_flight} is not between 1 and {MAX_THREADS}")
+
+
+def _nothing() -> None:
+    """What ends a predictor that has not begun."""
 
 
 def _rank_0_echoes(signature: Signature) -> dict[str, str]:

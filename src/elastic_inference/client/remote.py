@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool, ResponseHead
+from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.client.upload import Progress, upload
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     ConnectError,
     ConnectionLost,
-    DeadlineExceeded,
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
@@ -47,6 +49,8 @@ T = TypeVar("T")
 
 SHARED_MEMORY_FROM_BYTES = 1 << 15  # below this, one send is as quick as a copy
 LOAD_SECONDS = 600.0  # a large graph takes tens of seconds to compile on a small share
+MAX_LOADS_A_CALL = 3  # an accelerator that lost its store; more often, and it is something else that answers
+CONTROL_SECONDS = 10.0  # for what an accelerator answers at once
 RETRY_FIRST_SECONDS = 0.02
 RETRY_MOST_SECONDS = 0.5
 MAX_CACHED_HEADS = 64
@@ -59,11 +63,11 @@ class RemoteModel:
     Args:
         pool: Connections to the accelerator.
         package, request: What to send and load.
-        options: `engine`, `precision` and `warm_up` of the load.
+        options: How it is loaded.
         use_shared_memory: Whether to try it; it is used where the accelerator can open the region.
         progress: Called with (bytes sent, bytes in all) while files are sent.
-        explain: Asked after each broken connection; returns the error to raise where the accelerator has ended for
-            good, None where it may come back.
+        explain: Asked after each broken connection, with the call's deadline; returns the error to raise where the
+            accelerator has ended for good, None where it may come back.
     """
 
     def __init__(
@@ -71,10 +75,10 @@ class RemoteModel:
         pool: ConnectionPool,
         package: ModelPackage,
         request: SignatureRequest,
-        options: Mapping[str, Any],
+        options: LoadOptions,
         use_shared_memory: bool = True,
         progress: Progress | None = None,
-        explain: Callable[[], Exception | None] = lambda: None,
+        explain: Callable[[Deadline], Exception | None] = lambda _: None,
     ) -> None:
         self._pool = pool
         self._explain = explain
@@ -92,59 +96,58 @@ class RemoteModel:
 
     @staticmethod
     def _make_load_body(
-        package: ModelPackage, request: SignatureRequest, options: Mapping[str, Any]
+        package: ModelPackage, request: SignatureRequest, options: LoadOptions
     ) -> dict[str, Any]:
         files = [{"path": f.path, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in package.files]
         described = {"format": package.format.value, "files": files}
-        return {"package": described, "signature": request.to_json(), **options}
+        return {"package": described, "signature": request.to_json(), **options.parameters()}
 
-    def load(self) -> None:
-        """Send what the accelerator lacks, load, warm up. Raises what the accelerator answers."""
-        self._config = self._retried(LOAD_SECONDS, self._load_once)
+    def load(self, deadline: Deadline | None = None) -> None:
+        """Send what the accelerator lacks, load, warm up. Raises what the accelerator answers.
+
+        Args:
+            deadline: None: 600 s from now.
+        """
+        deadline = deadline or Deadline(LOAD_SECONDS)
+        self._config = self._retried(deadline, lambda _: self._load_once(deadline))
         self.signature = Signature.from_json(self._config["signature"])
         if self._use_shared_memory:
-            with self._pool.connection(10.0) as connection:
+            with self._pool.connection(deadline.within(CONTROL_SECONDS)) as connection:
                 self._region(connection, SHARED_MEMORY_FROM_BYTES)
 
-    def _load_once(self, timeout_seconds: float | None) -> dict[str, Any]:
+    def _load_once(self, deadline: Deadline) -> dict[str, Any]:
         start = time.monotonic()
-        deadline = None if timeout_seconds is None else start + timeout_seconds
         upload(self._pool, self._package, self._progress, deadline)
         self._upload_seconds = time.monotonic() - start
-        with self._pool.connection(timeout_seconds) as connection:
+        with self._pool.connection(deadline) as connection:
             body = json.dumps({"parameters": self._load_body}).encode()
             return connection.call("POST", f"/v2/repository/models/{self.name}/load", body)
 
-    def predict(
-        self, inputs: Mapping[str, npt.NDArray[Any]], timeout_seconds: float | None
-    ) -> tuple[dict[str, npt.NDArray[Any]], float, float]:
+    def predict(self, inputs: Mapping[str, npt.NDArray[Any]], deadline: Deadline) -> Prediction:
         """Run once; see `EIPredictor.__call__`.
-
-        Returns:
-            Outputs by alias, queue seconds, service seconds.
 
         Raises:
             DeadlineExceeded: No reply in time, retries included.
             TransportError: The accelerator could not be reached in time.
             ElasticInferenceError: What the accelerator answered.
         """
-        return self._retried(timeout_seconds, lambda left: self._predict_once(inputs, left))
+        return self._retried(deadline, lambda seconds: self._predict_once(inputs, deadline, seconds))
 
     def _predict_once(
-        self, inputs: Mapping[str, npt.NDArray[Any]], timeout_seconds: float | None
-    ) -> tuple[dict[str, npt.NDArray[Any]], float, float]:
+        self, inputs: Mapping[str, npt.NDArray[Any]], deadline: Deadline, timeout_seconds: float | None
+    ) -> Prediction:
         views = {alias: wire.to_bytes(array) for alias, array in inputs.items()}
-        with self._pool.connection(timeout_seconds) as connection:
+        with self._pool.connection(deadline) as connection:
             request = self._request(connection, inputs, views, timeout_seconds)
             head = connection.exchange(request)
             if head.status != 200:
                 raise connection.read_error(head)
             outputs = self._outputs(connection, head)
             connection.finish(head)
-        timing = _SERVER_TIMING.search(head.headers.get(b"server-timing", b""))
+        timing = _SERVER_TIMING.search(head.timing or head.headers.get(b"server-timing", b""))
         if timing is None:
-            return outputs, 0.0, 0.0
-        return outputs, float(timing[1]) / 1e3, float(timing[2]) / 1e3
+            return Prediction(outputs)
+        return Prediction(outputs, float(timing[1]) / 1e3, float(timing[2]) / 1e3)
 
     def _request(
         self,
@@ -241,7 +244,7 @@ class RemoteModel:
         self._shared_memory_note = f"shared memory is not used: {reason}"
         log.info(self._shared_memory_note)
 
-    def _outputs(self, connection: Connection, head: ResponseHead) -> dict[str, npt.NDArray[Any]]:
+    def _outputs(self, connection: Connection, head: ResponseHead) -> Outputs:
         stream = connection.stream
         length = head.number(b"inference-header-content-length")
         if length is None:
@@ -259,7 +262,7 @@ class RemoteModel:
             raise ProtocolError(
                 f"the response's tensors have {parsed.num_binary_bytes} bytes, its body {head.content_length - length}"
             )
-        outputs: dict[str, npt.NDArray[Any]] = {}
+        outputs: Outputs = {}
         for part in parsed.outputs:
             if part.data is not None:
                 outputs[part.name] = wire.from_json(part.data, part.dtype, part.shape, part.name)
@@ -272,48 +275,60 @@ class RemoteModel:
                 outputs[part.name] = array
         return outputs
 
-    def _retried(self, timeout_seconds: float | None, once: Callable[[float | None], T]) -> T:
-        """Call `once` with the time left until it succeeds; predictions have no effects, so a retry is safe."""
-        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        left = timeout_seconds
+    def _retried(self, deadline: Deadline, once: Callable[[float | None], T]) -> T:
+        """Call `once` until it succeeds; predictions have no effects, so a retry is safe.
+
+        Args:
+            once: Given the seconds that the accelerator is to know of. At the first try they are the whole time-out,
+                of which nothing has passed yet: the same number in each call, so that the same head can be sent.
+        """
+        seconds = deadline.timeout_seconds
         pause = RETRY_FIRST_SECONDS
+        num_loads = 0
         while True:
             try:
-                return once(left)
-            except ModelNotFound:
+                return once(seconds)
+            except ModelNotFound as error:
                 # A restarted accelerator that lost its store; a load that fails itself must not come back here.
                 if not self._config:
                     raise
-                self._load_again(deadline)
+                if num_loads:
+                    pause = self._pause(pause, deadline, error)
+                self._load_again(deadline, num_loads, error)
+                num_loads += 1
             except (ConnectError, ConnectionLost, ModelNotReady) as error:
+                if deadline.is_cancelled:
+                    raise
                 self._pool.drop_idle()
-                ended = self._explain()
+                ended = self._explain(deadline)
                 if ended is not None:
                     raise ended from error
                 if not self._config:
                     raise  # it was never reached: a wrong address is told at once
                 pause = self._pause(pause, deadline, error)
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise DeadlineExceeded(f"no reply within {timeout_seconds} s, retries included")
+            seconds = deadline.check("the reply, retries included,")
 
     @staticmethod
-    def _pause(pause: float, deadline: float | None, error: Exception) -> float:
+    def _pause(pause: float, deadline: Deadline, error: Exception) -> float:
         wait = pause * random.uniform(0.5, 1.0)
-        if deadline is not None and time.monotonic() + wait >= deadline:
+        left = deadline.left_seconds()
+        if left is not None and left <= wait:
             raise error
         time.sleep(wait)
         return min(pause * 2, RETRY_MOST_SECONDS)
 
-    def _load_again(self, deadline: float | None) -> None:
-        left = LOAD_SECONDS if deadline is None else deadline - time.monotonic()
-        if left <= 0:
-            raise DeadlineExceeded("the accelerator lost the model, and no time was left to load it again")
-        self._config = self._load_once(left)
+    def _load_again(self, deadline: Deadline, num_loads: int, error: ModelNotFound) -> None:
+        if num_loads == MAX_LOADS_A_CALL:
+            raise ModelNotFound(
+                f"{self._pool.address.endpoint} loaded the model {num_loads} times in one call and each time knew "
+                f"nothing of it afterwards ({error}); is there a proxy that sends requests to several accelerators?"
+            ) from error
+        deadline.check("the model, which the accelerator lost,")
+        self._config = self._load_once(deadline.within(LOAD_SECONDS))
 
     def report(self, start_seconds: float) -> PredictorReport:
         """What is in force on the accelerator's side."""
-        with self._pool.connection(10.0) as connection:
+        with self._pool.connection(Deadline(CONTROL_SECONDS)) as connection:
             accelerator = connection.call("GET", "/v2/accelerator")
         engine = self._config["report"]
         notes = [*engine["notes"], self._config["warm_up_note"], self._shared_memory_note]

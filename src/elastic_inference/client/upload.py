@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from elastic_inference.client.connection import Connection, ConnectionPool
-from elastic_inference.errors import DeadlineExceeded, InvalidInput
+from elastic_inference.deadline import NO_DEADLINE, Deadline
+from elastic_inference.errors import InvalidInput, ProtocolError
 from elastic_inference.models.package import ModelFile, ModelPackage
 
 Progress = Callable[[int, int], None]
@@ -21,12 +21,12 @@ def upload(
     pool: ConnectionPool,
     package: ModelPackage,
     progress: Progress | None = None,
-    deadline: float | None = None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> None:
     """Send those files of a model that the accelerator does not have.
 
     Args:
-        deadline: On the monotonic clock; None bounds only each chunk.
+        deadline: Of the whole upload; without one each chunk alone is bounded.
 
     Raises:
         InvalidInput: A file changed while it was sent.
@@ -41,7 +41,7 @@ def upload(
             if progress is not None:
                 progress(before + position, package.size_bytes)
 
-        with pool.connection(CHUNK_SECONDS) as connection:
+        with pool.connection(deadline.within(CHUNK_SECONDS)) as connection:
             _send(connection, package, file, report, deadline)
         sent += file.size_bytes
         report(file.size_bytes)
@@ -52,29 +52,30 @@ def _send(
     package: ModelPackage,
     file: ModelFile,
     report: Callable[[int], None],
-    deadline: float | None,
+    deadline: Deadline,
 ) -> None:
     path = f"/v2/blobs/{file.sha256}"
-    answer = connection.call("GET", path, ok=(200, 404))
+    answer = _progress(connection.call("GET", path, ok=(200, 404)))
     with open(package.root / file.path, "rb") as source:
         while not answer["is_whole"]:
             # Where others send the same file, it stands further on each time. At least the last byte goes out, since
             # it is the request that has the accelerator check the whole.
             position = min(int(answer["num_bytes"]), max(file.size_bytes - 1, 0))
             chunk = _read_chunk(source, file, position)
-            connection.stream.set_timeout(_chunk_seconds(deadline))
+            deadline.check("the end of the upload")
+            connection.stream.set_deadline(deadline.within(CHUNK_SECONDS))
             headers = {}
             if chunk:
                 headers["Content-Range"] = f"bytes {position}-{position + len(chunk) - 1}/{file.size_bytes}"
-            answer = connection.call("PUT", path, chunk, headers)
+            answer = _progress(connection.call("PUT", path, chunk, headers))
             report(int(answer["num_bytes"]))
 
 
-def _chunk_seconds(deadline: float | None) -> float:
-    left = CHUNK_SECONDS if deadline is None else deadline - time.monotonic()
-    if left <= 0:
-        raise DeadlineExceeded("no time was left to send the model")
-    return min(left, CHUNK_SECONDS)
+def _progress(answer: dict[str, Any]) -> dict[str, Any]:
+    """What an accelerator says of a file; a proxy's own 404 says something else."""
+    if not isinstance(answer.get("num_bytes"), int) or "is_whole" not in answer:
+        raise ProtocolError(f"what answers for model files is not an accelerator: {answer!r:.200}")
+    return answer
 
 
 def _read_chunk(source: BinaryIO, file: ModelFile, position: int) -> bytes:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from elastic_inference.errors import AcceleratorNotFound
-
-VISIBLE_VARIABLE = "EI_VISIBLE_DEVICES"
+from elastic_inference.settings import VISIBLE_DEVICES
 
 
 def visible_accelerators(attached: Sequence[str]) -> tuple[str, ...]:
@@ -18,11 +16,11 @@ def visible_accelerators(attached: Sequence[str]) -> tuple[str, ...]:
     Raises:
         AcceleratorNotFound: An entry names no attached accelerator.
     """
-    text = os.environ.get(VISIBLE_VARIABLE)
-    if text is None:
+    entries = VISIBLE_DEVICES.get()
+    if entries is None:
         return tuple(attached)
-    entries = [entry.strip() for entry in text.split(",") if entry.strip()]
-    return tuple(_entry(entry, attached, f"{VISIBLE_VARIABLE}={text}") for entry in entries)
+    source = f"{VISIBLE_DEVICES.name}={','.join(entries)}"
+    return tuple(_entry(entry, attached, source) for entry in entries)
 
 
 def choose(accelerator_id: str | int | None, attached: Sequence[str]) -> str:
@@ -33,8 +31,8 @@ def choose(accelerator_id: str | int | None, attached: Sequence[str]) -> str:
     """
     visible = visible_accelerators(attached)
     if not visible:
-        why = "is empty" if os.environ.get(VISIBLE_VARIABLE) is not None else "is unset, and none is attached"
-        raise AcceleratorNotFound(f"no accelerator is visible: {VISIBLE_VARIABLE} {why}")
+        why = "is empty" if VISIBLE_DEVICES.get() is not None else "is unset, and none is attached"
+        raise AcceleratorNotFound(f"no accelerator is visible: {VISIBLE_DEVICES.name} {why}")
     wanted = 0 if accelerator_id is None else accelerator_id
     return _entry(str(wanted), visible, f"accelerator_id={wanted}")
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from elastic_inference.client.accelerator import Accelerator, Attach, HostAccess, Local
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.analysis import old_price_warnings, prices_of
@@ -59,8 +61,8 @@ class Plan:
     Attributes:
         model: Path of the model.
         input: See `Task.input`.
-        predictor: Keywords of EIPredictor for every cell, such as `engine`.
-        host, token, tls_ca: Of the host that gives accelerators; None where there is none.
+        load: How every cell loads the model, but for its precision.
+        host: That gives accelerators; None where there is none.
         has_curves: Whether the finalists' throughput is measured, for costs (b) and (c).
         demand_per_second: For cost (c).
         is_walk_back: Whether to go the article's way instead, for comparison; it proves nothing.
@@ -70,10 +72,8 @@ class Plan:
     input: str
     grid: Grid
     options: SearchOptions
-    predictor: Mapping[str, Any] = field(default_factory=dict)
-    host: str | None = None
-    token: str | None = None
-    tls_ca: str | None = None
+    load: LoadOptions = field(default_factory=LoadOptions)
+    host: HostAccess | None = None
     percentile: float | None = None
     demand_per_second: float | None = None
     has_curves: bool = True
@@ -83,17 +83,15 @@ class Plan:
 
     def task(self, cell: Cell) -> Task:
         """What a measuring process is told for a cell."""
-        options: dict[str, Any] = {**self.predictor, "precision": cell.precision}
-        if cell.accelerator is None:
-            options["use_ei"] = False
-        else:
-            options |= {"host": self.host, "accelerator_type": cell.accelerator, "token": self.token}
-            options |= {"tls_ca": self.tls_ca} if self.tls_ca else {}
+        place: Accelerator = Local()
+        if cell.accelerator is not None:
+            place = Attach(cell.accelerator, self.host or HostAccess())
         return Task(
             cell,
             self.model,
             self.input,
-            options,
+            place,
+            replace(self.load, precision=cell.precision, warm_up=False),
             self.grid.client(cell.client).cores,
             self.percentile,
             self.options.target_latency_seconds,
@@ -105,8 +103,8 @@ class Plan:
         return {
             "model": ModelPackage.read(self.model).content_hash,
             "input": _content(self.input),
-            "predictor": {name: str(value) for name, value in self.predictor.items()},
-            "host": self.host,
+            "predictor": {"engine": self.load.engine},
+            "host": self.host and self.host.url,
             "target_latency_seconds": self.options.target_latency_seconds,
             "percentile": self.percentile,
             "machine": platform.node(),
@@ -249,7 +247,7 @@ def _facts(plan: Plan, journal: Journal) -> dict[str, str]:
         f"{platform.release()}",
         "Finished": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "Model": f"{Path(plan.model).name}, {package.size_bytes / 2**20:.1f} MiB, {package.content_hash[:16]}",
-        "Host": plan.host or "none",
+        "Host": (plan.host and plan.host.url) or "none",
         "Versions": f"Python {platform.python_version()}, " + ", ".join(_versions()),
     }
     for cell in plan.grid.cells:

@@ -19,6 +19,7 @@ from typing import Any
 
 from elastic_inference.host.gpus import list_gpus
 from elastic_inference.limits.machine import usable_cores, usable_memory_bytes
+from elastic_inference.settings import cache_dir
 
 _BENCHMARK_VERSION = 1
 _BENCHMARK_TIMEOUT_SECONDS = 120.0
@@ -52,8 +53,7 @@ class Device:
 
 def default_cache_path() -> Path:
     """Where measured TFLOPS are kept when nobody says otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "elastic-inference" / "devices.json"
+    return cache_dir() / "devices.json"
 
 
 def list_devices(cache_path: Path | None = None, *, measure: bool = True) -> tuple[Device, ...]:

@@ -17,7 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from elastic_inference.client.predictor import EIPredictor, Outputs
+from elastic_inference.client.accelerator import Accelerator
+from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.client.prediction import Outputs
+from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.errors import InvalidInput
 from elastic_inference.keras.batches import array_batches, is_array_data, iterable_batches, unpack
 from elastic_inference.keras.structure import Structure
@@ -34,13 +37,21 @@ class EIKerasModel:
 
     Args:
         model: A `.keras` or `.h5` file, a SavedModel directory, or a live Keras model.
-        options: Further arguments of EIPredictor, such as `use_ei=False`.
+        accelerator, load: Where to compute and how to load, as EIPredictor has them.
+        options: Further arguments of EIPredictor, such as `timeout_seconds`; its short keywords are taken too.
 
     Raises:
         ElasticInferenceError: As EIPredictor raises.
     """
 
-    def __init__(self, model: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        accelerator: Accelerator | None = None,
+        load: LoadOptions | None = None,
+        **options: Any,
+    ) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if isinstance(model, str | os.PathLike):
             path = Path(model)
@@ -51,7 +62,7 @@ class EIKerasModel:
         try:
             if self._folder is not None:
                 model.save(path)
-            self.predictor = EIPredictor(path, **options)
+            self.predictor = EIPredictor(path, accelerator=accelerator, load=load, **options)
             try:
                 self._structure = Structure.read(
                     path, self.predictor.feed_tensors, self.predictor.fetch_tensors

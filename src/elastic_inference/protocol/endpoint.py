@@ -10,6 +10,7 @@ import ssl
 import stat
 from dataclasses import dataclass
 
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import ConnectError, DeadlineExceeded, InvalidInput
 from elastic_inference.protocol.stream import SOCKET_BUFFER_BYTES
 
@@ -88,27 +89,31 @@ class Endpoint:
             ConnectError: Refused, unreachable or the TLS handshake failed. Nothing was sent.
             DeadlineExceeded: No connection within the time.
         """
+        deadline = Deadline(timeout_seconds)
         try:
             if self.kind == "unix":
                 sock = _connect_unix(self.path, timeout_seconds)
             else:
-                sock = socket.create_connection((self.host, self.port), timeout_seconds)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                keep_alive(sock)
+                sock = _connect_tcp(self.host, self.port, deadline)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no connection to {self} within {timeout_seconds} s") from error
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
             raise ConnectError(f"cannot connect to {self}: {error}") from error
         if self.kind == "tls":
-            context = tls or ssl.create_default_context()
-            try:
-                sock = context.wrap_socket(sock, server_hostname=self.host)
-            except (OSError, ValueError) as error:
-                sock.close()
-                raise ConnectError(f"TLS with {self} failed: {error}") from error
-        else:
-            sock.settimeout(None)
+            sock = self._wrap(sock, tls or ssl.create_default_context(), deadline)
+        sock.settimeout(None)
         return sock
+
+    def _wrap(self, sock: socket.socket, tls: ssl.SSLContext, deadline: Deadline) -> socket.socket:
+        try:
+            sock.settimeout(deadline.check(f"TLS with {self}"))  # for the whole handshake
+            return tls.wrap_socket(sock, server_hostname=self.host)
+        except TimeoutError as error:
+            sock.close()
+            raise DeadlineExceeded(f"no TLS with {self} within {deadline.timeout_seconds} s") from error
+        except (OSError, ValueError) as error:
+            sock.close()
+            raise ConnectError(f"TLS with {self} failed: {error}") from error
 
     def listen(self, backlog: int = 128) -> socket.socket:
         """Open the listening socket; a Unix socket's file is for its owner alone.
@@ -154,6 +159,29 @@ class Endpoint:
         except OSError:
             return False
         return False
+
+
+def _connect_tcp(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Connect to the first of the name's addresses that answers; `create_connection` gives each all of the time."""
+    last: OSError | None = None
+    for family, kind, number, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, number)
+        try:
+            sock.settimeout(deadline.check("a connection"))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(sock)
+            return sock
+        except DeadlineExceeded:
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            last = error
+        except BaseException:
+            sock.close()
+            raise
+    raise last or OSError(f"{host} has no address")
 
 
 def _connect_unix(path: str, timeout_seconds: float | None) -> socket.socket:

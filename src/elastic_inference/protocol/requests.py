@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import ConnectionLost, DeadlineExceeded, ElasticInferenceError, ProtocolError
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.status import decode_error
@@ -15,18 +18,57 @@ from elastic_inference.protocol.status import decode_error
 _ANSWER_LIMIT_BYTES = 64 << 20
 
 
+class _Reader(io.RawIOBase):
+    """What arrives on a socket until a deadline; a socket's own time-out would start anew with each part."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline, what: str) -> None:
+        self._sock, self._deadline, self._what = sock, deadline, what
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._sock.settimeout(self._deadline.check(self._what))
+        return self._sock.recv_into(buffer)
+
+
+class _Socket:
+    """As much of a socket as http.client uses."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline, what: str) -> None:
+        self._sock, self._deadline, self._what = sock, deadline, what
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.settimeout(self._deadline.check(self._what))
+        self._sock.sendall(data)  # its time-out is for all of the data
+
+    def makefile(self, *_: Any) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self._sock, self._deadline, self._what))
+
+    def close(self) -> None:
+        """Leave it open: http.client closes it before the answer is read where the peer closes after it."""
+
+
 class _Connection(http.client.HTTPConnection):
     """HTTP over whatever an Endpoint connects to: a Unix socket, TCP or TLS."""
 
-    def __init__(self, endpoint: Endpoint, timeout_seconds: float, tls: ssl.SSLContext | None) -> None:
-        super().__init__(endpoint.host_header, timeout=timeout_seconds)
+    def __init__(self, endpoint: Endpoint, deadline: Deadline, tls: ssl.SSLContext | None) -> None:
+        super().__init__(endpoint.host_header)
         self._endpoint = endpoint
-        self._timeout_seconds = timeout_seconds
+        self._what = f"the answer of {endpoint}"
+        self._deadline = deadline
         self._tls = tls
+        self._opened: socket.socket | None = None
 
     def connect(self) -> None:
-        self.sock = self._endpoint.connect(self._timeout_seconds, self._tls)
-        self.sock.settimeout(self._timeout_seconds)
+        self._opened = self._endpoint.connect(self._deadline.check(self._what), self._tls)
+        self.sock = _Socket(self._opened, self._deadline, self._what)
+
+    def end(self) -> None:
+        """Close the socket, where one was opened."""
+        self.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 def request_json(
@@ -37,9 +79,14 @@ def request_json(
     *,
     token: str | None = None,
     timeout_seconds: float = 30.0,
+    deadline: Deadline | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> Any:
     """Make one HTTP request on a connection of its own and give back the JSON (or text) of the answer.
+
+    Args:
+        timeout_seconds: For all of it.
+        deadline: Of the call that this is a part of, in place of `timeout_seconds`.
 
     Raises:
         ElasticInferenceError: The error that the peer answered, with its figures.
@@ -47,7 +94,8 @@ def request_json(
         ConnectionLost: The connection broke; the request may have been carried out.
         DeadlineExceeded: No answer in time; the request may be carried out.
     """
-    connection = _Connection(endpoint, timeout_seconds, tls)
+    deadline = deadline or Deadline(timeout_seconds)
+    connection = _Connection(endpoint, deadline, tls)
     headers = {"Accept": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -62,12 +110,12 @@ def request_json(
         raise
     except TimeoutError as error:
         raise DeadlineExceeded(
-            f"no answer of {endpoint} to {method} {path} in {timeout_seconds} s"
+            f"no answer of {endpoint} to {method} {path} in {deadline.timeout_seconds:.3g} s"
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionLost(f"connection to {endpoint} broke during {method} {path}: {error}") from error
     finally:
-        connection.close()
+        connection.end()
     if response.status >= 400:
         raise decode_error(response.status, content)
     if "json" not in response.headers.get("Content-Type", ""):

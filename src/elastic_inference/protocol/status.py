@@ -90,7 +90,7 @@ def decode_error(status: int, body: bytes) -> errors.ElasticInferenceError:
         value = json.loads(body)
         text, code, fields = str(value["error"]), value.get("code"), dict(value.get("fields", {}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        text, code, fields = body[:500].decode(errors="replace") or "no text", None, {}
+        text, code, fields = body[:500].decode(errors="replace").strip() or "no text", None, {}
     cls = _CLASSES.get(code) if isinstance(code, str) else None
     if cls is None:
         return _of_status(status)(f"HTTP status {status}: {text}")

@@ -7,13 +7,16 @@ buffer and views are sent as they are. HTTP itself is read by the caller.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import os
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Sequence
 
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import ConnectionLost, DeadlineExceeded, ProtocolError
 
 # One recv brings a whole small message; of a large one it brings at most this much twice.
@@ -26,19 +29,35 @@ _TIMEVAL = struct.Struct("@ll")
 class Stream:
     """One connected socket, plain or TLS.
 
-    Not safe for several threads at once. Plain sockets stay in blocking mode and take their time-out from
-    SO_RCVTIMEO, because Python's own makes each call poll first and takes MSG_WAITALL away.
+    Not safe for several threads at once, but for `abort`. How a plain socket keeps its deadline:
+
+    - Python's own time-out makes each call poll first, for what is left of its time also after a signal, and then
+      expects a socket that does not block, which takes MSG_WAITALL away: a frame would come in a hundred pieces.
+    - The kernel's SO_RCVTIMEO leaves a blocking socket as it is, but Python repeats a call that a signal broke off,
+      with all of its time again: with a timer every 50 ms a time-out of 2 s never comes.
+    - So both: Python's time-out, on a socket that is made to block again. The poll ends with the deadline whatever
+      signals come. After it something is there, so a signal ends the call with that much; the kernel's time-out
+      bounds the rest of a large message.
+
+    Where a program's sockets are not Python's own (gevent, eventlet), one that blocks would stop all of the program,
+    and Python's time-out alone is what they know.
+
+    Args:
+        gets_signals: False where the threads that use it are spared signals, as a server's are: the kernel's time-out
+            is enough there, and each poll costs 0.6 us of an exchange of 57.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, gets_signals: bool = True) -> None:
         self.sock = sock
         self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self._may_block = not self._is_tls and isinstance(sock, _socket.socket)
+        self._may_poll = gets_signals or not self._may_block
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = 0  # unread bytes are _buffer[_start:_end]
         self._end = 0
         self._timeout_seconds: float | None = None
-        self._deadline: float | None = None
+        self._end_seconds: float | None = None
         self._socket_timeout_seconds: float | None = None
         sock.settimeout(None)
 
@@ -48,7 +67,12 @@ class Stream:
         None sets no bound.
         """
         self._timeout_seconds = timeout_seconds
-        self._deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._end_seconds = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+
+    def set_deadline(self, deadline: Deadline) -> None:
+        """The same for the deadline of a whole call, which other parts of it share."""
+        self._timeout_seconds = deadline.timeout_seconds
+        self._end_seconds = deadline.end_seconds
 
     @property
     def num_buffered(self) -> int:
@@ -143,7 +167,7 @@ class Stream:
             self._arm()
             try:
                 return self.sock.sendmsg(views)
-            except BlockingIOError:
+            except (BlockingIOError, TimeoutError):
                 continue  # the socket's time-out; _arm knows whether ours is over too
 
     def _send_tls(self, views: Sequence[bytes | memoryview]) -> None:
@@ -180,7 +204,7 @@ class Stream:
         while True:
             self._arm()
             try:
-                return self.sock.recv_into(view, 0, 0 if self._is_tls else flags)
+                return self.sock.recv_into(view, 0, flags if self._may_block else 0)
             except (BlockingIOError, TimeoutError):
                 continue
             except OSError as error:
@@ -193,11 +217,11 @@ class Stream:
         so messages with different bounds on one connection cost no system call each.
         """
         now_set = self._socket_timeout_seconds
-        if self._deadline is None:
+        if self._end_seconds is None:
             if now_set is not None:
                 self._set_socket_timeout(None)
             return
-        left = self._deadline - time.monotonic()
+        left = self._end_seconds - time.monotonic()
         if left <= 0:
             raise DeadlineExceeded(f"the message did not end within {self._timeout_seconds} s")
         if now_set is None or now_set > left * 1.1 or now_set < left / 64:
@@ -205,9 +229,12 @@ class Stream:
 
     def _set_socket_timeout(self, timeout_seconds: float | None) -> None:
         self._socket_timeout_seconds = timeout_seconds
-        if self._is_tls:
+        if self._may_poll:
             self.sock.settimeout(timeout_seconds)
+        if not self._may_block:
             return
+        if self._may_poll:
+            os.set_blocking(self.sock.fileno(), True)
         whole = 0.0 if timeout_seconds is None else max(timeout_seconds, 1e-3)
         value = _TIMEVAL.pack(int(whole), int(whole % 1 * 1e6))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
@@ -223,6 +250,16 @@ class Stream:
             socket.socket.shutdown(self.sock, socket.SHUT_WR)
             while self._receive(self._view, 0):
                 pass
+
+    def abort(self) -> None:
+        """End what another thread sends or receives here: it sees the peer close. Never waits.
+
+        To close the socket would not wake that thread, and its number could be another file's a moment later.
+        """
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(
+                self.sock, socket.SHUT_RDWR
+            )  # of TLS too, whose own would free what is in use
 
     def close(self) -> None:
         """Close the socket; closing twice is fine."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from elastic_inference import EIPredictor, PredictorReport
+from elastic_inference import Accelerator, EIPredictor, LoadOptions, PredictorReport
+from elastic_inference.client.accelerator import Local
+from elastic_inference.client.predictor import DEFAULT_TIMEOUT_SECONDS
+from elastic_inference.client.upload import Progress
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.video.detections import Detections
@@ -40,18 +43,23 @@ class DetectionJob:
         score: Objects below it, 0..1, are not drawn.
         labels: Class id -> name; None takes the model's own, or COCO's.
         in_flight: Pictures at the predictor at once; None: 2 with an accelerator, 1 without.
-        predictor_options: Further keywords of EIPredictor, such as `address`.
+        accelerator: Where to compute; `Accelerator.local()`: in this process.
+        load: How to load; the warm-up is made on the video's own size, whatever it says.
+        timeout_seconds: Of one picture.
+        on_upload: Called with (bytes sent, bytes in all) while the model is sent.
     """
 
     video: Path
     model: ResolvedModel
     output: Path
-    use_ei: bool = True
+    accelerator: Accelerator = field(default_factory=Accelerator.from_environment)
     num_frames: int | None = None
     score: float = DEFAULT_SCORE
     labels: Mapping[int, str] | None = None
     in_flight: int | None = None
-    predictor_options: Mapping[str, Any] = field(default_factory=dict)
+    load: LoadOptions = field(default_factory=LoadOptions)
+    timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS
+    on_upload: Progress | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1:
@@ -60,6 +68,11 @@ class DetectionJob:
             raise InvalidInput(f"frames {self.num_frames} must be 1 or more")
         if self.in_flight is not None and not 1 <= self.in_flight <= 64:
             raise InvalidInput(f"in_flight {self.in_flight} is not between 1 and 64")
+
+    @property
+    def use_ei(self) -> bool:
+        """Whether an accelerator computes."""
+        return not isinstance(self.accelerator, Local)
 
 
 @dataclass(frozen=True)
@@ -134,8 +147,10 @@ def _load(job: DetectionJob, info: VideoInfo) -> _Loaded:
         str(job.model.path),
         input_names=None if inputs is None else dict(inputs),
         output_names=None if outputs is None else dict(outputs),
-        use_ei=job.use_ei,
-        **{"warm_up": False, **job.predictor_options},
+        accelerator=job.accelerator,
+        load=replace(job.load, warm_up=False),
+        timeout_seconds=job.timeout_seconds,
+        progress=job.on_upload,
     )
     try:
         alias = _picture_alias(list(predictor.feed_tensors))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elastic_inference import Accelerator, LoadOptions
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.measuring.arrivals import OpenLoopRun
 from elastic_inference.explorer.measuring.in_process import run_in_process
@@ -23,12 +24,12 @@ INPUT = "float32:1,4"
 
 
 def local(model: str, **changes: object) -> Task:
-    return Task(CELL, model, INPUT, {"use_ei": False, "engine": "testing"}, max_runs=20, **changes)  # type: ignore[arg-type]
+    return Task(CELL, model, INPUT, load=LoadOptions("testing"), max_runs=20, **changes)  # type: ignore[arg-type]
 
 
 def test_measurement_of_an_accelerator(quick_model: str, accelerator: RunningAccelerator) -> None:
-    predictor = {"address": accelerator.address, "token": accelerator.token, "engine": "testing"}
-    task = Task(CELL, quick_model, INPUT, predictor, percentile=0.9, target_seconds=5.0, max_seconds=20)
+    place = Accelerator.at(accelerator.address, token=accelerator.token)
+    task = Task(CELL, quick_model, INPUT, place, percentile=0.9, target_seconds=5.0, max_seconds=20)
     outcome = run_task(task)
     detail, seen = outcome.detail, outcome.observation
     assert seen.problem == "" or "client is the limit" in seen.problem  # on a busy machine that is true
@@ -73,8 +74,8 @@ def test_failing_model_is_an_outcome_without_measurement(tmp_path: Path) -> None
 
 
 def test_unreachable_host_is_an_outcome_without_measurement(quick_model: str) -> None:
-    options = {"host": "http://127.0.0.1:9", "accelerator_type": "cpu.half", "token": "t"}
-    outcome = run_task(Task(CELL, quick_model, INPUT, options))
+    place = Accelerator.attach("cpu.half", host="http://127.0.0.1:9", token="t")
+    outcome = run_task(Task(CELL, quick_model, INPUT, place))
     assert "ConnectError" in outcome.observation.problem
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elastic_inference.client.accelerator import Accelerator, Local, accelerator_from_json
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.observation import Observation
 from elastic_inference.explorer.reporting.result import Detail
@@ -28,7 +30,7 @@ class Task:
     Attributes:
         model: Path of the model on the machine that measures.
         input: `uint8:1,1080,1920,3` for made-up values, or the path of a .npy, .npz or image file.
-        predictor: Keywords of EIPredictor beside the model.
+        accelerator, load: Where it computes and how it is loaded.
         cores: Processor numbers to which the measuring process is bound; None leaves it free.
         percentile: What the target is about; None: the mean, and no open loop is run.
         target_seconds: Lets the tail stop early; None runs it to its limit.
@@ -42,7 +44,8 @@ class Task:
     cell: Cell
     model: str
     input: str
-    predictor: Mapping[str, Any] = field(default_factory=dict)
+    accelerator: Accelerator = field(default_factory=Local)
+    load: LoadOptions = field(default_factory=lambda: LoadOptions(warm_up=False))
     cores: tuple[int, ...] | None = None
     percentile: float | None = None
     target_seconds: float | None = None
@@ -57,8 +60,9 @@ class Task:
     seed: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
-        return asdict(self)
+        """A JSON object that `from_json` reads back. It holds the host's token."""
+        fields = {**vars(self), "cell": asdict(self.cell)}
+        return {**fields, "accelerator": self.accelerator.to_json(), "load": self.load.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Task:
@@ -68,6 +72,8 @@ class Task:
             **{
                 **value,
                 "cell": Cell(**value["cell"]),
+                "accelerator": accelerator_from_json(value["accelerator"]),
+                "load": LoadOptions.from_json(value["load"]),
                 "cores": None if cores is None else tuple(cores),
                 "loads": tuple(value["loads"]),
             }

@@ -83,7 +83,7 @@ def run_task(task: Task) -> Outcome:
     """Load, warm up, measure; an error of ours becomes an outcome without measurement."""
     start = time.perf_counter()
     try:
-        with EIPredictor(task.model, warm_up=False, **dict(task.predictor)) as predictor:
+        with EIPredictor(task.model, accelerator=task.accelerator, load=task.load) as predictor:
             load_seconds = time.perf_counter() - start
             return _Measurement(task, predictor, load_seconds).outcome()
     except (ElasticInferenceError, OSError, MemoryError) as error:

@@ -18,7 +18,8 @@ from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.protocol.endpoint import Endpoint
-from elastic_inference.telemetry import tracer_provider, traces_are_asked_for
+from elastic_inference.settings import asks_for_traces
+from elastic_inference.telemetry import tracer_provider
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def serve(
         ConnectError: The address is taken or may not be used.
         InvalidInput: The state directory or the TLS files cannot be used.
     """
-    provider = _tracer_provider(host) if traces_are_asked_for() else None
+    provider = _tracer_provider(host) if asks_for_traces() else None
     with listen.listen() as sock:
         if listen.kind == "unix":
             os.chmod(listen.path, 0o666)  # the bearer token says who may

@@ -1,0 +1,65 @@
+"""How a model is loaded, wherever it is: one value for the predictor, the video job and the explorer."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elastic_inference.client import checks
+from elastic_inference.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded.
+
+    Attributes:
+        engine: What computes: "openvino", "tensorflow" or "onnxruntime"; "auto" takes the first that suits the model.
+        precision: "fp32", "bf16" or "int8"; "auto" leaves it to the engine.
+        warm_up: Whether to predict once on made-up values after loading, or the shapes to do it with, by input alias.
+        cache_dir: Where an engine on this machine (embedded or in process) keeps compiled models for the next load;
+            None keeps none. An accelerator elsewhere has a place of its own.
+
+    Raises:
+        InvalidInput: A value has a wrong type. Which engines and precisions there are, the accelerator knows.
+    """
+
+    engine: str = "auto"
+    precision: str = "fp32"
+    warm_up: bool | Mapping[str, Sequence[int]] = True
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("engine", "precision"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise InvalidInput(f"{name} must be text, not {checks.shown(value)}")
+        object.__setattr__(self, "warm_up", _warm_up(self.warm_up))
+        object.__setattr__(self, "cache_dir", checks.path("cache_dir", self.cache_dir))
+
+    def parameters(self) -> dict[str, Any]:
+        """What an accelerator is told with the model."""
+        return {"engine": self.engine, "precision": self.precision, "warm_up": self.warm_up}
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back."""
+        return {**self.parameters(), "cache_dir": self.cache_dir}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LoadOptions:
+        """Read what `to_json` wrote."""
+        return cls(**value)
+
+
+def _warm_up(value: Any) -> bool | dict[str, tuple[int, ...]]:
+    if isinstance(value, bool):
+        return value
+    try:
+        return {str(alias): tuple(operator.index(size) for size in shape) for alias, shape in value.items()}
+    except (AttributeError, TypeError):
+        raise InvalidInput(
+            f"warm_up must be True, False or a shape by input alias, such as {{'image': (1, 300, 300, 3)}}, "
+            f"not {checks.shown(value)}"
+        ) from None
