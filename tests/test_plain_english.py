@@ -35,7 +35,15 @@ _PATTERN = re.compile(r"\b(" + "|".join(BANNED) + r")\b", re.IGNORECASE)
 # Pages that are written for users; the others are notes of the project.
 DOCUMENTS = [
     _ROOT / "docs" / name
-    for name in ("amazon-api.md", "commands.md", "explorer.md", "hosts.md", "limits.md", "migrating.md")
+    for name in (
+        "amazon-api.md",
+        "commands.md",
+        "explorer.md",
+        "hosts.md",
+        "limits.md",
+        "migrating.md",
+        "pytorch.md",
+    )
 ]
 MODULES = sorted(path for path in _PACKAGE.rglob("*.py") if not path.name.endswith("_pb2.py"))
 
@@ -43,12 +51,11 @@ MODULES = sorted(path for path in _PACKAGE.rglob("*.py") if not path.name.endswi
 def literals(path: Path) -> Iterator[tuple[int, str]]:
     """Every string of a module but its docstrings; those with examples are a command's help, so they count."""
     tree = ast.parse(path.read_text())
-    docstrings = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and "Examples:" not in ast.unparse(first):
-                docstrings.add(id(first.value))
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and "Examples:" not in ast.unparse(node)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.lineno, node.value

@@ -149,5 +149,5 @@ def test_ctrl_c_while_a_client_elsewhere_is_waited_for(quick_model: str, tmp_pat
             break
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 130, "".join(seen) + rest
-    assert "the same command goes on" in rest
+    assert "the same command continues from them" in rest
     assert "Traceback" not in rest

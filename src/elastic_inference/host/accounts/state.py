@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 from elastic_inference.errors import InvalidInput, NameTaken
 from elastic_inference.host.accounts import schema
 from elastic_inference.host.accounts.records import AcceleratorRecord, State, type_from_json, type_to_json
-from elastic_inference.host.accounts.upgrade import bring_up_to_date, tune_sqlite
+from elastic_inference.host.accounts.upgrade import bring_up_to_date, tune_sqlite, without_password
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.limits.processes import ProcessIdentity
 
@@ -27,7 +26,7 @@ class StateStore:
         try:
             self._engine = sa.create_engine(url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-            shown = _without_password(url)
+            shown = without_password(url)
             why = str(error).replace(url, shown)
             raise InvalidInput(f"database URL {shown!r} cannot be used: {why}") from error
         if self._engine.dialect.name == "sqlite":
@@ -51,7 +50,7 @@ class StateStore:
             bring_up_to_date(self._engine.url)
         except sa.exc.SQLAlchemyError as error:
             raise InvalidInput(
-                f"database {_without_password(self._engine.url)} cannot be used: {error}"
+                f"database {without_password(self._engine.url)} cannot be used: {error}"
             ) from error
 
     @property
@@ -247,16 +246,6 @@ class StateStore:
     def _drop_tags(self, db: sa.Connection, accelerator_id: str, keys: Iterable[str]) -> None:
         mine = schema.tags.c.accelerator_id == accelerator_id
         db.execute(sa.delete(schema.tags).where(mine & schema.tags.c.key.in_(list(keys))))
-
-
-def _without_password(url: str | sa.URL) -> str:
-    """Write a URL for an error, which others may read."""
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        return re.sub(r":[^/@][^@]*@", ":***@", str(url))
-    query = {name: "***" if "password" in name else value for name, value in parsed.query.items()}
-    return parsed.set(query=query).render_as_string(hide_password=True)
 
 
 def _to_row(record: AcceleratorRecord) -> dict[str, Any]:

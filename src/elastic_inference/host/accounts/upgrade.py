@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ def bring_up_to_date(url: sa.URL, migrations: str = MIGRATIONS, revision: str = 
         SQLAlchemyError: It cannot be reached.
     """
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise InvalidInput(f"database {url!r} is in memory, so nothing would be kept; name a file")
+        raise InvalidInput(
+            f"database {without_password(url)} is in memory, so nothing would be kept; name a file"
+        )
     engine = _engine(url)
     try:
         with engine.begin() as db:
@@ -48,8 +51,9 @@ def bring_up_to_date(url: sa.URL, migrations: str = MIGRATIONS, revision: str = 
                 return
         if found > revision:
             raise InvalidInput(
-                f"database {url!r} has schema {found}, and this version of elastic-inference knows schemas up to "
-                f"{revision}; install the newer version again, or go back to the copy that it made before upgrading"
+                f"database {without_password(url)} has schema {found}, and this version of elastic-inference knows "
+                f"schemas up to {revision}; install the newer version again, or go back to the copy that it made "
+                "before upgrading"
             )
         if found < revision:
             _upgrade(engine, found, revision, migrations)
@@ -83,7 +87,8 @@ def _found_revision(db: sa.Connection) -> str | None:
     old = db.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == _OLD_KEY)).scalar()
     if old not in (None, _OLD_VERSION):
         raise InvalidInput(
-            f"database {db.engine.url!r} has schema version {old}, which no version of elastic-inference wrote"
+            f"database {without_password(db.engine.url)} has schema version {old}, which no version of "
+            "elastic-inference wrote"
         )
     return None if old is None else schema.FIRST_REVISION
 
@@ -110,7 +115,8 @@ def _upgrade(engine: sa.Engine, found: str, revision: str, migrations: str) -> N
             command.upgrade(config, revision)
     except Exception as error:  # whatever a step did wrong, its transaction is undone
         raise InvalidInput(
-            f"database {engine.url!r} cannot be upgraded from schema {found} to {revision}, and is as it was: {error}"
+            f"database {without_password(engine.url)} cannot be upgraded from schema {found} to {revision}, "
+            f"and is as it was: {error}"
         ) from error
     logger.info("database upgraded", extra={"from": found, "to": revision, "copy": str(copy or "none")})
 
@@ -136,3 +142,13 @@ def _copy(url: sa.URL, found: str) -> Path | None:
             f"database {path} cannot be copied to {copy} before its upgrade: {error}"
         ) from error
     return copy
+
+
+def without_password(url: str | sa.URL) -> str:
+    """Write a URL for an error, which others may read."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        return re.sub(r":[^/@][^@]*@", ":***@", str(url))
+    query = {name: "***" if "password" in name else value for name, value in parsed.query.items()}
+    return parsed.set(query=query).render_as_string(hide_password=True)
