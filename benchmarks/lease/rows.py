@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from benchmarks.common import Row, percentile
+from benchmarks.common import Row
 from benchmarks.isolation.tenants import closing
 from benchmarks.lease.tenants import Tenant, saturating, sharing
+from elastic_inference.percentiles import percentile
 
 ASKED = ([0.1, 0.9], [0.25, 0.75], [0.3, 0.7], [0.5, 0.5], [0.2, 0.3, 0.5])
 ALIKE = (0.025, 0.025, 0.025)
@@ -142,9 +143,9 @@ def _latency_row(light: Tenant, other: Tenant, seconds: float, rounds: int, is_j
                     result = client.run(seconds)
                 runs.append([sample * 1e3 for sample in result["latencies_seconds"]])
                 failed += result["num_failed"] + result["num_wrong"]
-    ratios = [percentile(b, 99) / percentile(a, 99) for a, b in zip(alone, beside, strict=True)]
-    p99 = [percentile([x for run in runs for x in run], 99) for runs in (alone, beside)]
-    p50 = [percentile([x for run in runs for x in run], 50) for runs in (alone, beside)]
+    ratios = [percentile(b, 0.99) / percentile(a, 0.99) for a, b in zip(alone, beside, strict=True)]
+    p99 = [percentile([x for run in runs for x in run], 0.99) for runs in (alone, beside)]
+    p50 = [percentile([x for run in runs for x in run], 0.5) for runs in (alone, beside)]
     burst = ", which may burst" if other.may_burst else ""
     pieces = "whole" if light.piece_seconds is None else f"pieces of {PIECE_SECONDS * 1e3:g} ms"
     return Row(

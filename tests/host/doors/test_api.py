@@ -234,6 +234,7 @@ def test_status_says_what_is_in_force_and_by_what_means(operator: HostSession) -
     assert status["limits"]["means"] in ("cgroup v1", "cgroup v2", "rlimit and duty cycle")
     assert status["users"]
     assert status["devices"][0]["left_share"] == 1.0
+    assert status["devices"][0]["sharing"] == "limits"
     assert status["num_unhealthy"] == 0
 
 

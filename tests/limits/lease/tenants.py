@@ -14,6 +14,7 @@ from typing import Any
 
 from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.limits.lease.holder import LeaseConfig
+from tests.waiting import read_line
 
 DEVICE = "cpu:0"
 
@@ -49,9 +50,8 @@ class Process:
 
     def hear(self) -> Any:
         """Its next answer."""
-        assert self.popen.stdout is not None
-        line = self.popen.stdout.readline()
-        assert line, f"the process ended with status {self.popen.wait()}"
+        line = read_line(self.popen)
+        assert line, f"the process ended with status {self.popen.wait(30)}"
         return json.loads(line)
 
     def do(self, *words: object) -> Any:
@@ -70,7 +70,7 @@ class Process:
     def kill(self) -> None:
         """kill -9."""
         self.popen.kill()
-        self.popen.wait()
+        self.popen.wait(30)
 
 
 @contextlib.contextmanager
@@ -91,7 +91,7 @@ def processes(leases: Sequence[tuple[str, LeaseConfig]]) -> Iterator[list[Proces
         for one in running:
             one.go_on()
             one.popen.kill()
-            one.popen.communicate()
+            one.popen.communicate(timeout=30)
 
 
 PROGRAM = """

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from elastic_inference.accelerator import bodies
 from elastic_inference.errors import InvalidInput
+from elastic_inference.limits.lease import layout
 from elastic_inference.limits.lease.holder import LeaseConfig
 from elastic_inference.limits.lease.layout import RULES_BYTES, TURNS_BYTES, Accounts, Rule, Rules
 from elastic_inference.limits.lease.policy import DeviceTurns
@@ -65,15 +66,21 @@ def test_a_change_that_is_not_finished_has_changed_nothing() -> None:
 
 
 @given(st.binary(min_size=64, max_size=4096), st.floats(0, 1e6))
+@example(b"\xff" * 64, 5.0)  # not a number
+@example(b"\x7f" * 64, 5.0)  # far beyond what can be
 def test_any_bytes_are_read_as_turns_that_can_be_used_and_written(noise: bytes, now: float) -> None:
     rules = rules_of(0.25, 0.5)
     memory = bytearray(noise * (TURNS_BYTES // len(noise) + 1))[:TURNS_BYTES]
+    for base in layout._COPY_OFFSETS:  # the accounts are of this generation, so that they are read at all
+        for slot, rule in rules.in_use().items():
+            end = base + layout._COPY_HEAD_BYTES + slot * layout._ACCOUNT_BYTES + layout._ACCOUNT.size
+            struct.pack_into("=I", memory, end - 4, rule.generation)
     accounts = Accounts(memoryview(memory))
     turns = accounts.load(rules, now)
     for slot in turns.tenants:
         turns.ask(slot, now)
         turns.withdraw(slot, now)
-        assert math.isfinite(turns.tenants[slot].level_seconds)
+        assert abs(turns.tenants[slot].level_seconds) < 1e12
     accounts.store(turns, rules, now)
 
 

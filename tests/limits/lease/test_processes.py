@@ -15,8 +15,8 @@ from elastic_inference.errors import AcceleratorNotFound, CapacityExceeded, Inva
 from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.limits.lease.holder import DeviceLease, LeaseConfig
 from elastic_inference.limits.lease.layout import NUM_SLOTS
-from tests.host.support import wait_until
 from tests.limits.lease.tenants import DEVICE, Process, keeper, new_id, processes
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -268,7 +268,14 @@ for what in (
         attack = attack.replace("if os.geteuid() else", "if False else")  # the host's own user may
         command[3] = attack
     done = subprocess.run(
-        command, pass_fds=lease.fds, capture_output=True, text=True, cwd="/", check=True, **identity
+        command,
+        pass_fds=lease.fds,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=True,
+        timeout=30,
+        **identity,
     )  # type: ignore[call-overload]
     assert done.stdout.split() == ["refused"] * 5
 
