@@ -19,7 +19,12 @@ def test_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     built = subprocess.run(
-        [sys.executable, "-c", BUILD, str(tmp_path)], cwd=source, capture_output=True, text=True, check=False
+        [sys.executable, "-c", BUILD, str(tmp_path)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert built.returncode == 0, built.stderr[-2000:]
     wheel = zipfile.ZipFile(tmp_path / built.stdout.splitlines()[-1])

@@ -36,13 +36,13 @@ def test_uploads_at_once_do_not_together_pass_the_limit(tmp_path: Path) -> None:
 
     def send(content: bytes) -> bool:
         def take(wanted: int) -> memoryview:
-            all_began.wait()
+            all_began.wait(30)
             return memoryview(content)[:wanted]
 
         try:
             return store.append(sha256_of(content), 0, len(content), take, len(content))[1]
         except CapacityExceeded:
-            all_began.wait()
+            all_began.wait(30)
             return False
 
     with ThreadPoolExecutor(5) as pool:

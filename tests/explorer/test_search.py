@@ -17,7 +17,7 @@ from elastic_inference.explorer.article import article_rows
 from elastic_inference.explorer.cost import sequential_usd
 from elastic_inference.explorer.observation import Observation
 from elastic_inference.explorer.prices import PriceTable, parse_prices, shipped_prices
-from elastic_inference.explorer.search import find_cheapest
+from elastic_inference.explorer.search import find_cheapest, rank
 from elastic_inference.explorer.search_result import CellState, SearchOptions
 from elastic_inference.explorer.space import Cell, Space, machine_is_at_least, space_of
 from elastic_inference.explorer.walk_back import walk_back
@@ -285,3 +285,24 @@ def test_a_client_and_an_accelerator_of_the_same_sizes_are_not_compared() -> Non
     assert machine_is_at_least(large, small)
     assert not machine_is_at_least(small, large)
     assert not machine_is_at_least(large, accelerator)
+
+
+def test_a_cell_whose_bound_is_just_the_target_is_measured() -> None:
+    lines = [
+        "vendor,name,kind,vcpu,usd_per_hour,region,as_of,source",
+        "mine,m.large,client,4,0.40,here,2026-10,bill",
+        "mine,m.small,client,2,0.10,here,2026-10,bill",
+    ]
+    latency = {"m.large": 0.25, "m.small": 0.25}
+    space = space_of([Cell(name) for name in latency], PriceTable(parse_prices(lines, "x")))
+    options = SearchOptions(target_latency_seconds=0.25, slack_share=0.0, repeats=1)
+    result = find_cheapest(space, lambda cell: Observation(latency[cell.client]), options)
+    assert result.winner == Cell("m.small")
+
+
+def test_runs_of_cells_without_a_price_are_not_ranked() -> None:
+    cheap, unknown = Cell("m5.large", "eia1.large"), Cell("m5.large", "eia9.huge")
+    runs = {cheap: [Observation(0.2)], unknown: [Observation(0.1)]}
+    result = rank(space_of(list(runs), shipped_prices()), runs, SearchOptions())
+    assert (result.winner, result.num_runs) == (cheap, 1)
+    assert result.cells[unknown].state is CellState.NO_PRICE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,13 @@ def test_a_v1_quota_around_this_process_lessens_its_cores(tmp_path: Path) -> Non
 def test_without_limits_the_machine_is_what_may_be_used() -> None:
     assert usable_cores(GroupMounts()) >= 1
     assert usable_memory_bytes(GroupMounts()) > 2**28
+
+
+@pytest.mark.parametrize(
+    ("quota", "period"), [("-1", "100000"), ("0", "100000"), ("1", "0"), ("1", ""), ("", "1")]
+)
+def test_a_v1_group_without_a_quota_lessens_nothing(tmp_path: Path, quota: str, period: str) -> None:
+    (tmp_path / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu.cfs_period_us").write_text(f"{period}\n")
+    mounts = GroupMounts({"cpu": GroupMount(tmp_path, tmp_path)})
+    assert usable_cores(mounts) == len(os.sched_getaffinity(0))

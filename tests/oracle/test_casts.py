@@ -76,6 +76,7 @@ class Convertible:
         ("bool", ["", "a", 0, [][:0] or 2], [False, True, False, True]),
         ("uint8", [np.array([300.0, 1.0]), np.array([2.9, -1.0])], [[44, 1], [2, 255]]),
         ("uint8", [np.float64(300.7), np.int64(-1)], [44, 255]),
+        ("int32", [[np.array([NAN, 1e10])]], [[[MIN_32, MIN_32]]]),  # as an array, where int(nan) is an error
         ("float32", [np.array(1.0), np.float16(2.0)], [1.0, 2.0]),
         ("float32", ((1, 2), (3, 4)), [[1, 2], [3, 4]]),
         ("int32", range(3), [0, 1, 2]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elastic_inference.errors import ConnectError, InvalidInput
-from elastic_inference.protocol.endpoint import UNIX_PATH_LIMIT, Endpoint
+from elastic_inference.protocol.endpoint import UNIX_PATH_LIMIT, Endpoint, tune
 
 READ = {
     "unix:/run/a.sock": Endpoint("unix", path="/run/a.sock"),
@@ -23,8 +24,8 @@ READ = {
     "localhost:1": Endpoint("tcp", host="localhost", port=1),
 }  # fmt: skip
 REFUSED = [
-    "", "unix:", "unix:a", "unix://a", "unix:/a\0b", "unix:/" + "a" * UNIX_PATH_LIMIT, "unix:/\ud800", "tcp:",
-    "tcp:host",
+    "", "unix:", "unix:a", "unix://a", "unix:////a", "unix:/a\0b", "unix:/" + "a" * UNIX_PATH_LIMIT, "unix:/\ud800",
+    "tcp:", "tcp:host",
     "tcp::80", "tcp:h:", "tcp:h:-1", "tcp:h:65536", "tcp:h:\u00b2", "tcp:h:" + "9" * 5000, "http://h", "http://h:80/x",
     "ftp://h:1", "tcp:a b:1", "tcp:a\r\nb:1", "tcp:user@h:1", "tcp:[]:1",
 ]  # fmt: skip
@@ -107,3 +108,26 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConnectError, match="in use"):
         Endpoint("unix", path=str(tmp_path / "s")).listen()
     assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_the_longest_path_that_is_taken_can_be_served() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path = f"{folder}/{'a' * (UNIX_PATH_LIMIT - len(folder) - 1)}"
+        endpoint = Endpoint.parse(f"unix:{path}")
+        with endpoint.listen():
+            endpoint.connect(30.0).close()
+        with pytest.raises(InvalidInput, match="at most 107 bytes"):
+            Endpoint.parse(f"unix:{path}a")
+
+
+def test_only_a_unix_socket_is_given_larger_buffers() -> None:
+    def sent_bytes(family: socket.AddressFamily) -> tuple[int, int]:
+        with socket.socket(family) as sock:
+            before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            tune(sock)
+            return before, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+    before, after = sent_bytes(socket.AF_UNIX)
+    assert after > before
+    before, after = sent_bytes(socket.AF_INET)
+    assert after == before

@@ -118,3 +118,14 @@ def test_what_is_not_honoured_is_refused_by_name(parameters: dict[str, object]) 
 def test_fields_that_ask_for_nothing_are_fine() -> None:
     nothing = {"sequence_id": 0, "sequence_start": False, "priority": 0}
     assert parse_request_head(json.dumps({"inputs": [], "parameters": nothing}).encode()).inputs == ()
+
+
+def test_an_output_that_is_to_be_classified_is_refused() -> None:
+    tensor = encode_tensor("x", "uint8", (1,), 1)
+    for wanted in (0, 1):
+        head = {"inputs": [tensor], "outputs": [{"name": "y", "parameters": {"classification": wanted}}]}
+        if wanted:
+            with pytest.raises(InvalidInput, match="output 'y': the classification extension"):
+                parse_request_head(encode_head(head))
+        else:
+            assert parse_request_head(encode_head(head)).outputs is not None

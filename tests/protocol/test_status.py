@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from elastic_inference import errors
 from elastic_inference.errors import ElasticInferenceError
-from elastic_inference.protocol.status import REASONS, STATUS_OF_ERROR, decode_error, encode_error
+from elastic_inference.protocol.status import REASONS, STATUS_OF_ERROR, decode_error, encode_error, error_text
 
 CLASSES = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, ElasticInferenceError)]
 
@@ -82,3 +82,16 @@ def test_servers_of_another_make_are_understood_by_their_status(
     error = decode_error(status, b"<html>sorry</html>")
     assert type(error) is cls
     assert "sorry" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (KeyError("no such input"), "no such input"),
+        (KeyError(), ""),
+        (OSError(2, "gone"), "[Errno 2] gone"),
+        (ValueError("a", "b"), "('a', 'b')"),
+    ],
+)
+def test_the_text_of_an_error_is_not_quoted(error: Exception, text: str) -> None:
+    assert error_text(error) == text

@@ -6,6 +6,8 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 
 from elastic_inference.errors import ConnectionLost, DeadlineExceeded, ProtocolError
 from elastic_inference.protocol.stream import BUFFER_BYTES, MAX_VIEWS, Stream
+from elastic_inference.protocol.tls import client_context, server_context
+from tests.accelerator.test_process import write_certificate
 
 Pair = tuple[Stream, socket.socket]
 
@@ -222,3 +226,53 @@ def test_hanging_up_lets_the_peer_read_the_last_answer(pair: Pair) -> None:
     stream.close()
     assert theirs.recv(100) == b"refused"
     assert theirs.recv(100) == b""
+
+
+def test_a_connection_that_is_reset_is_lost(pair: Pair) -> None:
+    stream, theirs = pair
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.send([b"never read"])
+    theirs.close()
+    with pytest.raises(ConnectionLost, match="broke while receiving"):
+        stream.read_head()
+
+
+@pytest.fixture
+def tls_pair(tmp_path: Path) -> Iterator[tuple[Stream, Stream]]:
+    """Two streams of one TLS connection, each with a bound of 30 s."""
+    certificate, key = write_certificate(tmp_path)
+    sockets = socket.socketpair()
+    server, client = server_context(str(certificate), str(key), None), client_context(str(certificate))
+    with ThreadPoolExecutor(1) as thread:
+        accepted = thread.submit(server.wrap_socket, sockets[0], server_side=True)
+        ours = Stream(client.wrap_socket(sockets[1], server_hostname="127.0.0.1"))
+        theirs = Stream(accepted.result(30))
+    for stream in (ours, theirs):
+        stream.set_timeout(30.0)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_views_of_all_sizes_arrive_in_order_over_tls(tls_pair: tuple[Stream, Stream]) -> None:
+    ours, theirs = tls_pair
+    large = bytes(range(256)) * (BUFFER_BYTES // 128)
+    for views in ([b"a"], [b"a", large], [large, b"a"], [b"a", b"b", large, b"", large, b"c"], [large]):
+        whole = b"".join(views)
+        with ThreadPoolExecutor(1) as thread:
+            received = thread.submit(theirs.read, len(whole))
+            ours.send([memoryview(view) for view in views])
+            assert received.result(30) == whole
+
+
+def test_bounds_hold_over_tls(tls_pair: tuple[Stream, Stream]) -> None:
+    ours, theirs = tls_pair
+    ours.set_timeout(0.02)
+    with pytest.raises(DeadlineExceeded):
+        ours.read_head()
+    ours.set_timeout(0.05)
+    with pytest.raises(DeadlineExceeded):
+        ours.send([bytes(50_000_000)])
+    ours.set_timeout(30.0)
+    theirs.send([b"still there\r\n\r\n"])
+    assert ours.read_head() == b"still there\r\n\r\n"

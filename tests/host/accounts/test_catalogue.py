@@ -112,3 +112,25 @@ def test_a_wrong_types_file_names_file_field_value_and_limit(tmp_path: Path, tex
 def test_an_absent_types_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="No such file"):
         load_types(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("share", [0.001, 1.0])
+def test_a_gpus_type_may_take_up_to_the_whole_host(share: float) -> None:
+    kind = AcceleratorType("g", 2**30, device_share=0.5, device_kind="cuda", cpu_share=share)
+    assert kind.cpu_share == share
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"device_kind": "cuda", "cpu_share": 0.0}, "cpu_share 0.0 is not above 0 and up to 1"),
+        ({"device_kind": "cuda", "cpu_share": 1.01}, "cpu_share 1.01 is not above 0 and up to 1"),
+        ({"cpu_share": 0.5}, "cpu_share and device_memory are of a GPU's types"),
+        ({"device_kind": "cpu", "device_memory_bytes": 2**30}, "are of a GPU's types"),
+        ({"device_kind": "cuda", "device_memory_bytes": 1}, "device_memory"),
+        ({"device_kind": "tpu"}, "device_kind 'tpu' is not one of"),
+    ],
+)
+def test_what_a_gpus_type_cannot_say_is_refused_by_field(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        AcceleratorType("g", 2**30, device_share=0.5, **changes)  # type: ignore[arg-type]
