@@ -204,17 +204,17 @@ def test_map_keeps_order_and_reads_no_further_than_it_must(quick: Path, place: A
 
 def test_map_yields_what_has_come_while_the_next_input_is_waited_for(quick: Path, place: Accelerator) -> None:
     async def main() -> None:
-        has_come = asyncio.Event()
+        has_come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def live() -> AsyncIterator[dict[str, Any]]:
             yield X
-            await has_come.wait()
+            await has_come
             yield X
 
         async with AsyncEIPredictor(quick, accelerator=place) as predictor:
             results = predictor.map(live(), in_flight=4)
             await asyncio.wait_for(anext(results), BOUND_SECONDS)
-            has_come.set()
+            has_come.set_result(None)
             assert len([each async for each in results]) == 1
 
     asyncio.run(main())

@@ -22,6 +22,7 @@ from elastic_inference.errors import DeadlineExceeded, ModelNotFound, ProtocolEr
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 from elastic_inference.testing import RunningAccelerator, start_accelerator, write_model
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAME = np.zeros((1, 4, 4, 3), np.uint8)
@@ -132,7 +133,7 @@ def test_an_answer_that_drips_does_not_stretch_a_request(answer: bytes) -> None:
             within_bound(ask)
         finally:
             is_over.set()
-            thread.join()
+            thread.join(BOUND_SECONDS)
     assert ended == [True]
 
 
@@ -230,11 +231,6 @@ def queue_of(running: RunningAccelerator) -> dict[str, int]:
     return queue
 
 
-def wait_until_computing(running: RunningAccelerator) -> None:
-    while not queue_of(running)["num_running"]:
-        pass
-
-
 def test_a_wait_for_the_turn_gets_what_the_call_has_left(tmp_path: Path) -> None:
     """The accelerator is told the time-out, so that a call that nobody waits for any more never runs."""
     model = write_model(tmp_path / "m.testing", wait_seconds=2)
@@ -245,8 +241,8 @@ def test_a_wait_for_the_turn_gets_what_the_call_has_left(tmp_path: Path) -> None
             EIPredictor(model, accelerator=place, warm_up=False, timeout_seconds=0.2) as hasty,
         ):
             first = patient.submit({"inputs": FRAME})
-            wait_until_computing(running)
+            wait_until(lambda: queue_of(running)["num_running"], "the first call's turn")
             with pytest.raises(DeadlineExceeded):
                 hasty({"inputs": FRAME})
-            first.result()
+            first.result(BOUND_SECONDS)
             assert queue_of(running)["num_expired"] == 1
