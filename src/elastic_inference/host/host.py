@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -45,8 +45,6 @@ RESERVE_BYTES = 1 << 30
 RESERVE_CORES_SHARE = 0.05
 RESERVE_CORES = 0.5
 _CARE_SECONDS = 1.0
-_METER_SECONDS = 5.0
-_OPERATOR_KEY = "operator_token_sha256"
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,12 @@ class Host:
         self.version = importlib.metadata.version("elastic-inference")
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
-        self._care = threading.Thread(target=self._run_care, name="care", daemon=True)
+        self._operator_sha256: str | None = None
+        # Two threads: who reads the meters may wait for an accelerator that hangs.
+        self._threads = (
+            threading.Thread(target=self._run_care, name="care", daemon=True),
+            threading.Thread(target=self._run_meters, name="meters", daemon=True),
+        )
 
     def open(self) -> None:
         """Take the state directory, find what was left, begin to keep it.
@@ -137,14 +140,16 @@ class Host:
         except BaseException:
             self._release_lock()
             raise
-        self._care.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self, keep_running: bool = False) -> None:
         """End the accelerators in order, or leave them to the next run; twice is fine."""
         if self._stop.is_set():
             return
         self._stop.set()
-        self._care.join()
+        for thread in self._threads:
+            thread.join()
         self.service.close(keep_running)
         self.launcher.close()
         if not keep_running:
@@ -226,36 +231,46 @@ class Host:
         """Make the token at the first start; a file that the operator has changed counts from the next start on."""
         path = self.folder.operator_token
         if path.exists():
-            self.store.set_meta(_OPERATOR_KEY, hash_token(path.read_text().strip()))
+            self._operator_sha256 = hash_token(path.read_text().strip())
         else:
             self.change_operator_token()
 
     def change_operator_token(self) -> str:
-        """Make a new operator token, write it into its file, and refuse the old one from now on."""
+        """Make a new operator token, write it into its file, and refuse the old one from now on.
+
+        The file alone says which token counts, so that one that cannot be written leaves the old one in force.
+        """
         token = make_token()
         write_private(self.folder.operator_token, token + "\n")
-        self.store.set_meta(_OPERATOR_KEY, hash_token(token))
+        self._operator_sha256 = hash_token(token)
         return token
 
     def is_operator(self, token: str) -> bool:
         """Whether this is the operator's token."""
-        return is_token(token, self.store.get_meta(_OPERATOR_KEY))
+        return is_token(token, self._operator_sha256)
 
     # Care
 
     def _run_care(self) -> None:
-        rounds = 0
+        self._each_second(self.service.expire, self.service.put_tokens)
+
+    def _run_meters(self) -> None:
+        self._each_second(self.service.board.fresh)
+
+    def _each_second(self, *tasks: Callable[[], object]) -> None:
         while not self._stop.wait(_CARE_SECONDS):
-            rounds += 1
-            try:
-                self.service.expire()
-                if rounds % round(_METER_SECONDS / _CARE_SECONDS) == 0:
-                    self.service.read_meters()
-            except Exception:  # care must go on: what failed now may work in a second
-                logger.exception("care failed")
+            for task in tasks:
+                try:
+                    task()
+                except Exception:  # care must go on: what failed now may work in a second
+                    logger.exception("care failed", extra={"task": task.__name__})
 
     def _take_lock(self) -> None:
-        file = open(self.folder.lock, "a")  # noqa: SIM115  # held as long as the host runs
+        # For its owner alone: whoever may open the file can lock it, and would keep the host from starting.
+        file = os.fdopen(
+            os.open(self.folder.lock, os.O_CREAT | os.O_RDWR, 0o600), "a"
+        )  # held as long as the host runs
+        os.fchmod(file.fileno(), 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -6,10 +6,15 @@ An accelerator's token opens only what is its own: of another's, not even the ex
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, ParamSpec, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Response
+from starlette.requests import Request
 
+from elastic_inference.errors import ConnectionLost
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
@@ -19,6 +24,16 @@ from elastic_inference.host.service import MAX_DRAIN_SECONDS
 logger = logging.getLogger(__name__)
 
 MAX_SINCE = 4e9  # the year 2096; beyond it no hour fits into the database's integers
+
+_MAX_CHANGES = 64
+_changes = CapacityLimiter(_MAX_CHANGES)
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
+
+
+async def _change(work: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
+    """Run what may take minutes in threads apart from those that answer questions, and so never takes them all."""
+    return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=_changes)
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -48,16 +63,23 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         ).model_dump()
 
     @app.post("/v1/accelerators", status_code=201, responses=errors(403, 409), tags=["accelerators"])
-    def attach(wanted: schemas.AttachRequest, who: Caller = caller) -> schemas.AttachedView:
+    async def attach(
+        wanted: schemas.AttachRequest, request: Request, who: Caller = caller
+    ) -> schemas.AttachedView:
         """Attach an accelerator; it serves when the answer comes."""
         who.check_operator()
-        record, token = service.attach(wanted.type, wanted.name, wanted.lease_seconds)
+        record, token = await _change(service.attach, wanted.type, wanted.name, wanted.lease_seconds)
+        if await request.is_disconnected():
+            await _change(service.detach, record.accelerator_id, 0.0)
+            raise ConnectionLost(
+                "the client left before it was told the token, so the accelerator is detached"
+            )
         return schemas.AttachedView(**view(record), token=token)
 
     @app.get("/v1/accelerators", responses=errors(), tags=["accelerators"])
     def list_accelerators(who: Caller = caller) -> list[schemas.AcceleratorView]:
         """List accelerators: all for the operator, a tenant's own for a tenant."""
-        records = [r for r in service.list_all() if who.is_operator or r.accelerator_id == who.accelerator_id]
+        records = service.list_all() if who.is_operator else [service.get(who.accelerator_id or "")]
         return [schemas.AcceleratorView(**view(record)) for record in records]
 
     @app.get("/v1/accelerators/{accelerator_id}", responses=errors(404), tags=["accelerators"])
@@ -69,13 +91,13 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
     @app.patch(
         "/v1/accelerators/{accelerator_id}", responses=errors(403, 404, 409, 413), tags=["accelerators"]
     )
-    def resize(
+    async def resize(
         accelerator_id: str, wanted: schemas.ResizeRequest, who: Caller = caller
     ) -> schemas.ResizedView:
         """Give an accelerator another type; it keeps id, token, endpoints and models."""
         who.check_owns(accelerator_id)
         who.check_operator()
-        record, was_restarted = service.resize(accelerator_id, wanted.type)
+        record, was_restarted = await _change(service.resize, accelerator_id, wanted.type)
         return schemas.ResizedView(**view(record), was_restarted=was_restarted)
 
     @app.delete(
@@ -84,7 +106,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         responses=errors(404, 409),
         tags=["accelerators"],
     )
-    def detach(
+    async def detach(
         accelerator_id: str,
         drain_seconds: Annotated[
             float | None,
@@ -99,27 +121,27 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
     ) -> Response:
         """Detach an accelerator, after it has finished what is in flight."""
         who.check_owns(accelerator_id)
-        service.detach(accelerator_id, drain_seconds)
+        await _change(service.detach, accelerator_id, drain_seconds)
         return Response(status_code=204)
 
     @app.post("/v1/accelerators/{accelerator_id}/heartbeat", responses=errors(404), tags=["accelerators"])
-    def heartbeat(accelerator_id: str, who: Caller = caller) -> schemas.HeartbeatView:
+    async def heartbeat(accelerator_id: str, who: Caller = caller) -> schemas.HeartbeatView:
         """Begin an accelerator's lease anew."""
         who.check_owns(accelerator_id)
         return schemas.HeartbeatView(lease_seconds=service.heartbeat(accelerator_id))
 
     @app.post("/v1/accelerators/{accelerator_id}/token", responses=errors(404, 409), tags=["accelerators"])
-    def rotate_token(accelerator_id: str, who: Caller = caller) -> schemas.TokenView:
+    async def rotate_token(accelerator_id: str, who: Caller = caller) -> schemas.TokenView:
         """Give an accelerator a new bearer token; the old one is refused at once."""
         who.check_owns(accelerator_id)
-        return schemas.TokenView(token=service.rotate_token(accelerator_id))
+        return schemas.TokenView(token=await _change(service.rotate_token, accelerator_id))
 
 
 def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
     service = host.service
 
     @app.get("/v1/health", tags=["host"])
-    def health() -> schemas.HealthView:
+    async def health() -> schemas.HealthView:
         """Say that the host answers; needs no token."""
         return schemas.HealthView(status="draining" if service.is_draining else "ok")
 
@@ -150,8 +172,7 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
     def status(who: Caller = caller) -> schemas.HostView:
         """Show capacity, what is in force and by what means, and health."""
         who.check_operator()
-        num_unhealthy = sum(not reading.is_healthy for reading in service.read_meters().values())
-        return schemas.HostView(**host.status(), num_unhealthy=num_unhealthy)
+        return schemas.HostView(**host.status(), num_unhealthy=service.board.fresh().num_unhealthy)
 
     @app.post("/v1/host/drain", responses=errors(403), tags=["host"])
     def drain(wanted: schemas.DrainRequest, who: Caller = caller) -> schemas.HealthView:
@@ -174,7 +195,4 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
         who: Caller = caller,
     ) -> list[schemas.UsageView]:
         """What accelerators cost and did; counters count from the hour of `since` on."""
-        rows = service.usage(since)
-        return [
-            schemas.UsageView.of(r) for r in rows if who.is_operator or r.accelerator_id == who.accelerator_id
-        ]
+        return [schemas.UsageView.of(row) for row in service.usage(since, who.accelerator_id)]

@@ -12,12 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.api import add_control_api
 from elastic_inference.host.doors.aws import make_aws_app
 from elastic_inference.host.doors.aws_directory import CredentialsFile, HostDirectory
-from elastic_inference.host.doors.callers import make_authenticator
+from elastic_inference.host.doors.callers import bearer_of, find_caller, make_authenticator
 from elastic_inference.host.doors.metrics import add_metrics
-from elastic_inference.host.doors.middleware import BodyLimit, RequestLog
+from elastic_inference.host.doors.middleware import BodyLimit, Flood, RequestLog
 from elastic_inference.host.doors.tracing import Tracing
 from elastic_inference.host.host import Host
 from elastic_inference.protocol.status import encode_error
@@ -25,8 +26,13 @@ from elastic_inference.protocol.status import encode_error
 logger = logging.getLogger(__name__)
 
 
-def make_app(host: Host, tracer_provider: Any = None) -> FastAPI:
+def make_app(host: Host, limits: DoorLimits | None = None, tracer_provider: Any = None) -> FastAPI:
     """The control API of a host; with spans where an OpenTelemetry tracer provider is given."""
+
+    def known_caller(authorization: str) -> str | None:
+        caller = find_caller(host, bearer_of(authorization))
+        return None if caller is None else caller.accelerator_id or "the operator"
+
     app = FastAPI(
         title="elastic-inference host",
         version=host.version,
@@ -37,6 +43,7 @@ def make_app(host: Host, tracer_provider: Any = None) -> FastAPI:
     if tracer_provider is not None:
         app.add_middleware(Tracing, provider=tracer_provider)
     app.add_middleware(RequestLog)
+    app.add_middleware(Flood, limits=limits or DoorLimits(), known_caller=known_caller)
     caller = make_authenticator(host)
     add_control_api(app, host, caller)
     add_metrics(app, host.service, caller)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import Request
 
 from elastic_inference.errors import AcceleratorNotFound, Forbidden, PermissionDenied
 from elastic_inference.host.host import Host
@@ -40,15 +41,29 @@ class Caller:
 def make_authenticator(host: Host) -> Any:
     """A FastAPI dependency that gives the Caller of a request, or raises PermissionDenied."""
 
-    def authenticate(
+    async def authenticate(
+        request: Request,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Caller:
         if credentials is not None:
-            if host.is_operator(credentials.credentials):
-                return Caller(None)
-            record = host.store.find_token(hash_token(credentials.credentials))
-            if record is not None:
-                return Caller(record.accelerator_id)
+            caller = find_caller(host, credentials.credentials)
+            if caller is not None:
+                request.state.caller = caller
+                return caller
         raise PermissionDenied("the bearer token is missing or unknown to this host")
 
     return Depends(authenticate)
+
+
+def find_caller(host: Host, token: str) -> Caller | None:
+    """Whose token this is; None for one that is not known here. Waits for nothing."""
+    if host.is_operator(token):
+        return Caller(None)
+    accelerator_id = host.service.tokens.find(hash_token(token))
+    return None if accelerator_id is None else Caller(accelerator_id)
+
+
+def bearer_of(authorization: str) -> str:
+    """The token in an Authorization header; "" where it holds none."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -33,14 +33,17 @@ class HostCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, prefixed `elastic_inference_host_`."""
-        records = [r for r in self._service.list_all() if self._only in (None, r.accelerator_id)]
-        readings = [(record, self._service.meter.read(record)) for record in records]
         if self._only is None:
-            yield from self._of_devices(records)
+            snapshot = self._service.board.fresh()
+            readings = [(r, snapshot.readings[r.accelerator_id]) for r in snapshot.records]
+            yield from self._of_devices(snapshot.records)
+        else:
+            record = self._service.get(self._only)
+            readings = [(record, self._service.meter.read(record))]
         yield from _gauges(readings)
         yield from _counters(readings)
 
-    def _of_devices(self, records: list[AcceleratorRecord]) -> Iterator[Metric]:
+    def _of_devices(self, records: tuple[AcceleratorRecord, ...]) -> Iterator[Metric]:
         by_state = GaugeMetricFamily(f"{_PREFIX}accelerators", "Accelerators by state", labels=["state"])
         for state in State:
             by_state.add_metric([state.value], sum(record.state is state for record in records))
@@ -64,7 +67,7 @@ def _gauges(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metri
         "memory_used_bytes": ("Memory of its group now", lambda r: r.memory_bytes),
         "memory_limit_bytes": ("Memory that it may use", lambda r: r.memory_limit_bytes),
         "utilisation_share": (
-            "Device seconds used of those that its share gives, since the reading before",
+            "Device seconds used of those that its share gives, over the last seconds",
             lambda r: r.utilisation_share,
         ),
     }

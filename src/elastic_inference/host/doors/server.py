@@ -14,15 +14,19 @@ from typing import Any
 import uvicorn
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.app import make_app
+from elastic_inference.host.doors.connections import Listener
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.folders import TlsFiles
+from elastic_inference.limits.processes import raise_descriptor_limit
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.telemetry import tracer_provider, traces_are_asked_for
 
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5
+_BACKLOG = 1024  # connections that the kernel keeps until the loop takes them
 
 
 def serve(
@@ -45,7 +49,8 @@ def serve(
         InvalidInput: The state directory or the TLS files cannot be used.
     """
     provider = _tracer_provider(host) if traces_are_asked_for() else None
-    with listen.listen() as sock:
+    limits = DoorLimits.within(raise_descriptor_limit())
+    with listen.listen(_BACKLOG) as sock:
         if listen.kind == "unix":
             os.chmod(listen.path, 0o666)  # the bearer token says who may
         host.open()
@@ -53,9 +58,11 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
         try:
-            _Server(_config(host, provider), lambda: on_ready(_url(listen, sock, host.settings.tls))).run(
-                [sock]
-            )
+            _Server(
+                _config(host, limits, provider),
+                limits,
+                lambda: on_ready(_url(listen, sock, host.settings.tls)),
+            ).run([sock])
         finally:
             host.close(keep_running)
             if provider is not None:
@@ -70,23 +77,35 @@ def _tracer_provider(host: Host) -> Any:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, limits: DoorLimits, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._limits = limits
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
+        """Listen in our own way: uvicorn's bounds neither connections nor their time."""
+        listeners = [
+            Listener(sock, self.config, self.server_state, self._limits, lambda: self.config.ssl)
+            for sock in sockets or ()
+        ]
+        self.servers = listeners  # type: ignore[assignment]  # it closes them and waits for their end
+        for listener in listeners:
+            listener.open()
+        self.started = True
+        self._on_ready()
 
 
-def _config(host: Host, tracer_provider: Any) -> uvicorn.Config:
+def _config(host: Host, limits: DoorLimits, tracer_provider: Any) -> uvicorn.Config:
     tls = host.settings.tls
     config = uvicorn.Config(
-        make_app(host, tracer_provider),
+        make_app(host, limits, tracer_provider),
+        http="h11",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        h11_max_incomplete_event_size=limits.head_bytes,
+        timeout_keep_alive=round(limits.idle_seconds),
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="off",
         ssl_certfile=None if tls is None else str(tls.cert),
