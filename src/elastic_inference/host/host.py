@@ -30,6 +30,7 @@ from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
+from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.base import Limits
@@ -137,6 +138,7 @@ class Host:
         try:
             self._assemble()
             self.service.open()
+            self.launcher.refill()  # only now: what an earlier run left is told from what this one starts
         except BaseException:
             self._release_lock()
             raise
@@ -152,6 +154,7 @@ class Host:
             thread.join()
         self.service.close(keep_running)
         self.launcher.close()
+        self.users.close()
         if not keep_running:
             self.limits.close()
         self.store.close()
@@ -171,8 +174,9 @@ class Host:
         self._ensure_operator_token()
         self.limits: Limits = detect(settings.limits_mode, parent_name=f"elastic-inference-{self.host_id}")
         self.isolation = find_isolation(self.folder.accelerators, settings.uids)
-        taken = frozenset(r.uid for r in self.store.list_all() if r.uid is not None)
-        self.launcher = Launcher(self.folder.path, self.isolation, settings.num_spares, taken)
+        self.users = Users(self.isolation.uids, self.folder.path)
+        self._take_users_back()
+        self.launcher = Launcher(self.folder, self.isolation, self.users, settings.num_spares)
         num_cores = {device.name: offered_cores(device) for device in settings.devices}
         context = HostContext(
             store=self.store,
@@ -219,11 +223,21 @@ class Host:
         return catalogue(AMAZON_TYPES, *own, self.settings.user_types)
 
     def _host_id(self) -> str:
-        host_id = self.store.get_meta("host_id")
-        if host_id is None:
-            host_id = secrets.token_hex(8)
-            self.store.set_meta("host_id", host_id)
-        return host_id
+        """Who this host is, in its own folder: a database may be shared, or lost."""
+        path = self.folder.host_id
+        if not path.exists():
+            is_new = not self.folder.secret.exists()
+            earlier = None if is_new else self.store.get_meta("host_id")
+            write_private(path, earlier or secrets.token_hex(8))
+        return path.read_text().strip()
+
+    def _take_users_back(self) -> None:
+        """Claim the users of accelerators that are there; one whose user another host has gets another."""
+        for record in self.store.list_all():
+            if record.uid is not None and not self.users.take_back(record.uid):
+                extra = {"accelerator_id": record.accelerator_id, "uid": record.uid}
+                logger.warning("another host has the user of an accelerator, which gets another", extra=extra)
+                self.store.change(record.accelerator_id, uid=None)
 
     # The operator's token
 

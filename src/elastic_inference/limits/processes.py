@@ -56,6 +56,29 @@ def start_ticks(pid: int) -> int | None:
     return None if after_name[0] in "ZX" else int(after_name[19])
 
 
+def list_processes() -> tuple[int, ...]:
+    """All process ids of the machine (or the container) that show now."""
+    return tuple(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def process_uid(pid: int) -> int | None:
+    """The user as which a process runs; None where there is none, or a zombie.
+
+    Not the owner of /proc/PID, which the kernel makes root for processes that may not be looked at.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    values = dict(line.partition(":")[::2] for line in text.splitlines())
+    return None if values["State"].split()[0] in "ZX" else int(values["Uid"].split()[0])
+
+
+def users_with_processes() -> frozenset[int]:
+    """Users as which some process runs now."""
+    return frozenset(uid for pid in list_processes() if (uid := process_uid(pid)) is not None)
+
+
 def data_size_bytes(pid: int) -> int:
     """What RLIMIT_DATA counts of a process now (VmData of /proc/PID/status); 0 where there is none."""
     try:

@@ -74,7 +74,9 @@ def test_a_path_that_is_too_long_for_sockets_is_refused_at_once(tmp_path: Path) 
 def test_a_spare_that_died_is_not_given_out(open_host: Callable[..., Host]) -> None:
     host = open_host(user_types=(SMALL,), num_spares=1)
     wait_until(lambda: host.launcher.num_spares_ready == 1, "the spare process")
-    os.kill(host.launcher._spares[0].pid, signal.SIGKILL)
+    spare = host.launcher._spares[0]
+    os.kill(spare.pid, signal.SIGKILL)
+    wait_until(lambda: spare.poll() is not None, "its end")
     record, _ = host.service.attach("small")
     assert record.state is State.READY
 

@@ -22,11 +22,12 @@ from elastic_inference.errors import (
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.keeper import Keeper
+from elastic_inference.host.processes.orphans import end_orphans
 from elastic_inference.limits.processes import open_pidfd, wait_readable
 
 logger = logging.getLogger(__name__)
 
-_NUM_PORT_TRIES = 3
+_NUM_PORT_TRIES = 8  # hosts that share a range may choose the same at the same moment
 
 
 class Fleet:
@@ -36,6 +37,7 @@ class Fleet:
         self._context = context
         self._keepers: dict[str, Keeper] = {}
         self._lock = threading.Lock()
+        self._choosing_port = threading.Lock()
 
     def keeper(self, accelerator_id: str) -> Keeper:
         """The keeper of an accelerator; raises AcceleratorNotFound."""
@@ -59,6 +61,7 @@ class Fleet:
         for record in dropped:
             self._kill_left_over(record)
             self.forget(record)
+        self._end_orphans(kept)
         known = {record.accelerator_id for record in kept}
         for accelerator_id in self._context.limits.list_existing():
             if accelerator_id not in known:
@@ -74,9 +77,9 @@ class Fleet:
         Raises:
             ElasticInferenceError: It did not start; nothing of its process is left.
         """
+        tried: set[int | None] = set()
         for tries_left in range(_NUM_PORT_TRIES, 0, -1):
-            port = self._choose_port()
-            self._context.store.change(record.accelerator_id, port=port)
+            tried.add(self._choose_port(record, tried))
             keeper = self._add(record.accelerator_id)
             keeper.start()
             try:
@@ -149,14 +152,23 @@ class Fleet:
             wait_readable((pidfd,), 5.0)
             os.close(pidfd)
 
-    def _choose_port(self) -> int | None:
+    def _end_orphans(self, kept: Iterable[AcceleratorRecord]) -> None:
+        records = tuple(kept)
+        pids = frozenset(r.process.pid for r in records if r.process is not None and r.process.is_alive())
+        ids = frozenset(record.accelerator_id for record in records)
+        end_orphans(self._context.folder, ids, pids, self._context.launcher.isolation.uids)
+
+    def _choose_port(self, record: AcceleratorRecord, tried: set[int | None]) -> int | None:
+        """Choose a port and write it down, one attach at a time; None where there is no TCP."""
         settings = self._context.settings
         if settings.data_host is None:
             return None
-        taken = {record.port for record in self._context.store.list_all()}
-        for port in settings.ports:
-            if port not in taken and _is_free(settings.data_host, port):
-                return port
+        with self._choosing_port:
+            taken = {r.port for r in self._context.store.list_all() if r != record} | tried
+            for port in settings.ports:
+                if port not in taken and _is_free(settings.data_host, port):
+                    self._context.store.change(record.accelerator_id, port=port)
+                    return port
         first, last = settings.ports[0], settings.ports[-1]
         raise CapacityExceeded(
             f"all TCP ports {first} to {last} are taken",

@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.errors import ConnectError, StartFailed
+from elastic_inference.errors import CapacityExceeded, ConnectError, StartFailed
+from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import Isolation
+from elastic_inference.host.processes.users import Users
 from elastic_inference.limits.processes import ProcessIdentity, wait_readable
 
 logger = logging.getLogger(__name__)
@@ -126,23 +128,23 @@ class Launcher:
     """Starts processes for accelerators.
 
     Args:
-        work_dir: For their homes and logs; exists and is the host's.
+        folder: For their homes and logs; exists and is the host's.
         num_spares: Processes that wait in advance, so that an attach need not wait for an interpreter.
-        uids_taken: Users that accelerators of an earlier run of the host have.
+        users: From which each new process gets one.
     """
 
     def __init__(
         self,
-        work_dir: Path,
+        folder: HostFolder,
         isolation: Isolation,
+        users: Users,
         num_spares: int = 1,
-        uids_taken: frozenset[int] = frozenset(),
     ) -> None:
         self.isolation = isolation
-        self._homes = work_dir / "homes"
-        self._logs = work_dir / "logs"
+        self._homes = folder.homes
+        self._logs = folder.logs
         self._num_spares = num_spares
-        self._uids_taken = set(uids_taken)
+        self._users = users
         self._spares: collections.deque[Child] = collections.deque()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -150,11 +152,10 @@ class Launcher:
         self._starter = ThreadPoolExecutor(1, "launch", initializer=_set_no_new_privs)
 
     def open(self) -> None:
-        """Make the folders and begin to start spare processes."""
+        """Make the folders."""
         self._homes.mkdir(mode=0o711, exist_ok=True)
         self._logs.mkdir(mode=0o700, exist_ok=True)
         os.chmod(self._homes, 0o711)
-        self.refill()
 
     def close(self) -> None:
         """End the spare processes; twice is fine."""
@@ -182,6 +183,7 @@ class Launcher:
 
         Raises:
             StartFailed: It could not be started.
+            CapacityExceeded: All users are taken.
         """
         child = self._take_spare() if uid is None and not environment else None
         if child is None:
@@ -210,7 +212,7 @@ class Launcher:
         while not self._is_closed and len(self._spares) < self._num_spares:
             try:
                 child = self._start(None, {})
-            except StartFailed as error:
+            except (StartFailed, CapacityExceeded) as error:
                 logger.warning("no spare process: %s", error)
                 return
             self._set_nice(child, 19)  # the import must not take compute from tenants
@@ -224,7 +226,7 @@ class Launcher:
 
     def _start(self, uid: int | None, environment: Mapping[str, str]) -> Child:
         is_new = uid is None
-        uid = self._take_uid() if is_new else uid
+        uid = self._users.take() if is_new else uid
         token = secrets.token_hex(8)
         home, log_path = self._homes / token, self._logs / f"spare-{token}.log"
         try:
@@ -274,22 +276,9 @@ class Launcher:
             own["PYTHONDONTWRITEBYTECODE"] = "1"
         return {**kept, **own, "PYTHONSAFEPATH": "1"}
 
-    def _take_uid(self) -> int | None:
-        if self.isolation.uids is None:
-            return None
-        with self._lock:
-            free = next((uid for uid in self.isolation.uids if uid not in self._uids_taken), None)
-            if free is None:
-                raise StartFailed(
-                    f"all users {self.isolation.uids[0]} to {self.isolation.uids[-1]} are taken"
-                )
-            self._uids_taken.add(free)
-            return free
-
     def release_uid(self, uid: int | None) -> None:
         """Give back a user of which nothing is left."""
-        with self._lock:
-            self._uids_taken.discard(-1 if uid is None else uid)
+        self._users.give_back(uid)
 
     def forget(self, child: Child) -> None:
         """Take away what a spare process had: its home, log and user."""
