@@ -182,6 +182,9 @@ def start(
         str,
         typer.Option("--drain", metavar="TIME", help="How long requests in flight may take to finish."),
     ] = "10s",
+    turn_limit: Annotated[
+        str, typer.Option("--turn-limit", metavar="TIME", help="For one request to run, else a restart.")
+    ] = "10min",
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Leave accelerators running when the host ends.")
     ] = False,
@@ -236,6 +239,7 @@ def start(
         uids=parse_uids(uids),
         num_spares=spares,
         drain_seconds=parse_seconds(drain),
+        turn_limit_seconds=parse_seconds(turn_limit),
         allow_unsafe_operations=allow_unsafe_operations,
     )
     host = Host(settings)

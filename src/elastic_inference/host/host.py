@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
 from elastic_inference.host.accounts.catalogue import (
     AMAZON_TYPES,
@@ -46,6 +47,7 @@ RESERVE_BYTES = 1 << 30
 RESERVE_CORES_SHARE = 0.05
 RESERVE_CORES = 0.5
 _CARE_SECONDS = 1.0
+_CALENDAR_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class HostSettings:
         limits_mode: See limits.detect; None: the best that works.
         uids: Users for accelerators where the host is root.
         num_spares: Processes started in advance.
-        hang_seconds: See ProcessSettings.
+        hang_seconds, turn_limit_seconds: See ProcessSettings.
     """
 
     state_dir: Path
@@ -82,7 +84,12 @@ class HostSettings:
     drain_seconds: float = 10.0
     start_timeout_seconds: float = 60.0
     hang_seconds: float = 60.0
+    turn_limit_seconds: float = 600.0
     allow_unsafe_operations: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.turn_limit_seconds > 0:
+            raise InvalidInput(f"turn limit {self.turn_limit_seconds} s is not above 0")
 
 
 def offered_cores(device: Device) -> float:
@@ -120,6 +127,7 @@ class Host:
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
         self._operator_sha256: str | None = None
+        self._calendar_saved_at = 0.0
         # Two threads: who reads the meters may wait for an accelerator that hangs.
         self._threads = (
             threading.Thread(target=self._run_care, name="care", daemon=True),
@@ -157,6 +165,7 @@ class Host:
         self.users.close()
         if not keep_running:
             self.limits.close()
+        self.calendar.save()
         self.store.close()
         self._release_lock()
 
@@ -191,13 +200,15 @@ class Host:
                 start_timeout_seconds=settings.start_timeout_seconds,
                 drain_seconds=settings.drain_seconds,
                 hang_seconds=settings.hang_seconds,
+                turn_limit_seconds=settings.turn_limit_seconds,
                 allow_unsafe_operations=settings.allow_unsafe_operations,
             ),
             num_cores=num_cores,
             cores=CoreKeeper(self.store, self.limits, num_cores),
             gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
         )
-        self.service = HostService(context, self._catalogue(), self._capacity())
+        self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
+        self.service = HostService(context, self._catalogue(), self._capacity(), self.calendar)
         self.launcher.open()
 
     def _open_store(self) -> StateStore:
@@ -266,7 +277,7 @@ class Host:
     # Care
 
     def _run_care(self) -> None:
-        self._each_second(self.service.expire, self.service.put_tokens)
+        self._each_second(self.service.expire, self.service.put_tokens, self._save_calendar)
 
     def _run_meters(self) -> None:
         self._each_second(self.service.board.fresh)
@@ -278,6 +289,11 @@ class Host:
                     task()
                 except Exception:  # care must go on: what failed now may work in a second
                     logger.exception("care failed", extra={"task": task.__name__})
+
+    def _save_calendar(self) -> None:
+        if self.calendar.now() - self._calendar_saved_at >= _CALENDAR_SECONDS:
+            self._calendar_saved_at = self.calendar.now()
+            self.calendar.save()
 
     def _take_lock(self) -> None:
         # For its owner alone: whoever may open the file can lock it, and would keep the host from starting.

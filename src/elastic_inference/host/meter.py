@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -54,9 +53,9 @@ class Meter:
     all does not wait for those that did not answer the last time.
     """
 
-    def __init__(self, context: HostContext, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, context: HostContext, now: Callable[[], float]) -> None:
         self._context = context
-        self._wall_clock = wall_clock
+        self._now = now
         self._last: dict[str, Reading] = {}
         self._bases: dict[str, tuple[float, float]] = {}  # of the utilisation: when, and device seconds then
         self._written_at: dict[str, float] = {}
@@ -108,7 +107,7 @@ class Meter:
         last = self._last.get(record.accelerator_id)
         if last is not None:
             return replace(last, is_healthy=False)
-        return Reading(False, record.sample, 0, record.kind.memory_bytes, None, 0, self._wall_clock(), {})
+        return Reading(False, record.sample, 0, record.kind.memory_bytes, None, 0, self._now(), {})
 
     def _start(self, record: AcceleratorRecord, must_write: bool) -> Future[Reading]:
         """Begin a reading, or join one that has not begun."""
@@ -169,7 +168,7 @@ class Meter:
         )
 
     def _look(self, record: AcceleratorRecord) -> Reading:
-        read_at = self._wall_clock()
+        read_at = self._now()
         sample, memory_bytes, limit_bytes, num_oom_kills = record.sample, 0, record.kind.memory_bytes, 0
         inferences, held_back = sample.inferences, 0.0
         statistics = self._ask(record)

@@ -9,8 +9,7 @@ import contextlib
 import logging
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from elastic_inference.errors import (
     CapacityExceeded,
     InvalidInput,
 )
+from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.leases import LeaseBook, check_lease
@@ -57,8 +57,8 @@ class HostService:
     Args:
         catalogue: Types by name.
         capacity: Devices, with nothing held.
+        calendar: For usage.
         clock: For leases.
-        wall_clock: Seconds since 1970, for usage.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class HostService:
         context: HostContext,
         catalogue: Mapping[str, AcceleratorType],
         capacity: Capacity,
+        calendar: Calendar,
         clock: Clock | None = None,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.context = context
         self.catalogue = dict(catalogue)
         self.leases = LeaseBook(clock or MonotonicClock())
         self.tokens = TokenBook()
-        self.meter = Meter(context, wall_clock)
+        self.meter = Meter(context, calendar.now)
         self.board = Board(context.store, self.meter)
-        self.started_at = wall_clock()
+        self.started_at = calendar.now()
         self.is_draining = False
         self._store = context.store
         self._fleet = Fleet(context)
-        self._wall_clock = wall_clock
+        self._calendar = calendar
         self._lock = threading.Lock()
         self._ledger = Ledger(capacity)
         self._resizer = Resizer(context, self._fleet, self._ledger, self.meter)
@@ -97,6 +97,9 @@ class HostService:
             self.tokens.set(record.accelerator_id, record.token_sha256)
             # Heartbeats that came while the host was away were lost, so each lease begins anew.
             self.leases.grant(record.accelerator_id, record.lease_seconds)
+            if self._calendar.ended_at is not None:
+                self._store.end_interval(record.accelerator_id, self._calendar.ended_at)
+                self._store.begin_interval(record, self.started_at)
         # An interval whose accelerator is gone was left open by a crash between two writes.
         known = {record.accelerator_id for record in self._store.list_all()}
         for row in self._store.list_intervals(since=self.started_at):
@@ -184,13 +187,13 @@ class HostService:
             device=allocation.device,
             share=allocation.share,
             token_sha256=hash_token(token),
-            created_at=self._wall_clock(),
+            created_at=self._calendar.now(),
             lease_seconds=lease_seconds,
         )
         try:
             self._store.add(record)
             self._fleet.launch(record, self.context.settings.start_timeout_seconds + 10)
-            self._store.begin_interval(record, self._wall_clock())
+            self._store.begin_interval(record, self._calendar.now())
             attached = self.get(accelerator_id)
         except BaseException:
             # Also one that serves: nobody would ever have its token.
@@ -215,7 +218,7 @@ class HostService:
             self._store.change(accelerator_id, state=State.DRAINING)
             self.meter.read(record)
             self._fleet.end(record, drain_seconds)
-            self._store.end_interval(accelerator_id, self._wall_clock())
+            self._store.end_interval(accelerator_id, self._calendar.now())
             self.leases.release(accelerator_id)
             self.meter.forget(accelerator_id)
             self._free(accelerator_id)
@@ -236,7 +239,7 @@ class HostService:
         with self._alone(accelerator_id) as record:
             changed, was_restarted = self._resizer.resize(record, kind)
             self.context.cores.refresh()
-            self._store.begin_interval(changed, self._wall_clock())
+            self._store.begin_interval(changed, self._calendar.now())
         return self.get(accelerator_id), was_restarted
 
     # Leases, tokens
@@ -301,7 +304,7 @@ class HostService:
         else:
             self.meter.read(self.get(only))
         rows = summarize(
-            self._store.list_intervals(since), self._store.list_usage(since), since, self._wall_clock()
+            self._store.list_intervals(since), self._store.list_usage(since), since, self._calendar.now()
         )
         return tuple(row for row in rows if only in (None, row.accelerator_id))
 

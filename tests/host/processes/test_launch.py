@@ -13,9 +13,9 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.host import Host
+from elastic_inference.host.processes.backoff import Backoff
 from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import find_isolation, parse_uids
-from elastic_inference.host.processes.keeper import Backoff
 from elastic_inference.host.processes.launch import describe_exit
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.gpu import describe_gpu, gpu_environment

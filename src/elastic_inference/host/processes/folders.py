@@ -37,6 +37,7 @@ class HostFolder:
         self.operator_token = path / "operator.token"
         self.secret = path / "host.secret"
         self.tls = path / "tls"
+        self.calendar = path / "calendar.json"
         self.host_id = path / "host.id"
         self.accelerators = path / "accelerators"
         self.homes = path / "homes"  # working directories of processes
