@@ -26,6 +26,7 @@ from elastic_inference.host.accounts.catalogue import (
 )
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.devices import Device
+from elastic_inference.host.disk import DiskGuard
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
 from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
@@ -48,6 +49,7 @@ RESERVE_CORES_SHARE = 0.05
 RESERVE_CORES = 0.5
 _CARE_SECONDS = 1.0
 _CALENDAR_SECONDS = 30.0
+_DISK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,11 @@ class Host:
         self._lock_file: IO[str] | None = None
         self._operator_sha256: str | None = None
         self._calendar_saved_at = 0.0
-        # Two threads: who reads the meters may wait for an accelerator that hangs.
+        # Threads of their own: who reads the meters may wait for an accelerator that hangs.
         self._threads = (
             threading.Thread(target=self._run_care, name="care", daemon=True),
             threading.Thread(target=self._run_meters, name="meters", daemon=True),
+            threading.Thread(target=self._run_disk, name="disk", daemon=True),
         )
 
     def open(self) -> None:
@@ -165,6 +168,7 @@ class Host:
         self.users.close()
         if not keep_running:
             self.limits.close()
+        self.disk.close()
         self.calendar.save()
         self.store.close()
         self._release_lock()
@@ -182,6 +186,8 @@ class Host:
         self.host_id = self._host_id()
         self._ensure_operator_token()
         self.limits: Limits = detect(settings.limits_mode, parent_name=f"elastic-inference-{self.host_id}")
+        self.disk = DiskGuard(self.folder, self.limits)
+        self.store.before_each_transaction(self.disk.check)
         self.isolation = find_isolation(self.folder.accelerators, settings.uids)
         self.users = Users(self.isolation.uids, self.folder.path)
         self._take_users_back()
@@ -277,13 +283,16 @@ class Host:
     # Care
 
     def _run_care(self) -> None:
-        self._each_second(self.service.expire, self.service.put_tokens, self._save_calendar)
+        self._repeat(_CARE_SECONDS, self.service.expire, self.service.put_tokens, self._save_calendar)
 
     def _run_meters(self) -> None:
-        self._each_second(self.service.board.fresh)
+        self._repeat(_CARE_SECONDS, self.service.board.fresh)
 
-    def _each_second(self, *tasks: Callable[[], object]) -> None:
-        while not self._stop.wait(_CARE_SECONDS):
+    def _run_disk(self) -> None:
+        self._repeat(_DISK_SECONDS, self.disk.watch)
+
+    def _repeat(self, seconds: float, *tasks: Callable[[], object]) -> None:
+        while not self._stop.wait(seconds):
             for task in tasks:
                 try:
                     task()
@@ -314,6 +323,10 @@ class Host:
                 self._lock_file.close()
             self._lock_file = None
 
+    def warnings(self) -> list[str]:
+        """What needs somebody's care, a sentence each; nothing of anyone's accelerators."""
+        return [text for text in (self.disk.warning(),) if text is not None]
+
     def status(self) -> dict[str, Any]:
         """What `host status` shows: devices, what is left of them, what is in force and by what means."""
         capacity = self.service.capacity
@@ -343,6 +356,12 @@ class Host:
             "tls": self.settings.tls is not None,
             "database": self.store.dialect,
             "num_accelerators": len(records),
+            "disk": {
+                "level": self.disk.level.value,
+                "free_bytes": self.disk.free_bytes,
+                "reserve_bytes": self.disk.reserve_bytes,
+            },
+            "warnings": self.warnings(),
             "num_by_state": _count([record.state.value for record in records]),
         }
 

@@ -197,8 +197,10 @@ class HostService:
             attached = self.get(accelerator_id)
         except BaseException:
             # Also one that serves: nobody would ever have its token.
-            self._fleet.end(record, drain_seconds=0.0)
-            self._free(accelerator_id)
+            try:
+                self._fleet.end(record, drain_seconds=0.0)
+            finally:
+                self._free(accelerator_id)
             raise
         self.tokens.set(accelerator_id, record.token_sha256)
         self.leases.grant(accelerator_id, lease_seconds)

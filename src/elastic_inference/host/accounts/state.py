@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ class StateStore:
             raise InvalidInput(
                 f"database {_without_password(self._engine.url)} cannot be used: {error}"
             ) from error
+
+    def before_each_transaction(self, call: Callable[[], None]) -> None:
+        """Let something be done before each transaction begins, such as making room for it."""
+        sa.event.listen(self._engine, "begin", lambda _: call())
 
     @property
     def dialect(self) -> str:

@@ -140,10 +140,14 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
 def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
     service = host.service
 
+    def health_now() -> schemas.HealthView:
+        status = "draining" if service.is_draining else "ok"
+        return schemas.HealthView(status=status, warnings=host.warnings())
+
     @app.get("/v1/health", tags=["host"])
     async def health() -> schemas.HealthView:
-        """Say that the host answers; needs no token."""
-        return schemas.HealthView(status="draining" if service.is_draining else "ok")
+        """Say that the host answers, and what needs care; needs no token."""
+        return health_now()
 
     @app.get("/v1/types", responses=errors(), tags=["host"])
     def types(who: Caller = caller) -> list[schemas.TypeView]:
@@ -179,7 +183,7 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
         """Refuse new accelerators from now on, or take them again; attached ones are not touched."""
         who.check_operator()
         service.is_draining = wanted.is_draining
-        return schemas.HealthView(status="draining" if service.is_draining else "ok")
+        return health_now()
 
     @app.post("/v1/host/token", responses=errors(403), tags=["host"])
     def change_operator_token(who: Caller = caller) -> schemas.TokenView:

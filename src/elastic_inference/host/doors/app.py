@@ -46,7 +46,7 @@ def make_app(host: Host, limits: DoorLimits | None = None, tracer_provider: Any 
     app.add_middleware(Flood, limits=limits or DoorLimits(), known_caller=known_caller)
     caller = make_authenticator(host)
     add_control_api(app, host, caller)
-    add_metrics(app, host.service, caller)
+    add_metrics(app, host, caller)
     _document_errors(app)
     _mount_amazon(app, host)
     return app
