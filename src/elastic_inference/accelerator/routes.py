@@ -39,6 +39,7 @@ class Service:
         self.store = store
         self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
         self.drained = threading.Event()
+        self.reload_tls: Callable[[], None] = lambda: None  # the server's, as soon as it listens
         self._collector = AcceleratorCollector(shared.queue, shared.models, config.memory_limit_bytes)
 
     def answer(self, session: Session, request: Request, body: Body) -> Response:
@@ -193,6 +194,10 @@ class Service:
             case ("token",):
                 _needs(request, "PUT")
                 self._change_token(body.read_json())
+                return Response.of_json({})
+            case ("tls",):
+                _needs(request, "POST")
+                self.reload_tls()
                 return Response.of_json({})
             case ("drain",):
                 _needs(request, "POST")

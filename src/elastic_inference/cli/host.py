@@ -185,6 +185,12 @@ def start(
     turn_limit: Annotated[
         str, typer.Option("--turn-limit", metavar="TIME", help="For one request to run, else a restart.")
     ] = "10min",
+    pass_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass-on", metavar="NAME", help="Variable for accelerators too, such as 'OTEL_*'; repeatable."
+        ),
+    ] = None,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Leave accelerators running when the host ends.")
     ] = False,
@@ -238,6 +244,7 @@ def start(
         limits_mode=limits,
         uids=parse_uids(uids),
         num_spares=spares,
+        pass_on=tuple(pass_on or ()),
         drain_seconds=parse_seconds(drain),
         turn_limit_seconds=parse_seconds(turn_limit),
         allow_unsafe_operations=allow_unsafe_operations,

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from elastic_inference.host.accounts.catalogue import (
     gpu_types,
 )
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
 from elastic_inference.host.disk import DiskGuard
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
@@ -69,6 +71,7 @@ class HostSettings:
         limits_mode: See limits.detect; None: the best that works.
         uids: Users for accelerators where the host is root.
         num_spares: Processes started in advance.
+        pass_on: Variables of the host's environment that accelerators get too; see Launcher.
         hang_seconds, turn_limit_seconds: See ProcessSettings.
     """
 
@@ -83,6 +86,7 @@ class HostSettings:
     limits_mode: str | None = None
     uids: range = field(default=DEFAULT_UIDS)
     num_spares: int = 1
+    pass_on: tuple[str, ...] = ()
     drain_seconds: float = 10.0
     start_timeout_seconds: float = 60.0
     hang_seconds: float = 60.0
@@ -126,6 +130,7 @@ class Host:
         self.settings = settings
         self.folder = HostFolder(settings.state_dir)
         self.version = importlib.metadata.version("elastic-inference")
+        self.certificates = Certificates(settings.tls)
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
         self._operator_sha256: str | None = None
@@ -191,7 +196,9 @@ class Host:
         self.isolation = find_isolation(self.folder.accelerators, settings.uids)
         self.users = Users(self.isolation.uids, self.folder.path)
         self._take_users_back()
-        self.launcher = Launcher(self.folder, self.isolation, self.users, settings.num_spares)
+        self.launcher = Launcher(
+            self.folder, self.isolation, self.users, settings.num_spares, settings.pass_on
+        )
         num_cores = {device.name: offered_cores(device) for device in settings.devices}
         context = HostContext(
             store=self.store,
@@ -283,7 +290,7 @@ class Host:
     # Care
 
     def _run_care(self) -> None:
-        self._repeat(_CARE_SECONDS, self.service.expire, self.service.put_tokens, self._save_calendar)
+        self._repeat(_CARE_SECONDS, self.service.expire, self.service.put_tokens, self._keep_books)
 
     def _run_meters(self) -> None:
         self._repeat(_CARE_SECONDS, self.service.board.fresh)
@@ -299,10 +306,11 @@ class Host:
                 except Exception:  # care must go on: what failed now may work in a second
                     logger.exception("care failed", extra={"task": task.__name__})
 
-    def _save_calendar(self) -> None:
+    def _keep_books(self) -> None:
         if self.calendar.now() - self._calendar_saved_at >= _CALENDAR_SECONDS:
             self._calendar_saved_at = self.calendar.now()
             self.calendar.save()
+        self.certificates.log_warning(time.time())
 
     def _take_lock(self) -> None:
         # For its owner alone: whoever may open the file can lock it, and would keep the host from starting.
@@ -325,7 +333,19 @@ class Host:
 
     def warnings(self) -> list[str]:
         """What needs somebody's care, a sentence each; nothing of anyone's accelerators."""
-        return [text for text in (self.disk.warning(),) if text is not None]
+        found = (self.disk.warning(), self.certificates.warning(time.time()))
+        return [text for text in found if text is not None]
+
+    def reload(self) -> None:
+        """Read the TLS files again, for new connections to the host and to its accelerators.
+
+        Raises:
+            InvalidInput: They cannot be used; those of before stay in force.
+        """
+        self.certificates.reload()
+        if self.settings.tls is not None:
+            self.service.reload_tls()
+        logger.info("reloaded", extra={"tls": self.settings.tls is not None})
 
     def status(self) -> dict[str, Any]:
         """What `host status` shows: devices, what is left of them, what is in force and by what means."""

@@ -293,6 +293,10 @@ class HostService:
         """See to it that accelerators that may have taken a token nobody has take back the one that counts."""
         self._token_keeper.put_all()
 
+    def reload_tls(self) -> None:
+        """Let all accelerators read their TLS files again."""
+        self._fleet.reload_tls()
+
     # Usage
 
     def usage(self, since: float = 0.0, only: str | None = None) -> tuple[UsageRow, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +89,21 @@ def data_size_bytes(pid: int) -> int:
         return 0
     lines = (line.split() for line in text.splitlines())
     return next((int(line[1]) * 1024 for line in lines if line[0] == "VmData:"), 0)
+
+
+def data_limit_bytes(pid: int) -> int | None:
+    """The soft RLIMIT_DATA of a process; None where there is none. /proc, for prlimit needs one more right."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
+            if line.startswith("Max data size"):
+                return int(line.split()[3])
+    return None
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process of a descriptor; one that has ended is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
 
 
 def open_pidfd(identity: ProcessIdentity) -> int | None:

@@ -18,6 +18,7 @@ from elastic_inference.errors import ConnectionLost
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
+from elastic_inference.host.doors.privacy import HostPaths, without_unix
 from elastic_inference.host.host import Host, offered_memory_bytes
 from elastic_inference.host.service import MAX_DRAIN_SECONDS
 
@@ -52,15 +53,18 @@ def add_control_api(app: FastAPI, host: Host, caller: Any) -> None:
 
 
 def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
-    service = host.service
+    service, paths = host.service, HostPaths(host)
 
-    def view(record: AcceleratorRecord) -> dict[str, Any]:
+    def view(record: AcceleratorRecord, who: Caller) -> dict[str, Any]:
         accelerator_id = record.accelerator_id
         left_seconds = service.leases.left_seconds(accelerator_id)
         reading = service.meter.last(accelerator_id)
-        return schemas.AcceleratorView.of(
-            record, service.limits_of(record), left_seconds, reading
-        ).model_dump()
+        shown = schemas.AcceleratorView.of(record, service.limits_of(record), left_seconds, reading)
+        if not who.is_operator:
+            shown.last_exit = paths.hide(shown.last_exit)
+            if not who.is_on_this_machine:
+                shown.endpoints = without_unix(shown.endpoints)
+        return shown.model_dump()
 
     @app.post("/v1/accelerators", status_code=201, responses=errors(403, 409), tags=["accelerators"])
     async def attach(
@@ -74,19 +78,19 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
             raise ConnectionLost(
                 "the client left before it was told the token, so the accelerator is detached"
             )
-        return schemas.AttachedView(**view(record), token=token)
+        return schemas.AttachedView(**view(record, who), token=token)
 
     @app.get("/v1/accelerators", responses=errors(), tags=["accelerators"])
     def list_accelerators(who: Caller = caller) -> list[schemas.AcceleratorView]:
         """List accelerators: all for the operator, a tenant's own for a tenant."""
         records = service.list_all() if who.is_operator else [service.get(who.accelerator_id or "")]
-        return [schemas.AcceleratorView(**view(record)) for record in records]
+        return [schemas.AcceleratorView(**view(record, who)) for record in records]
 
     @app.get("/v1/accelerators/{accelerator_id}", responses=errors(404), tags=["accelerators"])
     def show(accelerator_id: str, who: Caller = caller) -> schemas.AcceleratorView:
         """Show one accelerator."""
         who.check_owns(accelerator_id)
-        return schemas.AcceleratorView(**view(service.get(accelerator_id)))
+        return schemas.AcceleratorView(**view(service.get(accelerator_id), who))
 
     @app.patch(
         "/v1/accelerators/{accelerator_id}", responses=errors(403, 404, 409, 413), tags=["accelerators"]
@@ -98,7 +102,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         who.check_owns(accelerator_id)
         who.check_operator()
         record, was_restarted = await _change(service.resize, accelerator_id, wanted.type)
-        return schemas.ResizedView(**view(record), was_restarted=was_restarted)
+        return schemas.ResizedView(**view(record, who), was_restarted=was_restarted)
 
     @app.delete(
         "/v1/accelerators/{accelerator_id}",

@@ -19,6 +19,7 @@ from elastic_inference.host.doors.aws_directory import CredentialsFile, HostDire
 from elastic_inference.host.doors.callers import bearer_of, find_caller, make_authenticator
 from elastic_inference.host.doors.metrics import add_metrics
 from elastic_inference.host.doors.middleware import BodyLimit, Flood, RequestLog
+from elastic_inference.host.doors.privacy import HostPaths
 from elastic_inference.host.doors.tracing import Tracing
 from elastic_inference.host.host import Host
 from elastic_inference.protocol.status import encode_error
@@ -38,7 +39,7 @@ def make_app(host: Host, limits: DoorLimits | None = None, tracer_provider: Any 
         version=host.version,
         description="Attach, list, resize and detach accelerators. Inference goes to the accelerators themselves.",
     )
-    _add_error_handlers(app)
+    _add_error_handlers(app, HostPaths(host))
     app.add_middleware(BodyLimit)
     if tracer_provider is not None:
         app.add_middleware(Tracing, provider=tracer_provider)
@@ -69,10 +70,13 @@ def _document_errors(app: FastAPI) -> None:
         document["components"]["schemas"].pop(name, None)
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, paths: HostPaths) -> None:
     @app.exception_handler(ElasticInferenceError)
-    def ours(request: Request, error: ElasticInferenceError) -> JSONResponse:  # noqa: ARG001
+    def ours(request: Request, error: ElasticInferenceError) -> JSONResponse:
         status, body = encode_error(error)
+        caller = getattr(request.state, "caller", None)
+        if caller is None or not caller.is_operator:
+            body = paths.hide_all(body)
         headers = {}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends
@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import Request
 
 from elastic_inference.errors import AcceleratorNotFound, Forbidden, PermissionDenied
+from elastic_inference.host.doors.privacy import is_on_this_machine
 from elastic_inference.host.host import Host
 from elastic_inference.host.tokens import hash_token
 
@@ -18,9 +19,14 @@ _bearer = HTTPBearer(auto_error=False, description="The operator's token, or an 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the operator (None), or the tenant of one accelerator."""
+    """Who calls: the operator (None), or the tenant of one accelerator.
+
+    Attributes:
+        is_on_this_machine: Whether Unix sockets are of use to it.
+    """
 
     accelerator_id: str | None
+    is_on_this_machine: bool = True
 
     @property
     def is_operator(self) -> bool:
@@ -48,6 +54,7 @@ def make_authenticator(host: Host) -> Any:
         if credentials is not None:
             caller = find_caller(host, credentials.credentials)
             if caller is not None:
+                caller = replace(caller, is_on_this_machine=is_on_this_machine(request))
                 request.state.caller = caller
                 return caller
         raise PermissionDenied("the bearer token is missing or unknown to this host")

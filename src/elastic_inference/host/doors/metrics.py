@@ -64,7 +64,11 @@ class HostCollector(Collector):
         yield from (by_state, share, memory)
 
     def _of_host(self) -> Iterator[Metric]:
-        disk = self._host.disk
+        disk, ends_at = self._host.disk, self._host.certificates.ends_at
+        if ends_at is not None:
+            yield GaugeMetricFamily(
+                f"{_PREFIX}certificate_ends_seconds", "When the certificate ends, since 1970", value=ends_at
+            )
         yield GaugeMetricFamily(
             f"{_PREFIX}disk_free_bytes", "Free on the disk of the state directory", value=disk.free_bytes
         )

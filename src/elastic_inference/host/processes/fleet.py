@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _NUM_PORT_TRIES = 8  # hosts that share a range may choose the same at the same moment
 
+_MAX_RELOADS = 16
+
 
 class Fleet:
     """The keepers of a host by accelerator id."""
@@ -109,6 +111,14 @@ class Fleet:
         self._context.cores.refresh()
         self._context.launcher.remove_logs(record.accelerator_id)
         self._context.launcher.release_uid(current.uid if current is not None else record.uid)
+
+    def reload_tls(self) -> None:
+        """Let all accelerators read their TLS files again; one that does not is named in the log."""
+        with self._lock:
+            keepers = list(self._keepers.values())
+        if keepers:
+            with ThreadPoolExecutor(min(len(keepers), _MAX_RELOADS), "reload") as pool:
+                list(pool.map(Keeper.reload_tls, keepers))
 
     def close(self, keep_running: bool) -> None:
         """Stop keeping all; the processes end in order, unless they are to go on for the host's next run."""

@@ -25,7 +25,7 @@ from elastic_inference.host.processes.watch import Sight, Watch
 from elastic_inference.host.tokens import hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
 from elastic_inference.limits.gpu import describe_gpu, gpu_environment, inner_device
-from elastic_inference.limits.processes import open_pidfd, wait_readable
+from elastic_inference.limits.processes import data_limit_bytes, open_pidfd, send_signal, wait_readable
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import format_bytes
 
@@ -98,7 +98,19 @@ class Keeper:
         if record is None or record.process is None:
             return False
         # The process made its RLIMIT_DATA hard, and a host without the right cannot raise that again.
-        return _data_limit(record.process.pid) == applied.rlimit_data_bytes
+        return data_limit_bytes(record.process.pid) == applied.rlimit_data_bytes
+
+    def reload_tls(self) -> None:
+        """Let the process read its TLS files again; one that starts just now reads them anyway."""
+        record = self._record()
+        if record is None:
+            return
+        try:
+            self._context.folder.accelerator(self.accelerator_id).make(record.uid, self._context.settings.tls)
+            self._context.control(record, "POST", "/v2/accelerator/tls", {})
+        except (ElasticInferenceError, OSError) as error:
+            extra = {"accelerator_id": self.accelerator_id, "why": str(error)}
+            logger.warning("TLS files are not read again", extra=extra)
 
     def leave(self) -> None:
         """Stop keeping; the process goes on."""
@@ -255,7 +267,7 @@ class Keeper:
         except ElasticInferenceError as error:
             why = str(error)
             logger.warning("process not adopted", extra={"accelerator_id": self.accelerator_id, "why": why})
-            _signal(pidfd, signal.SIGKILL)
+            send_signal(pidfd, signal.SIGKILL)
             self._wait_exit()
             self._reap()
             return False
@@ -279,7 +291,7 @@ class Keeper:
             complaint = watch.complaint(sight, time.monotonic())
             if complaint is not None:
                 self._why_ended = complaint
-                _signal(self._pidfd, signal.SIGKILL)
+                send_signal(self._pidfd, signal.SIGKILL)
 
     def _look(self, timeout_seconds: float) -> Sight:
         record = self._record()
@@ -335,9 +347,9 @@ class Keeper:
             drain_seconds = self._context.settings.drain_seconds
         try:
             self._drain(drain_seconds)
-            _signal(pidfd, signal.SIGTERM)
+            send_signal(pidfd, signal.SIGTERM)
             if not wait_readable((pidfd,), _TERM_SECONDS):
-                _signal(pidfd, signal.SIGKILL)
+                send_signal(pidfd, signal.SIGKILL)
                 wait_readable((pidfd,), _TERM_SECONDS)
         finally:
             os.close(pidfd)
@@ -374,17 +386,3 @@ class Keeper:
         if home is not None:
             self._context.launcher.remove_home(home)
         return status
-
-
-def _data_limit(pid: int) -> int | None:
-    """The soft RLIMIT_DATA of a process; None where there is none. /proc, for prlimit needs one more right."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
-            if line.startswith("Max data size"):
-                return int(line.split()[3])
-    return None
-
-
-def _signal(pidfd: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, number)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import fnmatch
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ from elastic_inference.limits.processes import ProcessIdentity, wait_readable
 logger = logging.getLogger(__name__)
 
 _PR_SET_NO_NEW_PRIVS = 38
-_PASSED_ON = ("CUDA_", "NVIDIA_", "TF_", "OPENVINO_", "OTEL_", "LD_LIBRARY_PATH")
+# Of the host's environment, what drivers of GPUs need. All else may hold what is the operator's, such as the keys of an
+# OpenTelemetry collector, or change what a tenant's engine computes.
+_PASSED_ON = (
+    "CUDA_DEVICE_ORDER", "CUDA_MPS_LOG_DIRECTORY", "CUDA_MPS_PIPE_DIRECTORY", "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_VISIBLE_DEVICES",
+)  # fmt: skip
 _READY_LINE_LIMIT_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 2000
 _KEPT_LOGS = 5
@@ -131,6 +137,7 @@ class Launcher:
         folder: For their homes and logs; exists and is the host's.
         num_spares: Processes that wait in advance, so that an attach need not wait for an interpreter.
         users: From which each new process gets one.
+        pass_on: Further variables of the host's environment for them: names, or beginnings of names and `*`.
     """
 
     def __init__(
@@ -139,12 +146,14 @@ class Launcher:
         isolation: Isolation,
         users: Users,
         num_spares: int = 1,
+        pass_on: Sequence[str] = (),
     ) -> None:
         self.isolation = isolation
         self._homes = folder.homes
         self._logs = folder.logs
         self._num_spares = num_spares
         self._users = users
+        self._pass_on = (*_PASSED_ON, *pass_on)
         self._spares: collections.deque[Child] = collections.deque()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -268,7 +277,9 @@ class Launcher:
             )
 
     def _environment(self, home: Path) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+        kept = {
+            k: v for k, v in os.environ.items() if any(fnmatch.fnmatchcase(k, one) for one in self._pass_on)
+        }
         own = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
         if self.isolation.python_path:
             own["PYTHONPATH"] = self.isolation.python_path
