@@ -21,7 +21,8 @@ import pytest
 
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.host.devices import Device, cache_key
-from elastic_inference.host.host import Host, HostSettings
+from elastic_inference.host.host import Host
+from elastic_inference.host.settings import HostSettings
 from elastic_inference.limits.machine import usable_cores
 from tests.host.support import wait_until
 from tests.integration.tiny_model import write_doubling_graph

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.errors import CapacityExceeded
+from elastic_inference.errors import CapacityExceeded, PermissionDenied
 from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.host import Host
 from elastic_inference.limits.processes import process_uid
 from tests.host.conftest import HostProcess, _starter, new_state_dir
@@ -89,3 +90,29 @@ def test_too_few_users_are_told_with_figures(open_host: OpenHost) -> None:
         service.attach("tiny")
     assert len(service.list_all()) == 2
     assert len(service.capacity.held) == 2
+
+
+def test_two_hosts_on_one_database_leave_each_other_alone(start_host: StartHost, state_dir: Path) -> None:
+    database = ("--database", f"sqlite:///{state_dir.parent}/shared.db")
+    with new_state_dir() as other_dir, _starter(other_dir) as start_other:
+        first, second = start_host(*database), start_other(*database)
+        mine, theirs = (host.session().attach("cpu.quarter", name="one") for host in (first, second))
+        assert first.operator_token != second.operator_token
+        store = StateStore(database[1])
+        processes = {record.accelerator_id: record.process for record in store.list_all()}
+        store.close()
+        first.kill()
+        first = start_host(*database)
+        for host, attached in ((first, mine), (second, theirs)):
+            session = host.session()
+            assert [a["accelerator_id"] for a in session.request("GET", "/v1/accelerators")] == [
+                attached.accelerator_id
+            ]
+            assert len(session.request("GET", "/v1/usage")) == 1
+            process = processes[attached.accelerator_id]
+            assert process is not None
+            assert process.is_alive()
+        with pytest.raises(PermissionDenied):
+            first.session(theirs.token).describe(theirs.accelerator_id)
+        assert second.end() == 0
+        assert first.session().describe(mine.accelerator_id).accelerator_id == mine.accelerator_id

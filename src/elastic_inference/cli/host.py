@@ -220,8 +220,9 @@ def start(
         from elastic_inference.host.devices import list_devices
         from elastic_inference.host.doors import server
         from elastic_inference.host.doors.middleware import RequestIdFilter
-        from elastic_inference.host.host import Host, HostSettings
+        from elastic_inference.host.host import Host
         from elastic_inference.host.processes.isolation import parse_uids
+        from elastic_inference.host.settings import HostSettings
         from elastic_inference.protocol.endpoint import Endpoint
         from elastic_inference.telemetry import set_up_logging
     # Until it serves, SIGTERM ends it at once: its next start finds what was half done.

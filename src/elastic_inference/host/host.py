@@ -10,9 +10,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import IO, Any
 
 from elastic_inference.errors import InvalidInput
@@ -31,86 +29,21 @@ from elastic_inference.host.devices import Device
 from elastic_inference.host.disk import DiskGuard
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
 from elastic_inference.host.processes.cores import CoreKeeper
-from elastic_inference.host.processes.folders import HostFolder, TlsFiles
+from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
+from elastic_inference.host.settings import HostSettings, offered_cores, offered_memory_bytes
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.detect import detect
 
 logger = logging.getLogger(__name__)
 
-# systemd gives no user a number from 60578 to 61183, and user namespaces of containers often end at 65535.
-DEFAULT_UIDS = range(60600, 61100)
-DEFAULT_PORTS = range(8600, 9600)
-RESERVE_SHARE = 0.1
-RESERVE_BYTES = 1 << 30
-RESERVE_CORES_SHARE = 0.05
-RESERVE_CORES = 0.5
 _CARE_SECONDS = 1.0
 _CALENDAR_SECONDS = 30.0
 _DISK_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class HostSettings:
-    """How a host is to run.
-
-    Attributes:
-        state_dir: All that it keeps; None of it is needed by clients.
-        devices: What it offers.
-        cpu: The machine's CPU, whose cores and memory accelerators on other devices need too; None: the one of
-            `devices`.
-        user_types: Types beside (or, of the same name, instead of) Amazon's and the device's defaults.
-        database_url: SQLAlchemy URL; None: SQLite in `state_dir`.
-        data_host: Address of the accelerators' TCP endpoints; None: Unix sockets alone.
-        ports: Their ports; outside the range of outgoing connections, so that a restarted accelerator gets its
-            port back.
-        limits_mode: See limits.detect; None: the best that works.
-        uids: Users for accelerators where the host is root.
-        num_spares: Processes started in advance.
-        pass_on: Variables of the host's environment that accelerators get too; see Launcher.
-        hang_seconds, turn_limit_seconds: See ProcessSettings.
-    """
-
-    state_dir: Path
-    devices: Sequence[Device]
-    cpu: Device | None = None
-    user_types: tuple[AcceleratorType, ...] = ()
-    database_url: str | None = field(default=None, repr=False)  # it may hold a password
-    data_host: str | None = "127.0.0.1"
-    ports: range = DEFAULT_PORTS
-    tls: TlsFiles | None = None
-    limits_mode: str | None = None
-    uids: range = field(default=DEFAULT_UIDS)
-    num_spares: int = 1
-    pass_on: tuple[str, ...] = ()
-    drain_seconds: float = 10.0
-    start_timeout_seconds: float = 60.0
-    hang_seconds: float = 60.0
-    turn_limit_seconds: float = 600.0
-    allow_unsafe_operations: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.turn_limit_seconds > 0:
-            raise InvalidInput(f"turn limit {self.turn_limit_seconds} s is not above 0")
-
-
-def offered_cores(device: Device) -> float:
-    """Cores that accelerators of a device may use; the rest is for the host, the network and what else runs there.
-
-    With all cores given away, that rest came out of the accelerators unevenly: of 25:75 the smaller one got 22.8.
-    """
-    return device.num_cores - min(RESERVE_CORES, device.num_cores * RESERVE_CORES_SHARE)
-
-
-def offered_memory_bytes(device: Device) -> int:
-    """What a device offers to accelerators; a CPU's memory is also the host's own and the system's."""
-    if device.kind != "cpu":
-        return device.memory_bytes
-    return device.memory_bytes - min(RESERVE_BYTES, int(device.memory_bytes * RESERVE_SHARE))
 
 
 def _capacity_of(device: Device) -> DeviceCapacity:
@@ -189,6 +122,7 @@ class Host:
         settings = self.settings
         self.store = self._open_store()
         self.host_id = self._host_id()
+        self._claim_rows()
         self._ensure_operator_token()
         self.limits: Limits = detect(settings.limits_mode, parent_name=f"elastic-inference-{self.host_id}")
         self.disk = DiskGuard(self.folder, self.limits)
@@ -250,10 +184,18 @@ class Host:
         """Who this host is, in its own folder: a database may be shared, or lost."""
         path = self.folder.host_id
         if not path.exists():
-            is_new = not self.folder.secret.exists()
-            earlier = None if is_new else self.store.get_meta("host_id")
+            # Where it stood before; in a database that others may use, they would all be the same host.
+            earlier = self.store.get_meta("host_id") if self.settings.database_url is None else None
             write_private(path, earlier or secrets.token_hex(8))
         return path.read_text().strip()
+
+    def _claim_rows(self) -> None:
+        """See our own rows alone: others may be of other hosts that share the database."""
+        if self.settings.database_url is None:
+            ids = [record.accelerator_id for record in self.store.list_all()]
+        else:
+            ids = [path.name for path in self.folder.accelerators.iterdir()]
+        self.store.claim(self.host_id, ids)
 
     def _take_users_back(self) -> None:
         """Claim the users of accelerators that are there; one whose user another host has gets another."""

@@ -19,8 +19,9 @@ from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.doors.privacy import HostPaths, without_unix
-from elastic_inference.host.host import Host, offered_memory_bytes
+from elastic_inference.host.host import Host
 from elastic_inference.host.service import MAX_DRAIN_SECONDS
+from elastic_inference.host.settings import offered_memory_bytes
 
 logger = logging.getLogger(__name__)
 
