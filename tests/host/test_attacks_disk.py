@@ -22,7 +22,6 @@ from tests.host.conftest import HostProcess, _starter
 from tests.host.support import wait_until
 from tests.host.test_attacks import is_served, pid_of
 
-MIB = 1024**2
 OpenHost = Callable[..., Host]
 # Writes until it may not, and exits with the number of the error.
 FILLER = """
@@ -90,7 +89,7 @@ def test_on_a_full_disk_everything_goes_on(small_disk: Path) -> None:
         wait_until(
             lambda: operator.request("GET", "/v1/health")["warnings"] == [], "the disk to be enough again"
         )
-        assert (state_dir / "ballast").stat().st_size > MIB
+        wait_until((state_dir / "ballast").exists, "the reserve to be made again")
 
 
 def check_goes_on(host: HostProcess, first: Attachment, second: Attachment) -> None:

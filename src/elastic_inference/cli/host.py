@@ -183,12 +183,19 @@ def start(
         typer.Option("--drain", metavar="TIME", help="How long requests in flight may take to finish."),
     ] = "10s",
     turn_limit: Annotated[
-        str, typer.Option("--turn-limit", metavar="TIME", help="For one request to run, else a restart.")
+        str,
+        typer.Option(
+            "--turn-limit",
+            metavar="TIME",
+            help="How long one request may run before the host restarts its accelerator.",
+        ),
     ] = "10min",
     pass_on: Annotated[
         list[str] | None,
         typer.Option(
-            "--pass-on", metavar="NAME", help="Variable for accelerators too, such as 'OTEL_*'; repeatable."
+            "--pass-on",
+            metavar="NAME",
+            help="Variable of the host's environment for accelerators, such as 'OTEL_*'; repeatable.",
         ),
     ] = None,
     keep_running: Annotated[

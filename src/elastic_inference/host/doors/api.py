@@ -76,9 +76,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         record, token = await _change(service.attach, wanted.type, wanted.name, wanted.lease_seconds)
         if await request.is_disconnected():
             await _change(service.detach, record.accelerator_id, 0.0)
-            raise ConnectionLost(
-                "the client left before it was told the token, so the accelerator is detached"
-            )
+            raise ConnectionLost("the client left before it got the token, so the accelerator is detached")
         return schemas.AttachedView(**view(record, who), token=token)
 
     @app.get("/v1/accelerators", responses=errors(), tags=["accelerators"])
