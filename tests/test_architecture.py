@@ -36,7 +36,7 @@ DOORS = {
     "metrics": {"metrics"},
     "amazon": {"aws", "aws_directory", "aws_signature"},
 }
-COMMON_TO_DOORS = {"callers", "middleware", "tracing"}
+COMMON_TO_DOORS = {"admission", "callers", "connections", "middleware", "privacy", "tracing"}
 DOORS_ARE_ASSEMBLED_IN = {"app", "server"}
 # What a client of numpy alone must be able to import; `host_session` and the like are part of `client`.
 SMALL = (

@@ -13,7 +13,8 @@ import pytest
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.devices import Device
 from elastic_inference.host.doors.app import make_app
-from elastic_inference.host.host import Host, HostSettings
+from elastic_inference.host.host import Host
+from elastic_inference.host.settings import HostSettings
 from tests.aws.conftest import Boto, serving
 
 GIB = 1024**3

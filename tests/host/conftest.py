@@ -21,7 +21,8 @@ import pytest
 
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.host.devices import Device, cache_key
-from elastic_inference.host.host import Host, HostSettings
+from elastic_inference.host.host import Host
+from elastic_inference.host.settings import HostSettings
 from elastic_inference.limits.machine import usable_cores
 from tests.host.support import wait_until
 from tests.integration.tiny_model import write_doubling_graph
@@ -121,11 +122,12 @@ def _starter(state_dir: Path) -> Iterator[Callable[..., HostProcess]]:
     ports = free_ports()
     running: list[HostProcess] = []
 
-    def start(*arguments: str) -> HostProcess:
+    def start(*arguments: str, num_descriptors: int | None = None) -> HostProcess:
         state_dir.parent.joinpath("cache").mkdir(exist_ok=True)
         environment = {**os.environ, "XDG_CACHE_HOME": _measured_cache(state_dir.parent / "cache")}
         log_path = state_dir.parent / f"host{len(running)}.log"
         command = [
+            *(() if num_descriptors is None else _within(num_descriptors)),
             *(sys.executable, "-c", RUN_EI, "host", "start", "--json"),
             *("--state-dir", str(state_dir), "--listen", "127.0.0.1:0"),
             *("--ports", f"{ports[0]}-{ports[-1]}", *arguments),
@@ -153,6 +155,11 @@ def _starter(state_dir: Path) -> Iterator[Callable[..., HostProcess]]:
         # A host that was killed leaves its accelerators; one more finds them and ends them.
         if running and running[-1].process.returncode != 0:
             start().end()
+
+
+def _within(num_descriptors: int) -> list[str]:
+    """What a command line begins with so that the program may open so many descriptors."""
+    return ["/bin/sh", "-c", f'ulimit -n {num_descriptors} && exec "$@"', "within"]
 
 
 def _measured_cache(directory: Path) -> str:

@@ -12,7 +12,7 @@ from elastic_inference.cli._host_options import database_url
 from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts.state import StateStore
-from elastic_inference.host.host import HostSettings
+from elastic_inference.host.settings import HostSettings
 from tests.host.conftest import DEVICE, HostProcess, _measured_cache
 
 URL = "postgresql+psycopg://ei@db.example/elastic"

@@ -10,7 +10,7 @@ import pytest
 
 from elastic_inference.host import devices_benchmark
 from elastic_inference.host.devices import Device, cache_key, cpu_model, list_devices
-from elastic_inference.host.host import offered_cores, offered_memory_bytes
+from elastic_inference.host.settings import offered_cores, offered_memory_bytes
 from elastic_inference.limits.machine import usable_cores
 
 

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -152,14 +153,24 @@ def test_accelerators_run_as_users_of_their_own_without_new_privileges(open_host
 def test_the_process_is_told_nothing_of_the_hosts_environment(
     open_host: OpenHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EI_TOKEN", "the operator's")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name in ("EI_TOKEN", "AWS_SECRET_ACCESS_KEY", "OTEL_EXPORTER_OTLP_HEADERS", "TF_X", "OPENVINO_X"):
+        monkeypatch.setenv(name, "the operator's")
     record, _ = open_host(user_types=KINDS).service.attach("small")
     assert record.process is not None
     environment = Path(f"/proc/{record.process.pid}/environ").read_text()
-    assert "secret" not in environment
-    assert "EI_TOKEN" not in environment
+    assert "the operator's" not in environment
     assert record.accelerator_id not in Path(f"/proc/{record.process.pid}/cmdline").read_text()
+
+
+def test_the_process_is_told_what_the_operator_passes_on(
+    open_host: OpenHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OTEL_ONE", "OTEL_TWO", "OTHER", "OTHERS"):
+        monkeypatch.setenv(name, "passed on")
+    record, _ = open_host(user_types=KINDS, pass_on=("OTEL_*", "OTHER")).service.attach("small")
+    assert record.process is not None
+    pairs = Path(f"/proc/{record.process.pid}/environ").read_text().split("\0")
+    assert {p.partition("=")[0] for p in pairs if "passed on" in p} == {"OTEL_ONE", "OTEL_TWO", "OTHER"}
 
 
 def test_shared_memory_works_between_users_and_only_for_those_it_was_granted_to(
@@ -308,7 +319,7 @@ def test_a_resize_that_does_not_fit_changes_nothing(open_host: OpenHost) -> None
         service.resize(record.accelerator_id, "wide")
     with pytest.raises(InvalidInput):
         service.resize(record.accelerator_id, "huge")
-    assert service.get(record.accelerator_id) == record
+    assert replace(service.get(record.accelerator_id), sample=record.sample) == record
     assert service.capacity.held[record.accelerator_id].share == 0.25
 
 

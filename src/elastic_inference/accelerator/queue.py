@@ -54,6 +54,7 @@ class QueueStatistics:
         num_served, num_refused, num_expired: Since the start; served are those that had their turn.
         device_seconds: In which a request had its turn and, where the device is shared by lease, the device.
         throttled_seconds: In which a request had its turn and rested for the throttle or waited for the device.
+        turn_seconds: For how long the request whose turn it is has run; 0.0 for none.
     """
 
     num_waiting: int
@@ -63,6 +64,7 @@ class QueueStatistics:
     num_expired: int
     device_seconds: float
     throttled_seconds: float
+    turn_seconds: float = 0.0
 
 
 class RequestQueue:
@@ -85,6 +87,7 @@ class RequestQueue:
         self._is_draining = False
         self._num_served = self._num_refused = self._num_expired = 0
         self._device_seconds = self._throttled_seconds = 0.0
+        self._turn_began: float | None = None
 
     def turn(self, timeout_seconds: float | None, is_own_work: bool = False) -> Turn:
         """A context manager that waits for the turn, holds it for the block and hands it on.
@@ -110,6 +113,8 @@ class RequestQueue:
 
     def statistics(self) -> QueueStatistics:
         """The present counts."""
+        began = self._turn_began
+        turn_seconds = 0.0 if began is None else time.monotonic() - began
         with self._lock:
             return QueueStatistics(
                 len(self._waiting),
@@ -119,6 +124,7 @@ class RequestQueue:
                 self._num_expired,
                 self._device_seconds,
                 self._throttled_seconds,
+                turn_seconds,
             )
 
     def lease_statistics(self) -> LeaseStatistics | None:
@@ -246,10 +252,11 @@ class Turn:
         except BaseException:
             queue._leave_without_device()
             raise
-        self._started = time.monotonic()
+        self._started = queue._turn_began = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         queue = self._queue
+        queue._turn_began = None
         if self._is_own_work:
             queue._leave_without_device()
         elif queue._lease is not None:

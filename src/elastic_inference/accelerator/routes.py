@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -39,6 +40,7 @@ class Service:
         self.store = store
         self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
         self.drained = threading.Event()
+        self.reload_tls: Callable[[], None] = lambda: None  # the server's, as soon as it listens
         self._collector = AcceleratorCollector(shared.queue, shared.models, config.memory_limit_bytes)
 
     def answer(self, session: Session, request: Request, body: Body) -> Response:
@@ -192,10 +194,11 @@ class Service:
                 return Response.of_json(self.statistics())
             case ("token",):
                 _needs(request, "PUT")
-                digest = body.read_json().get("token_sha256")
-                if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
-                    raise InvalidInput("token_sha256 must be a SHA-256 in 64 hexadecimal digits")
-                self.tokens.token_sha256 = digest
+                self._change_token(body.read_json())
+                return Response.of_json({})
+            case ("tls",):
+                _needs(request, "POST")
+                self.reload_tls()
                 return Response.of_json({})
             case ("drain",):
                 _needs(request, "POST")
@@ -205,6 +208,14 @@ class Service:
                     raise InvalidInput(f"timeout_seconds must be 0 to 3600, not {timeout!r:.80}")
                 return Response.of_json({"is_drained": self.shared.queue.drain(timeout)})
         raise HttpError(f"no such path: {request.path:.200}", status=404)
+
+    def _change_token(self, value: dict[str, Any]) -> None:
+        digest, generation = value.get("token_sha256"), value.get("generation")
+        if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise InvalidInput("token_sha256 must be a SHA-256 in 64 hexadecimal digits")
+        if generation is not None and not isinstance(generation, int):
+            raise InvalidInput(f"generation must be an integer, not {generation!r:.80}")
+        self.tokens.change(digest, generation)
 
     def statistics(self) -> dict[str, Any]:
         """What is in force here and what was done, as `GET /v2/accelerator` answers it."""

@@ -58,6 +58,7 @@ class Server:
         self._config = config
         self._service = service
         self._listeners: list[tuple[Endpoint, socket.socket]] = []
+        self._tls: ssl.SSLContext | None = None
         self._connections: set[Connection] = set()
         self._admissions: dict[str, Admission[Connection]] = {}
         self._lock = threading.Lock()
@@ -70,7 +71,8 @@ class Server:
             ConnectError: An endpoint cannot be had; none stays open.
             InvalidInput: The TLS files cannot be read.
         """
-        tls = _tls_context(self._config)
+        self._tls = _tls_context(self._config)
+        self._service.reload_tls = self._reload_tls
         try:
             for text in self._config.listen:
                 endpoint = Endpoint.parse(text)
@@ -82,16 +84,18 @@ class Server:
         addresses = []
         threading.stack_size(STACK_BYTES)
         for endpoint, listener in self._listeners:
-            context = tls if endpoint.kind != "unix" else None
+            is_tls = self._tls is not None and endpoint.kind != "unix"
             admission = self._admissions.setdefault(endpoint.kind, Admission(MAX_CONNECTIONS))
-            arguments, name = (listener, context, admission), f"accept-{endpoint.kind}"
+            arguments, name = (listener, is_tls, admission), f"accept-{endpoint.kind}"
             threading.Thread(target=self._accept, args=arguments, name=name, daemon=True).start()
-            addresses.append(_address(endpoint, listener, context is not None))
+            addresses.append(_address(endpoint, listener, is_tls))
         return addresses
 
-    def _accept(
-        self, listener: socket.socket, tls: ssl.SSLContext | None, admission: Admission[Connection]
-    ) -> None:
+    def _reload_tls(self) -> None:
+        """Read the TLS files again, for connections from now on; raises InvalidInput, and those of before stay."""
+        self._tls = _tls_context(self._config)
+
+    def _accept(self, listener: socket.socket, is_tls: bool, admission: Admission[Connection]) -> None:
         while not self._closed.is_set():
             try:
                 sock, _ = listener.accept()
@@ -101,6 +105,7 @@ class Server:
                     self._closed.wait(ACCEPT_PAUSE_SECONDS)
                 continue
             try:
+                tls = self._tls if is_tls else None
                 self._start_connection(Connection(sock, tls, self._service), admission)
             except (
                 RuntimeError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 
 from elastic_inference.accelerator.http import KeptBuffer, Request
 from elastic_inference.accelerator.infer import InferHandler, Shared
@@ -15,7 +16,18 @@ class Tokens:
 
     def __init__(self, token_sha256: str | None, admin_token_sha256: str | None) -> None:
         self.token_sha256 = token_sha256
+        self._generation = 0
+        self._lock = threading.Lock()
         self._admin_token_sha256 = admin_token_sha256
+
+    def change(self, token_sha256: str, generation: int | None = None) -> None:
+        """Put another token in force, unless one of a later generation is: requests may overtake each other."""
+        with self._lock:
+            if generation is not None:
+                if generation < self._generation:
+                    return
+                self._generation = generation
+            self.token_sha256 = token_sha256
 
     def check(self, request: Request, needs_admin: bool) -> None:
         """Raise PermissionDenied unless the request carries a token that allows it."""

@@ -255,6 +255,8 @@ class HostStatus(Answer):
     num_accelerators: int
     num_by_state: Mapping[str, int]
     num_unhealthy: int
+    disk: Mapping[str, Any]
+    warnings: Sequence[str]
 
     def blocks(self) -> Iterable[Block]:
         """Show it, one fact a line."""
@@ -269,6 +271,7 @@ class HostStatus(Answer):
                 ("run as", self.users),
                 ("TLS", "yes" if self.tls else "no"),
                 ("database", self.database),
+                ("warnings", "; ".join(self.warnings) or "none"),
                 *(_left(device) for device in self.devices),
             ]
         )

@@ -187,6 +187,22 @@ def start(
         str,
         typer.Option("--drain", metavar="TIME", help="How long requests in flight may take to finish."),
     ] = "10s",
+    turn_limit: Annotated[
+        str,
+        typer.Option(
+            "--turn-limit",
+            metavar="TIME",
+            help="How long one request may run before the host restarts its accelerator.",
+        ),
+    ] = "10min",
+    pass_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass-on",
+            metavar="NAME",
+            help="Variable of the host's environment for accelerators, such as 'OTEL_*'; repeatable.",
+        ),
+    ] = None,
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Leave accelerators running when the host ends.")
     ] = False,
@@ -216,8 +232,9 @@ def start(
         from elastic_inference.host.devices import list_devices
         from elastic_inference.host.doors import server
         from elastic_inference.host.doors.middleware import RequestIdFilter
-        from elastic_inference.host.host import Host, HostSettings
+        from elastic_inference.host.host import Host
         from elastic_inference.host.processes.isolation import parse_uids
+        from elastic_inference.host.settings import HostSettings
         from elastic_inference.protocol.endpoint import Endpoint
         from elastic_inference.telemetry import set_up_logging
     # Until it serves, SIGTERM ends it at once: its next start finds what was half done.
@@ -240,7 +257,9 @@ def start(
         limits_mode=limits,
         uids=parse_uids(uids),
         num_spares=spares,
+        pass_on=tuple(pass_on or ()),
         drain_seconds=parse_seconds(drain),
+        turn_limit_seconds=parse_seconds(turn_limit),
         allow_unsafe_operations=allow_unsafe_operations,
         gpu_sharing=gpu_sharing,
         cpu_sharing=cpu_sharing,

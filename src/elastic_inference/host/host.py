@@ -9,12 +9,12 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
 from elastic_inference.host.accounts.catalogue import (
     AMAZON_TYPES,
@@ -25,102 +25,27 @@ from elastic_inference.host.accounts.catalogue import (
 )
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
+from elastic_inference.host.disk import DiskGuard
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
 from elastic_inference.host.processes.cores import CoreKeeper
-from elastic_inference.host.processes.folders import HostFolder, TlsFiles
+from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
+from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
+from elastic_inference.host.settings import HostSettings, offered_cores, offered_memory_bytes
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.detect import detect
 
 logger = logging.getLogger(__name__)
 
-# systemd gives no user a number from 60578 to 61183, and user namespaces of containers often end at 65535.
-DEFAULT_UIDS = range(60600, 61100)
-DEFAULT_PORTS = range(8600, 9600)
-RESERVE_SHARE = 0.1
-RESERVE_BYTES = 1 << 30
-RESERVE_CORES_SHARE = 0.05
-RESERVE_CORES = 0.5
-GPU_SHARING = ("lease",)
-CPU_SHARING = ("limits", "lease")
 _CARE_SECONDS = 1.0
-_METER_SECONDS = 5.0
-_OPERATOR_KEY = "operator_token_sha256"
-
-
-@dataclass(frozen=True)
-class HostSettings:
-    """How a host is to run.
-
-    Attributes:
-        state_dir: All that it keeps; None of it is needed by clients.
-        devices: What it offers.
-        cpu: The machine's CPU, whose cores and memory accelerators on other devices need too; None: the one of
-            `devices`.
-        user_types: Types beside (or, of the same name, instead of) Amazon's and the device's defaults.
-        database_url: SQLAlchemy URL; None: SQLite in `state_dir`.
-        data_host: Address of the accelerators' TCP endpoints; None: Unix sockets alone.
-        ports: Their ports; outside the range of outgoing connections, so that a restarted accelerator gets its
-            port back.
-        limits_mode: See limits.detect; None: the best that works.
-        uids: Users for accelerators where the host is root.
-        num_spares: Processes started in advance.
-        hang_seconds: See ProcessSettings.
-        gpu_sharing: How accelerators share a GPU, one of `GPU_SHARING`.
-        cpu_sharing: How they share the CPU device, one of `CPU_SHARING`.
-    """
-
-    state_dir: Path
-    devices: Sequence[Device]
-    cpu: Device | None = None
-    user_types: tuple[AcceleratorType, ...] = ()
-    database_url: str | None = field(default=None, repr=False)  # it may hold a password
-    data_host: str | None = "127.0.0.1"
-    ports: range = DEFAULT_PORTS
-    tls: TlsFiles | None = None
-    limits_mode: str | None = None
-    uids: range = field(default=DEFAULT_UIDS)
-    num_spares: int = 1
-    drain_seconds: float = 10.0
-    start_timeout_seconds: float = 60.0
-    hang_seconds: float = 60.0
-    allow_unsafe_operations: bool = False
-    gpu_sharing: str = "lease"
-    cpu_sharing: str = "limits"
-
-    def __post_init__(self) -> None:
-        if self.gpu_sharing in ("mps", "mig"):
-            raise InvalidInput(f"GPU sharing {self.gpu_sharing!r} is not supported yet; use 'lease'")
-        for name, value, known in (
-            ("GPU sharing", self.gpu_sharing, GPU_SHARING),
-            ("CPU sharing", self.cpu_sharing, CPU_SHARING),
-        ):
-            if value not in known:
-                raise InvalidInput(f"{name} {value!r} is not one of {', '.join(known)}")
-
-    def sharing(self, device: Device) -> str:
-        """How a device is shared: "lease" or "limits"."""
-        return self.cpu_sharing if device.kind == "cpu" else self.gpu_sharing
-
-
-def offered_cores(device: Device) -> float:
-    """Cores that accelerators of a device may use; the rest is for the host, the network and what else runs there.
-
-    With all cores given away, that rest came out of the accelerators unevenly: of 25:75 the smaller one got 22.8.
-    """
-    return device.num_cores - min(RESERVE_CORES, device.num_cores * RESERVE_CORES_SHARE)
-
-
-def offered_memory_bytes(device: Device) -> int:
-    """What a device offers to accelerators; a CPU's memory is also the host's own and the system's."""
-    if device.kind != "cpu":
-        return device.memory_bytes
-    return device.memory_bytes - min(RESERVE_BYTES, int(device.memory_bytes * RESERVE_SHARE))
+_CALENDAR_SECONDS = 30.0
+_DISK_SECONDS = 0.25
 
 
 def _cores_to_keep(num_cores: Mapping[str, float], leased: Sequence[str]) -> dict[str, float]:
@@ -152,9 +77,17 @@ class Host:
         self.settings = settings
         self.folder = HostFolder(settings.state_dir)
         self.version = importlib.metadata.version("elastic-inference")
+        self.certificates = Certificates(settings.tls)
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
-        self._care = threading.Thread(target=self._run_care, name="care", daemon=True)
+        self._operator_sha256: str | None = None
+        self._calendar_saved_at = 0.0
+        # Threads of their own: who reads the meters may wait for an accelerator that hangs.
+        self._threads = (
+            threading.Thread(target=self._run_care, name="care", daemon=True),
+            threading.Thread(target=self._run_meters, name="meters", daemon=True),
+            threading.Thread(target=self._run_disk, name="disk", daemon=True),
+        )
 
     def open(self) -> None:
         """Take the state directory, find what was left, begin to keep it.
@@ -168,22 +101,28 @@ class Host:
         try:
             self._assemble()
             self.service.open()
+            self.launcher.refill()  # only now: what an earlier run left is told from what this one starts
         except BaseException:
             self._release_lock()
             raise
-        self._care.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self, keep_running: bool = False) -> None:
         """End the accelerators in order, or leave them to the next run; twice is fine."""
         if self._stop.is_set():
             return
         self._stop.set()
-        self._care.join()
+        for thread in self._threads:
+            thread.join()
         self.service.close(keep_running)
         self.leases.close()
         self.launcher.close()
+        self.users.close()
         if not keep_running:
             self.limits.close()
+        self.disk.close()
+        self.calendar.save()
         self.store.close()
         self._release_lock()
 
@@ -198,11 +137,17 @@ class Host:
         settings = self.settings
         self.store = self._open_store()
         self.host_id = self._host_id()
+        self._claim_rows()
         self._ensure_operator_token()
         self.limits: Limits = detect(settings.limits_mode, parent_name=f"elastic-inference-{self.host_id}")
+        self.disk = DiskGuard(self.folder, self.limits)
+        self.store.before_each_transaction(self.disk.check)
         self.isolation = find_isolation(self.folder.accelerators, settings.uids)
-        taken = frozenset(r.uid for r in self.store.list_all() if r.uid is not None)
-        self.launcher = Launcher(self.folder.path, self.isolation, settings.num_spares, taken)
+        self.users = Users(self.isolation.uids, self.folder.path)
+        self._take_users_back()
+        self.launcher = Launcher(
+            self.folder, self.isolation, self.users, settings.num_spares, settings.pass_on
+        )
         num_cores = {device.name: offered_cores(device) for device in settings.devices}
         leased = [device.name for device in settings.devices if settings.sharing(device) == "lease"]
         self.leases = LeaseKeeper(leased)
@@ -220,6 +165,7 @@ class Host:
                 start_timeout_seconds=settings.start_timeout_seconds,
                 drain_seconds=settings.drain_seconds,
                 hang_seconds=settings.hang_seconds,
+                turn_limit_seconds=settings.turn_limit_seconds,
                 allow_unsafe_operations=settings.allow_unsafe_operations,
             ),
             num_cores=num_cores,
@@ -227,7 +173,8 @@ class Host:
             leases=self.leases,
             gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
         )
-        self.service = HostService(context, self._catalogue(), self._capacity())
+        self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
+        self.service = HostService(context, self._catalogue(), self._capacity(), self.calendar)
         self.launcher.open()
 
     def _open_store(self) -> StateStore:
@@ -253,11 +200,29 @@ class Host:
         return catalogue(AMAZON_TYPES, *own, self.settings.user_types)
 
     def _host_id(self) -> str:
-        host_id = self.store.get_meta("host_id")
-        if host_id is None:
-            host_id = secrets.token_hex(8)
-            self.store.set_meta("host_id", host_id)
-        return host_id
+        """Who this host is, in its own folder: a database may be shared, or lost."""
+        path = self.folder.host_id
+        if not path.exists():
+            # Where it stood before; in a database that others may use, they would all be the same host.
+            earlier = self.store.get_meta("host_id") if self.settings.database_url is None else None
+            write_private(path, earlier or secrets.token_hex(8))
+        return path.read_text().strip()
+
+    def _claim_rows(self) -> None:
+        """See our own rows alone: others may be of other hosts that share the database."""
+        if self.settings.database_url is None:
+            ids = [record.accelerator_id for record in self.store.list_all()]
+        else:
+            ids = [path.name for path in self.folder.accelerators.iterdir()]
+        self.store.claim(self.host_id, ids)
+
+    def _take_users_back(self) -> None:
+        """Claim the users of accelerators that are there; one whose user another host has gets another."""
+        for record in self.store.list_all():
+            if record.uid is not None and not self.users.take_back(record.uid):
+                extra = {"accelerator_id": record.accelerator_id, "uid": record.uid}
+                logger.warning("another host has the user of an accelerator, which gets another", extra=extra)
+                self.store.change(record.accelerator_id, uid=None)
 
     # The operator's token
 
@@ -265,36 +230,55 @@ class Host:
         """Make the token at the first start; a file that the operator has changed counts from the next start on."""
         path = self.folder.operator_token
         if path.exists():
-            self.store.set_meta(_OPERATOR_KEY, hash_token(path.read_text().strip()))
+            self._operator_sha256 = hash_token(path.read_text().strip())
         else:
             self.change_operator_token()
 
     def change_operator_token(self) -> str:
-        """Make a new operator token, write it into its file, and refuse the old one from now on."""
+        """Make a new operator token, write it into its file, and refuse the old one from now on.
+
+        The file alone says which token counts, so that one that cannot be written leaves the old one in force.
+        """
         token = make_token()
         write_private(self.folder.operator_token, token + "\n")
-        self.store.set_meta(_OPERATOR_KEY, hash_token(token))
+        self._operator_sha256 = hash_token(token)
         return token
 
     def is_operator(self, token: str) -> bool:
         """Whether this is the operator's token."""
-        return is_token(token, self.store.get_meta(_OPERATOR_KEY))
+        return is_token(token, self._operator_sha256)
 
     # Care
 
     def _run_care(self) -> None:
-        rounds = 0
-        while not self._stop.wait(_CARE_SECONDS):
-            rounds += 1
-            try:
-                self.service.expire()
-                if rounds % round(_METER_SECONDS / _CARE_SECONDS) == 0:
-                    self.service.read_meters()
-            except Exception:  # care must go on: what failed now may work in a second
-                logger.exception("care failed")
+        self._repeat(_CARE_SECONDS, self.service.expire, self.service.put_tokens, self._keep_books)
+
+    def _run_meters(self) -> None:
+        self._repeat(_CARE_SECONDS, self.service.board.fresh)
+
+    def _run_disk(self) -> None:
+        self._repeat(_DISK_SECONDS, self.disk.watch)
+
+    def _repeat(self, seconds: float, *tasks: Callable[[], object]) -> None:
+        while not self._stop.wait(seconds):
+            for task in tasks:
+                try:
+                    task()
+                except Exception:  # care must go on: what failed now may work in a second
+                    logger.exception("care failed", extra={"task": task.__name__})
+
+    def _keep_books(self) -> None:
+        if self.calendar.now() - self._calendar_saved_at >= _CALENDAR_SECONDS:
+            self._calendar_saved_at = self.calendar.now()
+            self.calendar.save()
+        self.certificates.log_warning(time.time())
 
     def _take_lock(self) -> None:
-        file = open(self.folder.lock, "a")  # noqa: SIM115  # held as long as the host runs
+        # For its owner alone: whoever may open the file can lock it, and would keep the host from starting.
+        file = os.fdopen(
+            os.open(self.folder.lock, os.O_CREAT | os.O_RDWR, 0o600), "a"
+        )  # held as long as the host runs
+        os.fchmod(file.fileno(), 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -307,6 +291,22 @@ class Host:
             with contextlib.suppress(OSError):
                 self._lock_file.close()
             self._lock_file = None
+
+    def warnings(self) -> list[str]:
+        """What needs somebody's care, a sentence each; nothing of anyone's accelerators."""
+        found = (self.disk.warning(), self.certificates.warning(time.time()))
+        return [text for text in found if text is not None]
+
+    def reload(self) -> None:
+        """Read the TLS files again, for new connections to the host and to its accelerators.
+
+        Raises:
+            InvalidInput: They cannot be used; those of before stay in force.
+        """
+        self.certificates.reload()
+        if self.settings.tls is not None:
+            self.service.reload_tls()
+        logger.info("reloaded", extra={"tls": self.settings.tls is not None})
 
     def status(self) -> dict[str, Any]:
         """What `host status` shows: devices, what is left of them, what is in force and by what means."""
@@ -338,6 +338,12 @@ class Host:
             "tls": self.settings.tls is not None,
             "database": self.store.dialect,
             "num_accelerators": len(records),
+            "disk": {
+                "level": self.disk.level.value,
+                "free_bytes": self.disk.free_bytes,
+                "reserve_bytes": self.disk.reserve_bytes,
+            },
+            "warnings": self.warnings(),
             "num_by_state": _count([record.state.value for record in records]),
         }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import Any
 
 from elastic_inference.errors import ElasticInferenceError
@@ -13,7 +14,13 @@ from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.host.processes.context import HostContext
 
-_TIMEOUT_SECONDS = 1.0
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 2.5
+_TIMEOUT_SECONDS = 2.0
+_WRITE_SECONDS = 5.0  # between two additions where nobody asks
+_UTILISATION_SECONDS = 5.0
+_MAX_READINGS = 256  # threads; there are never more than two readings of one accelerator
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Reading:
     Attributes:
         is_healthy: Whether its process answered.
         sample: Counters of its process and group.
-        utilisation_share: Device seconds used of those that its share gives, since the reading before; above
+        utilisation_share: Device seconds used of those that its share gives, over the last seconds; above
             1 where it bursts; None for the first.
         num_oom_kills: Since its group was made.
         statistics: As `GET /v2/accelerator` of its process answers; {} where it did not.
@@ -40,43 +47,128 @@ class Reading:
 
 
 class Meter:
-    """Reads accelerators one after another and remembers the last reading of each."""
+    """Reads accelerators, all at the same time, and remembers the last reading of each.
 
-    def __init__(self, context: HostContext, wall_clock: Callable[[], float] = time.time) -> None:
+    One that hangs holds up its own reading alone: nobody waits for it longer than `PATIENCE_SECONDS`, and who asks for
+    all does not wait for those that did not answer the last time.
+    """
+
+    def __init__(self, context: HostContext, now: Callable[[], float]) -> None:
         self._context = context
-        self._wall_clock = wall_clock
+        self._now = now
         self._last: dict[str, Reading] = {}
-        self._lock = threading.Lock()  # a reading and its addition belong together
+        self._bases: dict[str, tuple[float, float]] = {}  # of the utilisation: when, and device seconds then
+        self._written_at: dict[str, float] = {}
+        self._begin: dict[str, Future[Reading]] = {}  # those that wait for the reading before them to end
+        self._must_write: set[str] = set()
+        self._turns: dict[str, threading.Lock] = {}  # a reading and its addition belong together
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(_MAX_READINGS, "meter")
 
     def last(self, accelerator_id: str) -> Reading | None:
         """The last reading, None before the first."""
         return self._last.get(accelerator_id)
 
     def forget(self, accelerator_id: str) -> None:
-        """Drop the last reading."""
-        self._last.pop(accelerator_id, None)
+        """Drop what is remembered of an accelerator."""
+        with self._lock:
+            for kept in (self._last, self._bases, self._written_at, self._turns):
+                kept.pop(accelerator_id, None)
+            self._must_write.discard(accelerator_id)
+
+    def close(self) -> None:
+        """Begin no more readings; twice is fine."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def read(self, record: AcceleratorRecord) -> Reading:
-        """Read one accelerator and add what is new to its hour."""
-        with self._lock:
-            return self._read(self._context.store.get(record.accelerator_id) or record)
+        """Read one accelerator and add what is new to its hour; its last figures where it does not answer in time."""
+        future = self._start(record, must_write=True)
+        wait([future], PATIENCE_SECONDS)
+        return future.result() if future.done() else self._silent(record)
 
-    def _read(self, record: AcceleratorRecord) -> Reading:
+    def read_all(self, records: Iterable[AcceleratorRecord], must_write: bool = True) -> dict[str, Reading]:
+        """Read all of them at the same time.
+
+        Args:
+            must_write: Whether counters are added now, or only where that is due.
+        """
+        started = [(record, self._start(record, must_write)) for record in records]
+        wait([future for record, future in started if self._is_expected(record)], PATIENCE_SECONDS)
+        return {
+            record.accelerator_id: future.result() if future.done() else self._silent(record)
+            for record, future in started
+        }
+
+    def _is_expected(self, record: AcceleratorRecord) -> bool:
+        last = self._last.get(record.accelerator_id)
+        return last is None or last.is_healthy
+
+    def _silent(self, record: AcceleratorRecord) -> Reading:
+        last = self._last.get(record.accelerator_id)
+        if last is not None:
+            return replace(last, is_healthy=False)
+        return Reading(False, record.sample, 0, record.kind.memory_bytes, None, 0, self._now(), {})
+
+    def _start(self, record: AcceleratorRecord, must_write: bool) -> Future[Reading]:
+        """Begin a reading, or join one that has not begun."""
+        accelerator_id = record.accelerator_id
+        with self._lock:
+            if must_write:
+                self._must_write.add(accelerator_id)
+            future = self._begin.get(accelerator_id)
+            if future is None:
+                future = self._begin[accelerator_id] = self._pool.submit(self._run, record)
+            return future
+
+    def _run(self, record: AcceleratorRecord) -> Reading:
+        accelerator_id = record.accelerator_id
+        with self._lock:
+            turn = self._turns.setdefault(accelerator_id, threading.Lock())
+        with turn:
+            with self._lock:
+                self._begin.pop(accelerator_id, None)
+                must_write = accelerator_id in self._must_write
+                self._must_write.discard(accelerator_id)
+            return self._read(self._current(record), must_write)
+
+    def _current(self, record: AcceleratorRecord) -> AcceleratorRecord:
+        try:
+            return self._context.store.get(record.accelerator_id) or record
+        except (
+            Exception
+        ):  # such as a database that is away: whether the accelerator answers can be told all the same
+            return record
+
+    def _read(self, record: AcceleratorRecord, must_write: bool) -> Reading:
         reading = self._look(record)
-        added = reading.sample.since(record.sample)
-        if self._context.store.change(record.accelerator_id, sample=reading.sample) is not None:
-            self._context.store.add_usage(
-                record.accelerator_id,
-                int(reading.read_at // 3600),
-                added.inferences,
-                added.device_seconds,
-                added.throttled_seconds,
-            )
-            self._last[record.accelerator_id] = reading
+        accelerator_id = record.accelerator_id
+        self._last[accelerator_id] = reading
+        if must_write or reading.read_at - self._written_at.get(accelerator_id, 0.0) >= _WRITE_SECONDS:
+            try:
+                self._write(record, reading)
+            except (
+                Exception
+            ):  # such as a database that is away: what is not written now is new the next time too
+                logger.exception("usage is not written", extra={"accelerator_id": accelerator_id})
+            else:
+                self._written_at[accelerator_id] = reading.read_at
         return reading
 
+    def _write(self, record: AcceleratorRecord, reading: Reading) -> None:
+        added = reading.sample.since(record.sample)
+        if self._context.store.change(record.accelerator_id, sample=reading.sample) is None:
+            self.forget(record.accelerator_id)
+            return
+        self._context.store.add_usage(
+            record.accelerator_id,
+            int(reading.read_at // 3600),
+            added.inferences,
+            added.device_seconds,
+            added.throttled_seconds,
+        )
+
     def _look(self, record: AcceleratorRecord) -> Reading:
-        read_at = self._wall_clock()
+        read_at = self._now()
         sample, memory_bytes, limit_bytes, num_oom_kills = record.sample, 0, record.kind.memory_bytes, 0
         inferences, held_back = sample.inferences, 0.0
         statistics = self._ask(record)
@@ -112,8 +204,12 @@ class Meter:
         return dict(value)
 
     def _utilisation(self, record: AcceleratorRecord, device_seconds: float, read_at: float) -> float | None:
-        last = self._last.get(record.accelerator_id)
-        if last is None or read_at <= last.read_at or device_seconds < last.sample.device_seconds:
-            return None
-        used = device_seconds - last.sample.device_seconds
-        return used / (read_at - last.read_at) / record.share
+        """Over some seconds: between two questions that come close together there is little to see."""
+        base_at, base_seconds = self._bases.get(record.accelerator_id, (read_at, device_seconds))
+        is_anew = device_seconds < base_seconds or read_at < base_at  # another process, or another clock
+        if is_anew or read_at - base_at >= _UTILISATION_SECONDS or record.accelerator_id not in self._bases:
+            self._bases[record.accelerator_id] = (read_at, device_seconds)
+        if is_anew or read_at <= base_at:
+            last = self._last.get(record.accelerator_id)
+            return None if is_anew or last is None else last.utilisation_share
+        return (device_seconds - base_seconds) / (read_at - base_at) / record.share

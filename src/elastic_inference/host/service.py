@@ -9,37 +9,38 @@ import contextlib
 import logging
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
     AcceleratorBusy,
     AcceleratorNotFound,
     CapacityExceeded,
-    ElasticInferenceError,
     InvalidInput,
-    MemoryQuotaExceeded,
 )
+from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.leases import LeaseBook, check_lease
+from elastic_inference.host.accounts.ledger import Ledger
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow, summarize
-from elastic_inference.host.meter import Meter, Reading
+from elastic_inference.host.board import Board
+from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet
-from elastic_inference.host.processes.keeper import Keeper
+from elastic_inference.host.processes.token_keeper import TokenKeeper
+from elastic_inference.host.resizer import Resizer
 from elastic_inference.host.tokens import hash_token, make_token
-from elastic_inference.limits.base import fit_threads, rlimit_inside
-from elastic_inference.limits.processes import data_size_bytes
-from elastic_inference.units import format_bytes
 
 logger = logging.getLogger(__name__)
 
 MAX_NAME_LENGTH = 100
 MAX_DRAIN_SECONDS = 600.0
+_MAX_EXPIRIES = 8  # detached at the same time for their leases
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class HostService:
     Args:
         catalogue: Types by name.
         capacity: Devices, with nothing held.
+        calendar: For usage.
         clock: For leases.
-        wall_clock: Seconds since 1970, for usage.
     """
 
     def __init__(
@@ -65,29 +66,40 @@ class HostService:
         context: HostContext,
         catalogue: Mapping[str, AcceleratorType],
         capacity: Capacity,
+        calendar: Calendar,
         clock: Clock | None = None,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.context = context
         self.catalogue = dict(catalogue)
         self.leases = LeaseBook(clock or MonotonicClock())
-        self.meter = Meter(context, wall_clock)
-        self.started_at = wall_clock()
+        self.tokens = TokenBook()
+        self.meter = Meter(context, calendar.now)
+        self.board = Board(context.store, self.meter)
+        self.started_at = calendar.now()
         self.is_draining = False
         self._store = context.store
         self._fleet = Fleet(context)
-        self._wall_clock = wall_clock
+        self._calendar = calendar
         self._lock = threading.Lock()
-        self._capacity = capacity
+        self._ledger = Ledger(capacity)
+        self._resizer = Resizer(context, self._fleet, self._ledger, self.meter)
+        self._token_keeper = TokenKeeper(context)
         self._busy: dict[str, threading.Lock] = {}
+        self._expiring: set[str] = set()
+        self._expiries = ThreadPoolExecutor(_MAX_EXPIRIES, "expire")
 
     def open(self) -> None:
         """Find the accelerators of an earlier run, and begin to keep them."""
         for record in self._fleet.recover():
             allocation = Allocation.of(record.kind, record.device, record.share)
-            self._capacity = self._capacity.with_held(record.accelerator_id, allocation)
+            self._ledger.put(record.accelerator_id, allocation)
+            self._token_keeper.put_again(record.accelerator_id)
+            self.tokens.set(record.accelerator_id, record.token_sha256)
             # Heartbeats that came while the host was away were lost, so each lease begins anew.
             self.leases.grant(record.accelerator_id, record.lease_seconds)
+            if self._calendar.ended_at is not None:
+                self._store.end_interval(record.accelerator_id, self._calendar.ended_at)
+                self._store.begin_interval(record, self.started_at)
         # An interval whose accelerator is gone was left open by a crash between two writes.
         known = {record.accelerator_id for record in self._store.list_all()}
         for row in self._store.list_intervals(since=self.started_at):
@@ -97,22 +109,25 @@ class HostService:
     def close(self, keep_running: bool = False) -> None:
         """End all accelerators in order, to be started again by the next run; or leave them running."""
         self.is_draining = True
+        self._expiries.shutdown()
         try:
-            self.read_meters()
+            self.board.fresh()
         except Exception:  # such as a database that is away: the processes must end all the same
             logger.exception("the last reading of the meters failed")
         self._fleet.close(keep_running)
+        self.meter.close()
+        self._token_keeper.close()
 
     # What there is
 
     @property
     def capacity(self) -> Capacity:
         """Devices and what is held of them, now."""
-        return self._capacity
+        return self._ledger.capacity
 
     def offers(self) -> tuple[Offer, ...]:
         """All types, and how many of each still fit."""
-        capacity = self._capacity
+        capacity = self.capacity
         return tuple(Offer(kind, capacity.num_available(kind)) for kind in self.catalogue.values())
 
     def list_all(self) -> tuple[AcceleratorRecord, ...]:
@@ -156,17 +171,15 @@ class HostService:
         check_lease(lease_seconds)
         accelerator_id, token = f"eia-{secrets.token_hex(16)}", make_token()
         name = _check_name(name) or accelerator_id[:12]
-        with self._lock:
-            if self.is_draining:
-                raise CapacityExceeded(
-                    "this host drains and attaches nothing new; attach at another host, or let the operator run "
-                    "`ei host drain --off`",
-                    requested=type_name,
-                    available="none",
-                )
-            self._store.check_name(name)
-            allocation = self._capacity.place(kind)
-            self._capacity = self._capacity.with_held(accelerator_id, allocation)
+        if self.is_draining:
+            raise CapacityExceeded(
+                "this host drains and attaches nothing new; attach at another host, or let the operator run "
+                "`ei host drain --off`",
+                requested=type_name,
+                available="none",
+            )
+        self._store.check_name(name)
+        allocation = self._ledger.take(accelerator_id, kind)
         kind = allocation.settled(kind)
         record = AcceleratorRecord(
             accelerator_id=accelerator_id,
@@ -175,21 +188,26 @@ class HostService:
             device=allocation.device,
             share=allocation.share,
             token_sha256=hash_token(token),
-            created_at=self._wall_clock(),
+            created_at=self._calendar.now(),
             lease_seconds=lease_seconds,
         )
         try:
             self._store.add(record)
             self._fleet.launch(record, self.context.settings.start_timeout_seconds + 10)
+            self._store.begin_interval(record, self._calendar.now())
+            attached = self.get(accelerator_id)
         except BaseException:
-            self._fleet.forget(record)
-            self._free(accelerator_id)
+            # Also one that serves: nobody would ever have its token.
+            try:
+                self._fleet.end(record, drain_seconds=0.0)
+            finally:
+                self._free(accelerator_id)
             raise
-        self._store.begin_interval(record, self._wall_clock())
+        self.tokens.set(accelerator_id, record.token_sha256)
         self.leases.grant(accelerator_id, lease_seconds)
         self.context.launcher.refill()
         logger.info("attached", extra={"accelerator_id": accelerator_id, "type": kind.name})
-        return self.get(accelerator_id), token
+        return attached, token
 
     def detach(self, accelerator_id: str, drain_seconds: float | None = None) -> None:
         """Take an accelerator back, after it has finished what is in flight.
@@ -203,7 +221,7 @@ class HostService:
             self._store.change(accelerator_id, state=State.DRAINING)
             self.meter.read(record)
             self._fleet.end(record, drain_seconds)
-            self._store.end_interval(accelerator_id, self._wall_clock())
+            self._store.end_interval(accelerator_id, self._calendar.now())
             self.leases.release(accelerator_id)
             self.meter.forget(accelerator_id)
             self._free(accelerator_id)
@@ -222,114 +240,80 @@ class HostService:
         """
         kind = self._type(type_name)
         with self._alone(accelerator_id) as record:
-            before = self._hold(record, kind)
-            try:
-                held = self._capacity.held[accelerator_id]
-                kind = held.settled(kind)
-                changed = replace(record, kind=kind, share=held.share)
-                self._check_memory(record, changed)
-                self.meter.read(record)
-                is_live = self._change_live(changed, self._fleet.keeper(accelerator_id))
-                if not is_live:
-                    self._restart(record, changed)
-            except BaseException:
-                with self._lock:
-                    self._capacity = self._capacity.with_held(accelerator_id, before)
-                raise
-            self._store.change(accelerator_id, kind=kind, share=changed.share)
+            changed, was_restarted = self._resizer.resize(record, kind)
             self.context.cores.refresh()
-            self._store.begin_interval(changed, self._wall_clock())
-        return self.get(accelerator_id), not is_live
-
-    def _restart(self, record: AcceleratorRecord, changed: AcceleratorRecord) -> None:
-        """Start the process again as `changed`, or as it was where that does not serve."""
-        keeper = self._fleet.keeper(record.accelerator_id)
-        self._store.change(record.accelerator_id, kind=changed.kind, share=changed.share)
-        keeper.restart()
-        try:
-            keeper.wait_ready(self.context.settings.start_timeout_seconds)
-        except ElasticInferenceError:
-            self._store.change(record.accelerator_id, kind=record.kind, share=record.share)
-            raise
-
-    def _hold(self, record: AcceleratorRecord, kind: AcceleratorType) -> Allocation:
-        """Hold what the new type needs, on the same device; gives back what was held."""
-        with self._lock:
-            before = self._capacity.held[record.accelerator_id]
-            others = self._capacity.without(record.accelerator_id)
-            here = tuple(d for d in others.devices if d.name == record.device)
-            allocation = replace(others, devices=here).place(kind)
-            self._capacity = others.with_held(record.accelerator_id, allocation)
-            return before
-
-    def _check_memory(self, record: AcceleratorRecord, changed: AcceleratorRecord) -> None:
-        """Refuse less memory than is in use: the process would be killed, or fail with its next request."""
-        limit_bytes = changed.kind.memory_bytes
-        if limit_bytes >= record.kind.memory_bytes or record.process is None:
-            return
-        used_bytes = self.context.limits.usage(record.accelerator_id).memory_bytes
-        # RLIMIT_DATA holds data, and it lies inside the memory limit by a margin.
-        data_bytes = data_size_bytes(record.process.pid) + limit_bytes - rlimit_inside(limit_bytes)
-        needed_bytes = max(used_bytes, data_bytes)
-        if needed_bytes > limit_bytes:
-            raise MemoryQuotaExceeded(
-                f"the accelerator uses {format_bytes(needed_bytes)}, and type {changed.kind.name!r} has "
-                f"{format_bytes(limit_bytes)}; unload models first",
-                requested_bytes=needed_bytes,
-                limit_bytes=limit_bytes,
-            )
-
-    def _change_live(self, changed: AcceleratorRecord, keeper: Keeper) -> bool:
-        """Change the limits under the running process; False where it must be started again for that."""
-        request = self.context.limit_request(changed)
-        if keeper.applied is None or keeper.applied.num_threads != fit_threads(request):
-            return False
-        if keeper.applied.duty_cycle_share is not None:
-            return False
-        if changed.kind.device_memory_bytes is not None:  # an engine's allocator is limited when it starts
-            return False
-        if not keeper.change_limits(request):
-            return False
-        self.context.admit(changed)
-        return True
+            self._store.begin_interval(changed, self._calendar.now())
+        return self.get(accelerator_id), was_restarted
 
     # Leases, tokens
 
     def heartbeat(self, accelerator_id: str) -> float | None:
-        """Note that the client is there; seconds that its lease lasts from now, None where it has none."""
-        self.get(accelerator_id)
+        """Note that the client is there; seconds that its lease lasts from now, None where it has none.
+
+        Waits for nothing, the database least of all.
+        """
+        if accelerator_id not in self.capacity.held:
+            raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
         return self.leases.renew(accelerator_id)
 
     def expire(self) -> None:
-        """Detach accelerators whose clients have vanished."""
+        """Begin to detach accelerators whose clients have vanished; one that hangs does not hold up the others."""
         for accelerator_id in self.leases.expired():
-            logger.warning("lease expired", extra={"accelerator_id": accelerator_id})
-            try:
-                self.detach(accelerator_id)
-            except AcceleratorNotFound:
-                self.leases.release(accelerator_id)
-            except AcceleratorBusy:
-                continue  # the next round sees to it
+            if accelerator_id not in self._expiring:
+                self._expiring.add(accelerator_id)
+                logger.warning("lease expired", extra={"accelerator_id": accelerator_id})
+                self._expiries.submit(self._expire, accelerator_id)
+
+    def _expire(self, accelerator_id: str) -> None:
+        try:
+            self.detach(accelerator_id)
+        except AcceleratorNotFound:
+            self.leases.release(accelerator_id)
+        except AcceleratorBusy:
+            pass  # the next round sees to it
+        except Exception:  # such as a database that is away: the next round tries again
+            logger.exception(
+                "an expired accelerator is not detached", extra={"accelerator_id": accelerator_id}
+            )
+        finally:
+            self._expiring.discard(accelerator_id)
 
     def rotate_token(self, accelerator_id: str) -> str:
-        """Give an accelerator a new bearer token; the old one is refused from now on."""
+        """Give an accelerator a new bearer token; the old one is refused from now on.
+
+        Raises:
+            ElasticInferenceError: The accelerator did not take it, and the old one counts.
+        """
         token = make_token()
         with self._alone(accelerator_id) as record:
-            self.context.control(record, "PUT", "/v2/accelerator/token", {"token_sha256": hash_token(token)})
-            self._store.change(accelerator_id, token_sha256=hash_token(token))
+            self._token_keeper.change(record, hash_token(token))
+            self.tokens.set(accelerator_id, hash_token(token))
         return token
+
+    def put_tokens(self) -> None:
+        """See to it that accelerators that may have taken a token nobody has take back the one that counts."""
+        self._token_keeper.put_all()
+
+    def reload_tls(self) -> None:
+        """Let all accelerators read their TLS files again."""
+        self._fleet.reload_tls()
 
     # Usage
 
-    def read_meters(self) -> dict[str, Reading]:
-        """Read what all accelerators use now."""
-        return {record.accelerator_id: self.meter.read(record) for record in self._store.list_all()}
+    def usage(self, since: float = 0.0, only: str | None = None) -> tuple[UsageRow, ...]:
+        """Attached time, cost and counters since a moment, detached accelerators included.
 
-    def usage(self, since: float = 0.0) -> tuple[UsageRow, ...]:
-        """Attached time, cost and counters of all accelerators since a moment, detached ones included."""
-        self.read_meters()
-        intervals = self._store.list_intervals(since)
-        return summarize(intervals, self._store.list_usage(since), since, self._wall_clock())
+        Args:
+            only: The one accelerator of which is asked, and which alone is read; None: all.
+        """
+        if only is None:
+            self.board.fresh()
+        else:
+            self.meter.read(self.get(only))
+        rows = summarize(
+            self._store.list_intervals(since), self._store.list_usage(since), since, self._calendar.now()
+        )
+        return tuple(row for row in rows if only in (None, row.accelerator_id))
 
     # Shared
 
@@ -340,8 +324,10 @@ class HostService:
         return kind
 
     def _free(self, accelerator_id: str) -> None:
+        self._ledger.free(accelerator_id)
+        self.tokens.remove(accelerator_id)
+        self._token_keeper.forget(accelerator_id)
         with self._lock:
-            self._capacity = self._capacity.without(accelerator_id)
             self._busy.pop(accelerator_id, None)
 
     @contextlib.contextmanager

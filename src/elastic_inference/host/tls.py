@@ -21,6 +21,7 @@ from elastic_inference.host.tokens import write_private
 CA_CERT, CA_KEY = "ca.pem", "ca.key"
 HOST_CERT, HOST_KEY = "host.pem", "host.key"
 MAX_DAYS = 3650
+AUTHORITY_DAYS = 3650  # clients trust it: it must outlive the certificates that it signs
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _DNS_NAME = re.compile(
     r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
@@ -37,11 +38,13 @@ class Authority:
 
 
 def init_tls(directory: Path, names: Sequence[str] = (), days: int = 365) -> tuple[Path, TlsFiles]:
-    """Make an authority, unless one is there, and a certificate of the host signed by it.
+    """Make an authority, unless one is there, and a new certificate of the host signed by it.
+
+    The authority holds for ten years, so that clients need it once; no certificate holds longer than it.
 
     Args:
         names: DNS names and addresses by which clients reach the host, beside those of this machine itself.
-        days: How long the certificates hold.
+        days: How long the host's certificate holds.
 
     Returns:
         The authority's certificate, which clients need as `--tls-ca`, and the host's files.
@@ -52,7 +55,7 @@ def init_tls(directory: Path, names: Sequence[str] = (), days: int = 365) -> tup
     if not 1 <= days <= MAX_DAYS:
         raise InvalidInput(f"days {days} is not between 1 and {MAX_DAYS}")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    authority = _authority(directory, days)
+    authority = _authority(directory)
     everyone = list(dict.fromkeys((*names, *_LOCAL_NAMES)))
     _issue(
         authority, directory / HOST_CERT, directory / HOST_KEY, everyone[0], days, everyone, is_server=True
@@ -68,16 +71,16 @@ def issue_client(directory: Path, name: str, days: int = 365) -> tuple[Path, Pat
     """
     if not name.isidentifier():
         raise InvalidInput(f"client name {name!r} must be letters, digits and '_'")
-    authority = _authority(directory, days)
+    authority = _authority(directory)
     cert, key = directory / f"client-{name}.pem", directory / f"client-{name}.key"
     _issue(authority, cert, key, name, days, (), is_server=False)
     return cert, key
 
 
-def _authority(directory: Path, days: int) -> Authority:
+def _authority(directory: Path) -> Authority:
     cert_path, key_path = directory / CA_CERT, directory / CA_KEY
     if not cert_path.exists():
-        _make_authority(cert_path, key_path, days)
+        _make_authority(cert_path, key_path)
     try:
         key = serialization.load_pem_private_key(key_path.read_bytes(), None)
         cert = x509.load_pem_x509_certificate(cert_path.read_bytes())
@@ -85,10 +88,15 @@ def _authority(directory: Path, days: int) -> Authority:
         raise InvalidInput(f"the authority in {directory} cannot be used: {error}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InvalidInput(f"{key_path} is not a key that `ei host init-tls` made")
+    if cert.not_valid_after_utc <= _in_days(0):
+        raise InvalidInput(
+            f"the authority {cert_path} has ended on {cert.not_valid_after_utc:%Y-%m-%d}; move it away, so that a new "
+            "one is made, and give that to the clients"
+        )
     return Authority(cert, key)
 
 
-def _make_authority(cert_path: Path, key_path: Path, days: int) -> None:
+def _make_authority(cert_path: Path, key_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("elastic-inference authority")
     usage = x509.KeyUsage(
@@ -97,7 +105,7 @@ def _make_authority(cert_path: Path, key_path: Path, days: int) -> None:
         decipher_only=False,
     )  # fmt: skip
     cert = (
-        _builder(name, name, key.public_key(), days)
+        _builder(name, name, key.public_key(), _in_days(AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -117,10 +125,11 @@ def _issue(
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if is_server else ExtendedKeyUsageOID.CLIENT_AUTH
+    ends_at = min(_in_days(days), authority.cert.not_valid_after_utc)
     # The identifiers are asked for by Python 3.13, whose default is strict checking.
     authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = (
-        _builder(_name(common_name), authority.cert.subject, key.public_key(), days)
+        _builder(_name(common_name), authority.cert.subject, key.public_key(), ends_at)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -133,18 +142,24 @@ def _issue(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    ends_at: datetime.datetime,
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(_in_days(0) - _CLOCK_SKEW)
+        .not_valid_after(ends_at)
     )
+
+
+def _in_days(days: int) -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -43,8 +43,12 @@ class HostSecret:
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read; all of it or nothing is there afterwards."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:  # such as a disk that is full
+        partial.unlink(missing_ok=True)
+        raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +67,29 @@ def is_stopped(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] in "Tt"
 
 
+def list_processes() -> tuple[int, ...]:
+    """All process ids of the machine (or the container) that show now."""
+    return tuple(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def process_uid(pid: int) -> int | None:
+    """The user as which a process runs; None where there is none, or a zombie.
+
+    Not the owner of /proc/PID, which the kernel makes root for processes that may not be looked at.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    values = dict(line.partition(":")[::2] for line in text.splitlines())
+    return None if values["State"].split()[0] in "ZX" else int(values["Uid"].split()[0])
+
+
+def users_with_processes() -> frozenset[int]:
+    """Users as which some process runs now."""
+    return frozenset(uid for pid in list_processes() if (uid := process_uid(pid)) is not None)
+
+
 def data_size_bytes(pid: int) -> int:
     """What RLIMIT_DATA counts of a process now (VmData of /proc/PID/status); 0 where there is none."""
     try:
@@ -73,6 +98,21 @@ def data_size_bytes(pid: int) -> int:
         return 0
     lines = (line.split() for line in text.splitlines())
     return next((int(line[1]) * 1024 for line in lines if line[0] == "VmData:"), 0)
+
+
+def data_limit_bytes(pid: int) -> int | None:
+    """The soft RLIMIT_DATA of a process; None where there is none. /proc, for prlimit needs one more right."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
+            if line.startswith("Max data size"):
+                return int(line.split()[3])
+    return None
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process of a descriptor; one that has ended is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
 
 
 def open_pidfd(identity: ProcessIdentity) -> int | None:

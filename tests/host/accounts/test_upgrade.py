@@ -39,7 +39,7 @@ import os
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0003", "{head}"
+revision, down_revision = "0004", "{head}"
 
 def upgrade():
     with op.batch_alter_table("accelerators") as table:
@@ -100,7 +100,7 @@ def migrations_with(folder: Path, then: str) -> str:
     location = folder / "migrations"
     shutil.copytree(str(files("elastic_inference.host.accounts") / "migrations"), location)
     text = NEXT_STEP.format(head=schema.REVISION, then=then)
-    (location / "versions" / "v0003_note.py").write_text(text)
+    (location / "versions" / "v0004_note.py").write_text(text)
     return str(location)
 
 
@@ -167,11 +167,11 @@ def test_a_sqlite_file_is_copied_before_with_what_is_in_its_log_alone(tmp_path: 
 
 
 def test_the_next_column_locks_nobody_out(tmp_path: Path, recorded: sa.URL) -> None:
-    before = with_engine(recorded, everything)
     bring_up_to_date(recorded)
-    bring_up_to_date(recorded, migrations_with(tmp_path, then="pass"), "0003")
+    before = with_engine(recorded, everything)
+    bring_up_to_date(recorded, migrations_with(tmp_path, then="pass"), "0004")
     after = with_engine(recorded, everything)
-    assert after["elastic_inference_schema"] == [("version_num",), ("0003",)]
+    assert after["elastic_inference_schema"] == [("version_num",), ("0004",)]
     columns, *rows = after["accelerators"]
     assert columns == tuple(
         "label" if name == "name" else name for name in (*before["accelerators"][0], "note")
@@ -181,7 +181,7 @@ def test_the_next_column_locks_nobody_out(tmp_path: Path, recorded: sa.URL) -> N
     indexes = with_engine(recorded, lambda db: sa.inspect(db).get_indexes("accelerators"))
     assert [index["name"] for index in indexes] == ["ix_accelerators_token_sha256"]
     with pytest.raises(
-        InvalidInput, match=r"has schema 0003, and this version .* up to 0002; install the newer"
+        InvalidInput, match=r"has schema 0004, and this version .* up to 0003; install the newer"
     ):
         bring_up_to_date(recorded)
 
@@ -189,8 +189,8 @@ def test_the_next_column_locks_nobody_out(tmp_path: Path, recorded: sa.URL) -> N
 def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path: Path, recorded: sa.URL) -> None:
     before = with_engine(recorded, everything)
     broken = migrations_with(tmp_path, then='op.execute("SELECT no_such_column FROM meta")')
-    with pytest.raises(InvalidInput, match=r"from schema 0001 to 0003, and is as it was: .*no_such_column"):
-        bring_up_to_date(recorded, broken, "0003")
+    with pytest.raises(InvalidInput, match=r"from schema 0001 to 0004, and is as it was: .*no_such_column"):
+        bring_up_to_date(recorded, broken, "0004")
     assert with_engine(recorded, everything) == before
 
 
@@ -199,7 +199,7 @@ def test_a_host_killed_in_an_upgrade_leaves_the_database_as_it_was(tmp_path: Pat
     killed = migrations_with(tmp_path, then="os._exit(9)")
     code = (
         "import sys, sqlalchemy; from elastic_inference.host.accounts.upgrade import bring_up_to_date; "
-        "bring_up_to_date(sqlalchemy.make_url(sys.argv[1]), sys.argv[2], '0003')"
+        "bring_up_to_date(sqlalchemy.make_url(sys.argv[1]), sys.argv[2], '0004')"
     )
     url = recorded.render_as_string(hide_password=False)
     ended = subprocess.run(

@@ -13,9 +13,9 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.host import Host
+from elastic_inference.host.processes.backoff import Backoff
 from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import find_isolation, parse_uids
-from elastic_inference.host.processes.keeper import Backoff
 from elastic_inference.host.processes.launch import describe_exit
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.gpu import describe_gpu, gpu_environment
@@ -74,7 +74,9 @@ def test_a_path_that_is_too_long_for_sockets_is_refused_at_once(tmp_path: Path) 
 def test_a_spare_that_died_is_not_given_out(open_host: Callable[..., Host]) -> None:
     host = open_host(user_types=(SMALL,), num_spares=1)
     wait_until(lambda: host.launcher.num_spares_ready == 1, "the spare process")
-    os.kill(host.launcher._spares[0].pid, signal.SIGKILL)
+    spare = host.launcher._spares[0]
+    os.kill(spare.pid, signal.SIGKILL)
+    wait_until(lambda: spare.poll() is not None, "its end")
     record, _ = host.service.attach("small")
     assert record.state is State.READY
 

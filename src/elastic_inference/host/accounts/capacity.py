@@ -120,6 +120,11 @@ class Capacity:
         """The same after a detach; an unknown id changes nothing."""
         return replace(self, held={k: v for k, v in self.held.items() if k != accelerator_id})
 
+    def only(self, device_name: str) -> Capacity:
+        """The same where nothing may be placed on another device."""
+        here = tuple(device for device in self.devices if device.name == device_name)
+        return replace(self, devices=here, host=self._host())
+
     def _host(self) -> DeviceCapacity | None:
         return self.host or next((d for d in self.devices if d.kind == "cpu"), None)
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 # The last of `migrations/versions`: a test holds both equal. Written here too, so that a start that finds the database
 # up to date need not load Alembic.
-REVISION = "0002"
+REVISION = "0003"
 FIRST_REVISION = "0001"
 
 metadata = sa.MetaData()
@@ -41,6 +41,7 @@ accelerators = sa.Table(
     sa.Column("last_exit", sa.Text, nullable=False),
     sa.Column("lease_seconds", sa.Double),
     sa.Column("sample", sa.Text, nullable=False),
+    sa.Column("host_id", sa.String(64), nullable=False, server_default=""),
 )
 intervals = sa.Table(
     "intervals",
@@ -52,6 +53,7 @@ intervals = sa.Table(
     sa.Column("usd_per_hour", sa.String(40)),
     sa.Column("started_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
+    sa.Column("host_id", sa.String(64), nullable=False, server_default=""),
 )
 usage_hours = sa.Table(
     "usage_hours",

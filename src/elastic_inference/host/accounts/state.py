@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from elastic_inference.limits.processes import ProcessIdentity
 
 
 class StateStore:
-    """The database of one host. Every method is one transaction; all may be called from any thread."""
+    """A database, of which a host sees its own rows. Every method is one transaction, and any thread may call it."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -33,6 +33,7 @@ class StateStore:
             sa.event.listen(self._engine, "connect", tune_sqlite)
         # One writer at a time: SQLite has no more, and a host writes little.
         self._lock = threading.RLock()
+        self._host_id: str | None = None  # None: all rows are seen
 
     @classmethod
     def at_path(cls, path: Path) -> StateStore:
@@ -52,6 +53,33 @@ class StateStore:
             raise InvalidInput(
                 f"database {without_password(self._engine.url)} cannot be used: {error}"
             ) from error
+
+    def before_each_transaction(self, call: Callable[[], None]) -> None:
+        """Let something be done before each transaction begins, such as making room for it."""
+        sa.event.listen(self._engine, "begin", lambda _: call())
+
+    def claim(self, host_id: str, accelerator_ids: Iterable[str]) -> None:
+        """See from now on what is this host's alone.
+
+        Args:
+            accelerator_ids: Accelerators that are this host's where their rows do not say whose they are: they were
+                written before rows did. What is billed of accelerators that are gone is then this host's too.
+        """
+        ids = list(accelerator_ids)
+        accelerators, intervals = schema.accelerators, schema.intervals
+        is_ours = intervals.c.accelerator_id.in_(ids) | intervals.c.ended_at.is_not(None)
+        with self._lock, self._engine.begin() as db:
+            for table, condition in (
+                (accelerators, accelerators.c.accelerator_id.in_(ids)),
+                (intervals, is_ours),
+            ):
+                db.execute(
+                    sa.update(table).where(condition & (table.c.host_id == "")).values(host_id=host_id)
+                )
+        self._host_id = host_id
+
+    def _is_mine(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        return sa.true() if self._host_id is None else table.c.host_id == self._host_id
 
     @property
     def dialect(self) -> str:
@@ -81,7 +109,8 @@ class StateStore:
         """Remember an accelerator; raises NameTaken where another has its name."""
         with self._lock, self._engine.begin() as db:
             self._check_name(db, record.name)
-            db.execute(sa.insert(schema.accelerators).values(**_to_row(record)))
+            row = _to_row(record) | {"host_id": self._host_id or ""}
+            db.execute(sa.insert(schema.accelerators).values(**row))
 
     def check_name(self, name: str) -> None:
         """Raise NameTaken where an accelerator has this name; `add` looks again, in its own transaction."""
@@ -89,7 +118,8 @@ class StateStore:
             self._check_name(db, name)
 
     def _check_name(self, db: sa.Connection, name: str) -> None:
-        query = sa.select(schema.accelerators).where(schema.accelerators.c.name == name)
+        named = schema.accelerators.c.name == name
+        query = sa.select(schema.accelerators).where(named & self._is_mine(schema.accelerators))
         row = db.execute(query).mappings().first()
         if row is not None:
             raise NameTaken(
@@ -117,17 +147,11 @@ class StateStore:
         with self._lock, self._engine.begin() as db:
             return self._get(db, accelerator_id)
 
-    def find_token(self, token_sha256: str) -> AcceleratorRecord | None:
-        """The accelerator whose token has this hash, or None."""
-        query = sa.select(schema.accelerators).where(schema.accelerators.c.token_sha256 == token_sha256)
-        with self._lock, self._engine.begin() as db:
-            row = db.execute(query).mappings().first()
-        return None if row is None else _from_row(row)
-
     def list_all(self) -> tuple[AcceleratorRecord, ...]:
         """All accelerators, oldest first."""
-        query = sa.select(schema.accelerators).order_by(
-            schema.accelerators.c.created_at, schema.accelerators.c.accelerator_id
+        table = schema.accelerators
+        query = (
+            sa.select(table).where(self._is_mine(table)).order_by(table.c.created_at, table.c.accelerator_id)
         )
         with self._lock, self._engine.begin() as db:
             return tuple(_from_row(row) for row in db.execute(query).mappings())
@@ -139,7 +163,8 @@ class StateStore:
                 db.execute(sa.delete(table).where(table.c.accelerator_id == accelerator_id))
 
     def _get(self, db: sa.Connection, accelerator_id: str) -> AcceleratorRecord | None:
-        query = sa.select(schema.accelerators).where(schema.accelerators.c.accelerator_id == accelerator_id)
+        table = schema.accelerators
+        query = sa.select(table).where(self._is_mine(table) & (table.c.accelerator_id == accelerator_id))
         row = db.execute(query).mappings().first()
         return None if row is None else _from_row(row)
 
@@ -157,6 +182,7 @@ class StateStore:
                     accelerator_type=record.kind.name,
                     usd_per_hour=None if usd is None else str(usd),
                     started_at=at,
+                    host_id=self._host_id or "",
                 )
             )
 
@@ -176,7 +202,7 @@ class StateStore:
         reaches = schema.intervals.c.ended_at.is_(None) | (schema.intervals.c.ended_at > since)
         query = (
             sa.select(schema.intervals)
-            .where(reaches)
+            .where(reaches & self._is_mine(schema.intervals))
             .order_by(schema.intervals.c.started_at, schema.intervals.c.number)
         )
         with self._lock, self._engine.begin() as db:
@@ -260,6 +286,7 @@ def _to_row(record: AcceleratorRecord) -> dict[str, Any]:
 
 def _from_row(row: sa.RowMapping) -> AcceleratorRecord:
     values: dict[str, Any] = dict(row)
+    values.pop("host_id")
     values["kind"] = type_from_json(json.loads(values["kind"]))
     values["state"] = State(values["state"])
     if values["process"] is not None:

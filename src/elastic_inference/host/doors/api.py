@@ -6,19 +6,36 @@ An accelerator's token opens only what is its own: of another's, not even the ex
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, ParamSpec, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Response
+from starlette.requests import Request
 
+from elastic_inference.errors import ConnectionLost
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
-from elastic_inference.host.host import Host, offered_memory_bytes
+from elastic_inference.host.doors.privacy import HostPaths, without_unix
+from elastic_inference.host.host import Host
 from elastic_inference.host.service import MAX_DRAIN_SECONDS
+from elastic_inference.host.settings import offered_memory_bytes
 
 logger = logging.getLogger(__name__)
 
 MAX_SINCE = 4e9  # the year 2096; beyond it no hour fits into the database's integers
+
+_MAX_CHANGES = 64
+_changes = CapacityLimiter(_MAX_CHANGES)
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
+
+
+async def _change(work: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
+    """Run what may take minutes in threads apart from those that answer questions, and so never takes them all."""
+    return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=_changes)
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -37,46 +54,54 @@ def add_control_api(app: FastAPI, host: Host, caller: Any) -> None:
 
 
 def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
-    service = host.service
+    service, paths = host.service, HostPaths(host)
 
-    def view(record: AcceleratorRecord) -> dict[str, Any]:
+    def view(record: AcceleratorRecord, who: Caller) -> dict[str, Any]:
         accelerator_id = record.accelerator_id
         left_seconds = service.leases.left_seconds(accelerator_id)
         reading = service.meter.last(accelerator_id)
-        return schemas.AcceleratorView.of(
-            record, service.limits_of(record), left_seconds, reading
-        ).model_dump()
+        shown = schemas.AcceleratorView.of(record, service.limits_of(record), left_seconds, reading)
+        if not who.is_operator:
+            shown.last_exit = paths.hide(shown.last_exit)
+            if not who.is_on_this_machine:
+                shown.endpoints = without_unix(shown.endpoints)
+        return shown.model_dump()
 
     @app.post("/v1/accelerators", status_code=201, responses=errors(403, 409), tags=["accelerators"])
-    def attach(wanted: schemas.AttachRequest, who: Caller = caller) -> schemas.AttachedView:
+    async def attach(
+        wanted: schemas.AttachRequest, request: Request, who: Caller = caller
+    ) -> schemas.AttachedView:
         """Attach an accelerator; it serves when the answer comes."""
         who.check_operator()
-        record, token = service.attach(wanted.type, wanted.name, wanted.lease_seconds)
-        return schemas.AttachedView(**view(record), token=token)
+        record, token = await _change(service.attach, wanted.type, wanted.name, wanted.lease_seconds)
+        if await request.is_disconnected():
+            await _change(service.detach, record.accelerator_id, 0.0)
+            raise ConnectionLost("the client left before it got the token, so the accelerator is detached")
+        return schemas.AttachedView(**view(record, who), token=token)
 
     @app.get("/v1/accelerators", responses=errors(), tags=["accelerators"])
     def list_accelerators(who: Caller = caller) -> list[schemas.AcceleratorView]:
         """List accelerators: all for the operator, a tenant's own for a tenant."""
-        records = [r for r in service.list_all() if who.is_operator or r.accelerator_id == who.accelerator_id]
-        return [schemas.AcceleratorView(**view(record)) for record in records]
+        records = service.list_all() if who.is_operator else [service.get(who.accelerator_id or "")]
+        return [schemas.AcceleratorView(**view(record, who)) for record in records]
 
     @app.get("/v1/accelerators/{accelerator_id}", responses=errors(404), tags=["accelerators"])
     def show(accelerator_id: str, who: Caller = caller) -> schemas.AcceleratorView:
         """Show one accelerator."""
         who.check_owns(accelerator_id)
-        return schemas.AcceleratorView(**view(service.get(accelerator_id)))
+        return schemas.AcceleratorView(**view(service.get(accelerator_id), who))
 
     @app.patch(
         "/v1/accelerators/{accelerator_id}", responses=errors(403, 404, 409, 413), tags=["accelerators"]
     )
-    def resize(
+    async def resize(
         accelerator_id: str, wanted: schemas.ResizeRequest, who: Caller = caller
     ) -> schemas.ResizedView:
         """Give an accelerator another type; it keeps id, token, endpoints and models."""
         who.check_owns(accelerator_id)
         who.check_operator()
-        record, was_restarted = service.resize(accelerator_id, wanted.type)
-        return schemas.ResizedView(**view(record), was_restarted=was_restarted)
+        record, was_restarted = await _change(service.resize, accelerator_id, wanted.type)
+        return schemas.ResizedView(**view(record, who), was_restarted=was_restarted)
 
     @app.delete(
         "/v1/accelerators/{accelerator_id}",
@@ -84,7 +109,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         responses=errors(404, 409),
         tags=["accelerators"],
     )
-    def detach(
+    async def detach(
         accelerator_id: str,
         drain_seconds: Annotated[
             float | None,
@@ -99,29 +124,33 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
     ) -> Response:
         """Detach an accelerator, after it has finished what is in flight."""
         who.check_owns(accelerator_id)
-        service.detach(accelerator_id, drain_seconds)
+        await _change(service.detach, accelerator_id, drain_seconds)
         return Response(status_code=204)
 
     @app.post("/v1/accelerators/{accelerator_id}/heartbeat", responses=errors(404), tags=["accelerators"])
-    def heartbeat(accelerator_id: str, who: Caller = caller) -> schemas.HeartbeatView:
+    async def heartbeat(accelerator_id: str, who: Caller = caller) -> schemas.HeartbeatView:
         """Begin an accelerator's lease anew."""
         who.check_owns(accelerator_id)
         return schemas.HeartbeatView(lease_seconds=service.heartbeat(accelerator_id))
 
     @app.post("/v1/accelerators/{accelerator_id}/token", responses=errors(404, 409), tags=["accelerators"])
-    def rotate_token(accelerator_id: str, who: Caller = caller) -> schemas.TokenView:
+    async def rotate_token(accelerator_id: str, who: Caller = caller) -> schemas.TokenView:
         """Give an accelerator a new bearer token; the old one is refused at once."""
         who.check_owns(accelerator_id)
-        return schemas.TokenView(token=service.rotate_token(accelerator_id))
+        return schemas.TokenView(token=await _change(service.rotate_token, accelerator_id))
 
 
 def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
     service = host.service
 
+    def health_now() -> schemas.HealthView:
+        status = "draining" if service.is_draining else "ok"
+        return schemas.HealthView(status=status, warnings=host.warnings())
+
     @app.get("/v1/health", tags=["host"])
-    def health() -> schemas.HealthView:
-        """Say that the host answers; needs no token."""
-        return schemas.HealthView(status="draining" if service.is_draining else "ok")
+    async def health() -> schemas.HealthView:
+        """Say that the host answers, and what needs care; needs no token."""
+        return health_now()
 
     @app.get("/v1/types", responses=errors(), tags=["host"])
     def types(who: Caller = caller) -> list[schemas.TypeView]:
@@ -150,15 +179,14 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
     def status(who: Caller = caller) -> schemas.HostView:
         """Show capacity, what is in force and by what means, and health."""
         who.check_operator()
-        num_unhealthy = sum(not reading.is_healthy for reading in service.read_meters().values())
-        return schemas.HostView(**host.status(), num_unhealthy=num_unhealthy)
+        return schemas.HostView(**host.status(), num_unhealthy=service.board.fresh().num_unhealthy)
 
     @app.post("/v1/host/drain", responses=errors(403), tags=["host"])
     def drain(wanted: schemas.DrainRequest, who: Caller = caller) -> schemas.HealthView:
         """Refuse new accelerators from now on, or take them again; attached ones are not touched."""
         who.check_operator()
         service.is_draining = wanted.is_draining
-        return schemas.HealthView(status="draining" if service.is_draining else "ok")
+        return health_now()
 
     @app.post("/v1/host/token", responses=errors(403), tags=["host"])
     def change_operator_token(who: Caller = caller) -> schemas.TokenView:
@@ -174,7 +202,4 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
         who: Caller = caller,
     ) -> list[schemas.UsageView]:
         """What accelerators cost and did; counters count from the hour of `since` on."""
-        rows = service.usage(since)
-        return [
-            schemas.UsageView.of(r) for r in rows if who.is_operator or r.accelerator_id == who.accelerator_id
-        ]
+        return [schemas.UsageView.of(row) for row in service.usage(since, who.accelerator_id)]

@@ -12,12 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.api import add_control_api
 from elastic_inference.host.doors.aws import make_aws_app
 from elastic_inference.host.doors.aws_directory import CredentialsFile, HostDirectory
-from elastic_inference.host.doors.callers import make_authenticator
+from elastic_inference.host.doors.callers import bearer_of, find_caller, make_authenticator
 from elastic_inference.host.doors.metrics import add_metrics
-from elastic_inference.host.doors.middleware import BodyLimit, RequestLog
+from elastic_inference.host.doors.middleware import BodyLimit, Flood, RequestLog
+from elastic_inference.host.doors.privacy import HostPaths
 from elastic_inference.host.doors.tracing import Tracing
 from elastic_inference.host.host import Host
 from elastic_inference.protocol.status import encode_error
@@ -25,21 +27,27 @@ from elastic_inference.protocol.status import encode_error
 logger = logging.getLogger(__name__)
 
 
-def make_app(host: Host, tracer_provider: Any = None) -> FastAPI:
+def make_app(host: Host, limits: DoorLimits | None = None, tracer_provider: Any = None) -> FastAPI:
     """The control API of a host; with spans where an OpenTelemetry tracer provider is given."""
+
+    def known_caller(authorization: str) -> str | None:
+        caller = find_caller(host, bearer_of(authorization))
+        return None if caller is None else caller.accelerator_id or "the operator"
+
     app = FastAPI(
         title="elastic-inference host",
         version=host.version,
         description="Attach, list, resize and detach accelerators. Inference goes to the accelerators themselves.",
     )
-    _add_error_handlers(app)
+    _add_error_handlers(app, HostPaths(host))
     app.add_middleware(BodyLimit)
     if tracer_provider is not None:
         app.add_middleware(Tracing, provider=tracer_provider)
     app.add_middleware(RequestLog)
+    app.add_middleware(Flood, limits=limits or DoorLimits(), known_caller=known_caller)
     caller = make_authenticator(host)
     add_control_api(app, host, caller)
-    add_metrics(app, host.service, caller)
+    add_metrics(app, host, caller)
     _document_errors(app)
     _mount_amazon(app, host)
     return app
@@ -62,10 +70,13 @@ def _document_errors(app: FastAPI) -> None:
         document["components"]["schemas"].pop(name, None)
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI, paths: HostPaths) -> None:
     @app.exception_handler(ElasticInferenceError)
-    def ours(request: Request, error: ElasticInferenceError) -> JSONResponse:  # noqa: ARG001
+    def ours(request: Request, error: ElasticInferenceError) -> JSONResponse:
         status, body = encode_error(error)
+        caller = getattr(request.state, "caller", None)
+        if caller is None or not caller.is_operator:
+            body = paths.hide_all(body)
         headers = {}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"

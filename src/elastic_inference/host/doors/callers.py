@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import Request
 
 from elastic_inference.errors import AcceleratorNotFound, Forbidden, PermissionDenied
+from elastic_inference.host.doors.privacy import is_on_this_machine
 from elastic_inference.host.host import Host
 from elastic_inference.host.tokens import hash_token
 
@@ -17,9 +19,14 @@ _bearer = HTTPBearer(auto_error=False, description="The operator's token, or an 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the operator (None), or the tenant of one accelerator."""
+    """Who calls: the operator (None), or the tenant of one accelerator.
+
+    Attributes:
+        is_on_this_machine: Whether Unix sockets are of use to it.
+    """
 
     accelerator_id: str | None
+    is_on_this_machine: bool = True
 
     @property
     def is_operator(self) -> bool:
@@ -40,15 +47,30 @@ class Caller:
 def make_authenticator(host: Host) -> Any:
     """A FastAPI dependency that gives the Caller of a request, or raises PermissionDenied."""
 
-    def authenticate(
+    async def authenticate(
+        request: Request,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Caller:
         if credentials is not None:
-            if host.is_operator(credentials.credentials):
-                return Caller(None)
-            record = host.store.find_token(hash_token(credentials.credentials))
-            if record is not None:
-                return Caller(record.accelerator_id)
+            caller = find_caller(host, credentials.credentials)
+            if caller is not None:
+                caller = replace(caller, is_on_this_machine=is_on_this_machine(request))
+                request.state.caller = caller
+                return caller
         raise PermissionDenied("the bearer token is missing or unknown to this host")
 
     return Depends(authenticate)
+
+
+def find_caller(host: Host, token: str) -> Caller | None:
+    """Whose token this is; None for one that is not known here. Waits for nothing."""
+    if host.is_operator(token):
+        return Caller(None)
+    accelerator_id = host.service.tokens.find(hash_token(token))
+    return None if accelerator_id is None else Caller(accelerator_id)
+
+
+def bearer_of(authorization: str) -> str:
+    """The token in an Authorization header; "" where it holds none."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -11,9 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.disk import Level
 from elastic_inference.host.doors.callers import Caller
+from elastic_inference.host.host import Host
 from elastic_inference.host.meter import Reading
-from elastic_inference.host.service import HostService
 
 _PREFIX = "elastic_inference_host_"
 _LABELS = ("accelerator_id", "accelerator_type")
@@ -27,20 +28,25 @@ class HostCollector(Collector):
         only: The one accelerator whose figures the caller may see; None: all, and the devices.
     """
 
-    def __init__(self, service: HostService, only: str | None = None) -> None:
-        self._service = service
+    def __init__(self, host: Host, only: str | None = None) -> None:
+        self._host = host
+        self._service = host.service
         self._only = only
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, prefixed `elastic_inference_host_`."""
-        records = [r for r in self._service.list_all() if self._only in (None, r.accelerator_id)]
-        readings = [(record, self._service.meter.read(record)) for record in records]
         if self._only is None:
-            yield from self._of_devices(records)
+            snapshot = self._service.board.fresh()
+            readings = [(r, snapshot.readings[r.accelerator_id]) for r in snapshot.records]
+            yield from self._of_devices(snapshot.records)
+            yield from self._of_host()
+        else:
+            record = self._service.get(self._only)
+            readings = [(record, self._service.meter.read(record))]
         yield from _gauges(readings)
         yield from _counters(readings)
 
-    def _of_devices(self, records: list[AcceleratorRecord]) -> Iterator[Metric]:
+    def _of_devices(self, records: tuple[AcceleratorRecord, ...]) -> Iterator[Metric]:
         by_state = GaugeMetricFamily(f"{_PREFIX}accelerators", "Accelerators by state", labels=["state"])
         for state in State:
             by_state.add_metric([state.value], sum(record.state is state for record in records))
@@ -57,6 +63,21 @@ class HostCollector(Collector):
             memory.add_metric([device.name], left_bytes)
         yield from (by_state, share, memory)
 
+    def _of_host(self) -> Iterator[Metric]:
+        disk, ends_at = self._host.disk, self._host.certificates.ends_at
+        if ends_at is not None:
+            yield GaugeMetricFamily(
+                f"{_PREFIX}certificate_ends_seconds", "When the certificate ends, since 1970", value=ends_at
+            )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}disk_free_bytes", "Free on the disk of the state directory", value=disk.free_bytes
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}disk_low",
+            "1 while too little of it is free",
+            value=float(disk.level is not Level.ENOUGH),
+        )
+
 
 def _gauges(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metric]:
     families: dict[str, tuple[str, Callable[[Reading], float | None]]] = {
@@ -64,7 +85,7 @@ def _gauges(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metri
         "memory_used_bytes": ("Memory of its group now", lambda r: r.memory_bytes),
         "memory_limit_bytes": ("Memory that it may use", lambda r: r.memory_limit_bytes),
         "utilisation_share": (
-            "Device seconds used of those that its share gives, since the reading before",
+            "Device seconds used of those that its share gives, over the last seconds",
             lambda r: r.utilisation_share,
         ),
     }
@@ -97,7 +118,7 @@ def _counters(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Met
         yield family
 
 
-def add_metrics(app: FastAPI, service: HostService, caller: Any) -> None:
+def add_metrics(app: FastAPI, host: Host, caller: Any) -> None:
     """Add `GET /metrics`.
 
     Args:
@@ -112,12 +133,12 @@ def add_metrics(app: FastAPI, service: HostService, caller: Any) -> None:
     )
     def host_metrics(who: Caller = caller) -> Response:
         """Prometheus text; a tenant sees its own accelerator only."""
-        text = render(service, only=who.accelerator_id)
+        text = render(host, only=who.accelerator_id)
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
-def render(service: HostService, only: str | None = None) -> bytes:
+def render(host: Host, only: str | None = None) -> bytes:
     """The text that `GET /metrics` answers."""
     registry = CollectorRegistry()
-    registry.register(HostCollector(service, only))
+    registry.register(HostCollector(host, only))
     return generate_latest(registry)

@@ -242,6 +242,16 @@ class DeviceLeftView(BaseModel):
     sharing: Annotated[str, Field(description="How accelerators share it: limits or lease.")]
 
 
+class DiskView(BaseModel):
+    """The disk of the state directory."""
+
+    level: Annotated[
+        str, Field(description="enough, low (who holds much may write no more) or full (none may).")
+    ]
+    free_bytes: int
+    reserve_bytes: Annotated[int, Field(description="Kept for the host beside that.")]
+
+
 class HostView(BaseModel):
     """The host: capacity, what is in force and by what means, health."""
 
@@ -255,6 +265,8 @@ class HostView(BaseModel):
     users: Annotated[str, Field(description="As which users accelerators run, and why.")]
     tls: bool
     database: str
+    disk: DiskView
+    warnings: Annotated[list[str], Field(description="What needs somebody's care.")]
     num_accelerators: int
     num_by_state: dict[str, int]
     num_unhealthy: int
@@ -264,3 +276,4 @@ class HealthView(BaseModel):
     """That the host answers; it says nothing of anyone's accelerators."""
 
     status: str
+    warnings: Annotated[list[str], Field(description="What needs the operator's care, such as a full disk.")]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import socket
-import ssl
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.app import make_app
+from elastic_inference.host.doors.connections import Listener
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.folders import TlsFiles
+from elastic_inference.limits.processes import raise_descriptor_limit
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.settings import asks_for_traces
 from elastic_inference.telemetry import tracer_provider
@@ -24,6 +28,7 @@ from elastic_inference.telemetry import tracer_provider
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5
+_BACKLOG = 1024  # connections that the kernel keeps until the loop takes them
 
 
 def serve(
@@ -33,7 +38,7 @@ def serve(
     on_ready: Callable[[str], None],
     keep_running: bool = False,
 ) -> None:
-    """Open a host, serve it until SIGTERM or SIGINT, and close it.
+    """Open a host, serve it until SIGTERM or SIGINT, and close it; SIGHUP reads the TLS files again.
 
     It listens before it opens, so that clients of a host that is started again wait and are not refused.
 
@@ -46,17 +51,22 @@ def serve(
         InvalidInput: The state directory or the TLS files cannot be used.
     """
     provider = _tracer_provider(host) if asks_for_traces() else None
-    with listen.listen() as sock:
+    limits = DoorLimits.within(raise_descriptor_limit())
+    with listen.listen(_BACKLOG) as sock:
         if listen.kind == "unix":
             os.chmod(listen.path, 0o666)  # the bearer token says who may
+        signal.signal(signal.SIGHUP, _ignore)  # until there is something to read again
         host.open()
         # uvicorn raises the signal that ended it once more; without a handler it would end us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
         try:
-            _Server(_config(host, provider), lambda: on_ready(_url(listen, sock, host.settings.tls))).run(
-                [sock]
-            )
+            _Server(
+                host,
+                _config(host, limits, provider),
+                limits,
+                lambda: on_ready(_url(listen, sock, host.settings.tls)),
+            ).run([sock])
         finally:
             host.close(keep_running)
             if provider is not None:
@@ -71,34 +81,54 @@ def _tracer_provider(host: Host) -> Any:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, host: Host, config: uvicorn.Config, limits: DoorLimits, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._host = host
+        self._limits = limits
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
+        """Listen in our own way: uvicorn's bounds neither connections nor their time."""
+        listeners = [
+            Listener(
+                sock, self.config, self.server_state, self._limits, lambda: self._host.certificates.context
+            )
+            for sock in sockets or ()
+        ]
+        self.servers = listeners  # type: ignore[assignment]  # it closes them and waits for their end
+        for listener in listeners:
+            listener.open()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
+        self.started = True
+        self._on_ready()
+
+    def _begin_reload(self) -> None:
+        # In a thread: accelerators are asked to reload too, and one may hang.
+        threading.Thread(target=self._reload, name="reload", daemon=True).start()
+
+    def _reload(self) -> None:
+        try:
+            self._host.reload()
+        except ElasticInferenceError as error:
+            logger.error("not reloaded, and as before", extra={"why": str(error)})
 
 
-def _config(host: Host, tracer_provider: Any) -> uvicorn.Config:
-    tls = host.settings.tls
+def _config(host: Host, limits: DoorLimits, tracer_provider: Any) -> uvicorn.Config:
     config = uvicorn.Config(
-        make_app(host, tracer_provider),
+        make_app(host, limits, tracer_provider),
+        http="h11",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        h11_max_incomplete_event_size=limits.head_bytes,
+        timeout_keep_alive=round(limits.idle_seconds),
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="off",
-        ssl_certfile=None if tls is None else str(tls.cert),
-        ssl_keyfile=None if tls is None else str(tls.key),
-        ssl_ca_certs=None if tls is None or tls.client_ca is None else str(tls.client_ca),
-        ssl_cert_reqs=ssl.CERT_NONE if tls is None or tls.client_ca is None else ssl.CERT_REQUIRED,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidInput(f"TLS files cannot be used: {error}") from error
+    config.load()
     return config
 
 

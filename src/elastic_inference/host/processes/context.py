@@ -31,6 +31,7 @@ class ProcessSettings:
         drain_seconds: How long an accelerator that is given back may finish what is in flight.
         hang_seconds: A process that does not answer for so long is started again. One with a tenth of 2 cores
             answered within 3.3 s while it loaded the Faster R-CNN graph.
+        turn_limit_seconds: A process in which one request runs for longer is started again: a model may loop for ever.
         allow_unsafe_operations: See EngineOptions.
     """
 
@@ -40,6 +41,7 @@ class ProcessSettings:
     start_timeout_seconds: float = 60.0
     drain_seconds: float = 10.0
     hang_seconds: float = 60.0
+    turn_limit_seconds: float = 600.0
     allow_unsafe_operations: bool = False
 
 

@@ -22,11 +22,14 @@ from elastic_inference.errors import (
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.keeper import Keeper
+from elastic_inference.host.processes.orphans import end_orphans
 from elastic_inference.limits.processes import open_pidfd, wait_readable
 
 logger = logging.getLogger(__name__)
 
-_NUM_PORT_TRIES = 3
+_NUM_PORT_TRIES = 8  # hosts that share a range may choose the same at the same moment
+
+_MAX_RELOADS = 16
 
 
 class Fleet:
@@ -36,6 +39,7 @@ class Fleet:
         self._context = context
         self._keepers: dict[str, Keeper] = {}
         self._lock = threading.Lock()
+        self._choosing_port = threading.Lock()
 
     def keeper(self, accelerator_id: str) -> Keeper:
         """The keeper of an accelerator; raises AcceleratorNotFound."""
@@ -59,6 +63,7 @@ class Fleet:
         for record in dropped:
             self._kill_left_over(record)
             self.forget(record)
+        self._end_orphans(kept)
         known = {record.accelerator_id for record in kept}
         for accelerator_id in self._context.limits.list_existing():
             if accelerator_id not in known:
@@ -77,9 +82,9 @@ class Fleet:
         Raises:
             ElasticInferenceError: It did not start; nothing of its process is left.
         """
+        tried: set[int | None] = set()
         for tries_left in range(_NUM_PORT_TRIES, 0, -1):
-            port = self._choose_port()
-            self._context.store.change(record.accelerator_id, port=port)
+            tried.add(self._choose_port(record, tried))
             keeper = self._add(record.accelerator_id)
             keeper.start()
             try:
@@ -109,6 +114,14 @@ class Fleet:
         self._context.cores.refresh()
         self._context.launcher.remove_logs(record.accelerator_id)
         self._context.launcher.release_uid(current.uid if current is not None else record.uid)
+
+    def reload_tls(self) -> None:
+        """Let all accelerators read their TLS files again; one that does not is named in the log."""
+        with self._lock:
+            keepers = list(self._keepers.values())
+        if keepers:
+            with ThreadPoolExecutor(min(len(keepers), _MAX_RELOADS), "reload") as pool:
+                list(pool.map(Keeper.reload_tls, keepers))
 
     def close(self, keep_running: bool) -> None:
         """Stop keeping all; the processes end in order, unless they are to go on for the host's next run."""
@@ -153,14 +166,23 @@ class Fleet:
             wait_readable((pidfd,), 5.0)
             os.close(pidfd)
 
-    def _choose_port(self) -> int | None:
+    def _end_orphans(self, kept: Iterable[AcceleratorRecord]) -> None:
+        records = tuple(kept)
+        pids = frozenset(r.process.pid for r in records if r.process is not None and r.process.is_alive())
+        ids = frozenset(record.accelerator_id for record in records)
+        end_orphans(self._context.folder, ids, pids, self._context.launcher.isolation.uids)
+
+    def _choose_port(self, record: AcceleratorRecord, tried: set[int | None]) -> int | None:
+        """Choose a port and write it down, one attach at a time; None where there is no TCP."""
         settings = self._context.settings
         if settings.data_host is None:
             return None
-        taken = {record.port for record in self._context.store.list_all()}
-        for port in settings.ports:
-            if port not in taken and _is_free(settings.data_host, port):
-                return port
+        with self._choosing_port:
+            taken = {r.port for r in self._context.store.list_all() if r != record} | tried
+            for port in settings.ports:
+                if port not in taken and _is_free(settings.data_host, port):
+                    self._context.store.change(record.accelerator_id, port=port)
+                    return port
         first, last = settings.ports[0], settings.ports[-1]
         raise CapacityExceeded(
             f"all TCP ports {first} to {last} are taken",

@@ -37,7 +37,11 @@ class HostFolder:
         self.operator_token = path / "operator.token"
         self.secret = path / "host.secret"
         self.tls = path / "tls"
+        self.calendar = path / "calendar.json"
+        self.host_id = path / "host.id"
         self.accelerators = path / "accelerators"
+        self.homes = path / "homes"  # working directories of processes
+        self.logs = path / "logs"
         self.devices = path / "devices.json"
         self.lock = path / "lock"
 
@@ -80,7 +84,11 @@ class AcceleratorFolder:
         for path, mode in ((self.path, 0o711), (self.store, 0o700), (self.cache, 0o700), (self.tls, 0o700)):
             path.mkdir(exist_ok=True)
             os.chmod(path, mode)
-            _give(path, uid)
+        if uid is not None:
+            if self.path.lstat().st_uid != uid:
+                _give_all(self.path, uid)
+            for path in (self.store, self.cache, self.tls):
+                _give(path, uid)
         return None if tls is None else self._copy(tls, uid)
 
     def open_socket(self) -> None:
@@ -104,6 +112,15 @@ class AcceleratorFolder:
             file.write(path.read_bytes())
         _give(target, uid)
         return target
+
+
+def _give_all(path: Path, uid: int) -> None:
+    """Make a user the owner of a folder and of all in it; the folder itself last, so that half of it is done again."""
+    for directory, _, names in os.walk(path, topdown=False):
+        for file in (Path(directory, name) for name in names):
+            if file.lstat().st_nlink == 1:  # another name of it may be somewhere else, and somebody else's
+                _give(file, uid)
+        _give(Path(directory), uid)
 
 
 def _give(path: Path, uid: int | None) -> None:

@@ -17,14 +17,16 @@ from typing import Any
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.errors import ConnectError, DeadlineExceeded, ElasticInferenceError, StartFailed
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.processes.backoff import Backoff
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.host.processes.launch import Child, describe_exit
+from elastic_inference.host.processes.watch import Sight, Watch
 from elastic_inference.host.tokens import hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
 from elastic_inference.limits.gpu import gpu_environment, inner_device
 from elastic_inference.limits.lease.holder import LeaseConfig
-from elastic_inference.limits.processes import open_pidfd, wait_readable
+from elastic_inference.limits.processes import data_limit_bytes, open_pidfd, send_signal, wait_readable
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import format_bytes
 
@@ -35,25 +37,6 @@ _ASK_SECONDS = 5.0  # between two questions whether a process still answers, and
 _TRY_AGAIN_SECONDS = 1.0
 _STORE_PER_MEMORY = 4  # disk for models by memory: what cannot be loaded at once need not be kept at once
 _TERM_SECONDS = 5.0  # between SIGTERM and SIGKILL, beyond the time to drain
-
-
-class Backoff:
-    """How long to wait before the next start; a process that lived for a while may start again at once."""
-
-    FIRST_SECONDS = 0.1
-    LONGEST_SECONDS = 10.0
-    LIVED_SECONDS = 1.0
-
-    def __init__(self) -> None:
-        self._next_seconds = 0.0
-
-    def after(self, lived_seconds: float) -> float:
-        """Seconds to wait after a process that served for `lived_seconds`, 0 where it never did."""
-        if lived_seconds >= self.LIVED_SECONDS:
-            self._next_seconds = 0.0
-        wait_seconds = self._next_seconds
-        self._next_seconds = min(self.LONGEST_SECONDS, max(self.FIRST_SECONDS, 2 * wait_seconds))
-        return wait_seconds
 
 
 class Keeper:
@@ -116,7 +99,19 @@ class Keeper:
         if record is None or record.process is None:
             return False
         # The process made its RLIMIT_DATA hard, and a host without the right cannot raise that again.
-        return _data_limit(record.process.pid) == applied.rlimit_data_bytes
+        return data_limit_bytes(record.process.pid) == applied.rlimit_data_bytes
+
+    def reload_tls(self) -> None:
+        """Let the process read its TLS files again; one that starts just now reads them anyway."""
+        record = self._record()
+        if record is None:
+            return
+        try:
+            self._context.folder.accelerator(self.accelerator_id).make(record.uid, self._context.settings.tls)
+            self._context.control(record, "POST", "/v2/accelerator/tls", {})
+        except (ElasticInferenceError, OSError) as error:
+            extra = {"accelerator_id": self.accelerator_id, "why": str(error)}
+            logger.warning("TLS files are not read again", extra=extra)
 
     def leave(self) -> None:
         """Stop keeping; the process goes on."""
@@ -279,7 +274,7 @@ class Keeper:
         except ElasticInferenceError as error:
             why = str(error)
             logger.warning("process not adopted", extra={"accelerator_id": self.accelerator_id, "why": why})
-            _signal(pidfd, signal.SIGKILL)
+            send_signal(pidfd, signal.SIGKILL)
             self._wait_exit()
             self._reap()
             return False
@@ -291,32 +286,31 @@ class Keeper:
     def _wait_exit(self) -> bool:
         """Wait for the end of the process, which is ended where it hangs; True where keeping is to stop instead."""
         assert self._pidfd is not None
-        hang_seconds = self._context.settings.hang_seconds
-        ask_seconds = min(_ASK_SECONDS, hang_seconds / 2)
-        answered_at = time.monotonic()
+        settings = self._context.settings
+        ask_seconds = min(_ASK_SECONDS, settings.hang_seconds / 2)
+        watch = Watch(settings.hang_seconds, settings.turn_limit_seconds, time.monotonic())
         while True:
             ready = wait_readable((self._pidfd, self._wake_read), ask_seconds)
             if ready or self._is_stopping:
                 return self._pidfd not in ready or self._is_stopping
             # One that was asked to end takes no more connections while it finishes what is in flight.
-            if self._is_expected or self._answers(ask_seconds):
-                answered_at = time.monotonic()
-            elif time.monotonic() - answered_at > hang_seconds:
-                self._why_ended = f"did not answer for {hang_seconds:g} s, so the host ended it"
-                _signal(self._pidfd, signal.SIGKILL)
+            sight = Sight(answers=True) if self._is_expected else self._look(ask_seconds)
+            complaint = watch.complaint(sight, time.monotonic())
+            if complaint is not None:
+                self._why_ended = complaint
+                send_signal(self._pidfd, signal.SIGKILL)
 
-    def _answers(self, timeout_seconds: float) -> bool:
-        """Whether the process still serves; to refuse, or to break off one connection too many, is an answer."""
+    def _look(self, timeout_seconds: float) -> Sight:
         record = self._record()
         if record is None:
-            return True
+            return Sight(answers=True)
         try:
-            self._context.control(record, "GET", "/v2/health/live", timeout_seconds=timeout_seconds)
+            value = self._context.control(record, "GET", "/v2/accelerator", timeout_seconds=timeout_seconds)
+            return Sight(answers=True, turn_seconds=float(value["queue"]["turn_seconds"]))
         except (ConnectError, DeadlineExceeded):
-            return False
-        except ElasticInferenceError:
-            return True
-        return True
+            return Sight(answers=False)
+        except (ElasticInferenceError, KeyError, TypeError, ValueError):
+            return Sight(answers=True)
 
     def _wait(self, seconds: float) -> bool:
         """Wait between two starts; True where keeping is to stop."""
@@ -351,20 +345,38 @@ class Keeper:
         return self._context.store.change(self.accelerator_id, **values)
 
     def _end_process(self, drain_seconds: float | None = None) -> None:
-        """SIGTERM, after which the process finishes what is in flight; SIGKILL where that takes too long."""
+        """Let the process finish what is in flight, and end it: SIGTERM, then SIGKILL where that takes too long."""
         with self._lock:
             pidfd = None if self._pidfd is None else os.dup(self._pidfd)
         if pidfd is None:
             return
+        if drain_seconds is None:
+            drain_seconds = self._context.settings.drain_seconds
         try:
-            _signal(pidfd, signal.SIGTERM)
-            if drain_seconds is None:
-                drain_seconds = self._context.settings.drain_seconds
-            if not wait_readable((pidfd,), drain_seconds + _TERM_SECONDS):
-                _signal(pidfd, signal.SIGKILL)
+            self._drain(drain_seconds)
+            send_signal(pidfd, signal.SIGTERM)
+            if not wait_readable((pidfd,), _TERM_SECONDS):
+                send_signal(pidfd, signal.SIGKILL)
                 wait_readable((pidfd,), _TERM_SECONDS)
         finally:
             os.close(pidfd)
+
+    def _drain(self, drain_seconds: float) -> None:
+        """Wait until nothing is in flight; by itself the process would wait for 30 s, whatever the operator said."""
+        record = self._record()
+        if drain_seconds == 0 or record is None or not self._look(_ASK_SECONDS).answers:
+            return
+        try:
+            self._context.control(
+                record,
+                "POST",
+                "/v2/accelerator/drain",
+                {"timeout_seconds": drain_seconds},
+                timeout_seconds=drain_seconds + _TERM_SECONDS,
+            )
+        except ElasticInferenceError as error:
+            extra = {"accelerator_id": self.accelerator_id, "why": str(error)}
+            logger.warning("accelerator does not drain", extra=extra)
 
     def _reap(self) -> int | None:
         """Take what an ended (or half started) process leaves; its exit status where it was our child."""
@@ -381,17 +393,3 @@ class Keeper:
         if home is not None:
             self._context.launcher.remove_home(home)
         return status
-
-
-def _data_limit(pid: int) -> int | None:
-    """The soft RLIMIT_DATA of a process; None where there is none. /proc, for prlimit needs one more right."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
-            if line.startswith("Max data size"):
-                return int(line.split()[3])
-    return None
-
-
-def _signal(pidfd: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, number)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import fnmatch
 import json
 import logging
 import os
@@ -20,20 +21,27 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.errors import ConnectError, StartFailed
+from elastic_inference.errors import CapacityExceeded, ConnectError, StartFailed
+from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import Isolation
+from elastic_inference.host.processes.users import Users
 from elastic_inference.limits.processes import ProcessIdentity, wait_readable
 
 logger = logging.getLogger(__name__)
 
 _PR_SET_NO_NEW_PRIVS = 38
-_PASSED_ON = ("CUDA_", "NVIDIA_", "TF_", "OPENVINO_", "OTEL_", "LD_LIBRARY_PATH")
+# Of the host's environment, what drivers of GPUs need. All else may hold what is the operator's, such as the keys of an
+# OpenTelemetry collector, or change what a tenant's engine computes.
+_PASSED_ON = (
+    "CUDA_DEVICE_ORDER", "CUDA_MPS_LOG_DIRECTORY", "CUDA_MPS_PIPE_DIRECTORY", "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_VISIBLE_DEVICES",
+)  # fmt: skip
 _READY_LINE_LIMIT_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 2000
 _KEPT_LOGS = 5
@@ -134,23 +142,26 @@ class Launcher:
     """Starts processes for accelerators.
 
     Args:
-        work_dir: For their homes and logs; exists and is the host's.
+        folder: For their homes and logs; exists and is the host's.
         num_spares: Processes that wait in advance, so that an attach need not wait for an interpreter.
-        uids_taken: Users that accelerators of an earlier run of the host have.
+        users: From which each new process gets one.
+        pass_on: Further variables of the host's environment for them: names, or beginnings of names and `*`.
     """
 
     def __init__(
         self,
-        work_dir: Path,
+        folder: HostFolder,
         isolation: Isolation,
+        users: Users,
         num_spares: int = 1,
-        uids_taken: frozenset[int] = frozenset(),
+        pass_on: Sequence[str] = (),
     ) -> None:
         self.isolation = isolation
-        self._homes = work_dir / "homes"
-        self._logs = work_dir / "logs"
+        self._homes = folder.homes
+        self._logs = folder.logs
         self._num_spares = num_spares
-        self._uids_taken = set(uids_taken)
+        self._users = users
+        self._pass_on = (*_PASSED_ON, *pass_on)
         self._spares: collections.deque[Child] = collections.deque()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -158,11 +169,10 @@ class Launcher:
         self._starter = ThreadPoolExecutor(1, "launch", initializer=_set_no_new_privs)
 
     def open(self) -> None:
-        """Make the folders and begin to start spare processes."""
+        """Make the folders."""
         self._homes.mkdir(mode=0o711, exist_ok=True)
         self._logs.mkdir(mode=0o700, exist_ok=True)
         os.chmod(self._homes, 0o711)
-        self.refill()
 
     def close(self) -> None:
         """End the spare processes; twice is fine."""
@@ -190,6 +200,7 @@ class Launcher:
 
         Raises:
             StartFailed: It could not be started.
+            CapacityExceeded: All users are taken.
         """
         child = self._take_spare() if uid is None and not environment else None
         if child is None:
@@ -218,7 +229,7 @@ class Launcher:
         while not self._is_closed and len(self._spares) < self._num_spares:
             try:
                 child = self._start(None, {})
-            except StartFailed as error:
+            except (StartFailed, CapacityExceeded) as error:
                 logger.warning("no spare process: %s", error)
                 return
             self._set_nice(child, 19)  # the import must not take compute from tenants
@@ -232,7 +243,7 @@ class Launcher:
 
     def _start(self, uid: int | None, environment: Mapping[str, str]) -> Child:
         is_new = uid is None
-        uid = self._take_uid() if is_new else uid
+        uid = self._users.take() if is_new else uid
         token = secrets.token_hex(8)
         home, log_path = self._homes / token, self._logs / f"spare-{token}.log"
         try:
@@ -283,7 +294,9 @@ class Launcher:
             )
 
     def _environment(self, home: Path) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+        kept = {
+            k: v for k, v in os.environ.items() if any(fnmatch.fnmatchcase(k, one) for one in self._pass_on)
+        }
         own = {"PATH": "/usr/bin:/bin", "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
         if self.isolation.python_path:
             own["PYTHONPATH"] = self.isolation.python_path
@@ -291,22 +304,9 @@ class Launcher:
             own["PYTHONDONTWRITEBYTECODE"] = "1"
         return {**kept, **own, "PYTHONSAFEPATH": "1"}
 
-    def _take_uid(self) -> int | None:
-        if self.isolation.uids is None:
-            return None
-        with self._lock:
-            free = next((uid for uid in self.isolation.uids if uid not in self._uids_taken), None)
-            if free is None:
-                raise StartFailed(
-                    f"all users {self.isolation.uids[0]} to {self.isolation.uids[-1]} are taken"
-                )
-            self._uids_taken.add(free)
-            return free
-
     def release_uid(self, uid: int | None) -> None:
         """Give back a user of which nothing is left."""
-        with self._lock:
-            self._uids_taken.discard(-1 if uid is None else uid)
+        self._users.give_back(uid)
 
     def forget(self, child: Child) -> None:
         """Take away what a spare process had: its home, log and user."""

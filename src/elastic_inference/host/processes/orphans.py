@@ -1,0 +1,67 @@
+"""Accelerators of an earlier run that the database does not know, as when it was lost: found by where they work.
+
+Nobody has their tokens and nobody counts what they use, so they are ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from elastic_inference.host.processes.folders import HostFolder
+from elastic_inference.limits.processes import list_processes, process_uid, wait_readable
+
+logger = logging.getLogger(__name__)
+
+_END_SECONDS = 5.0
+
+
+def end_orphans(
+    folder: HostFolder, known_ids: frozenset[str], known_pids: frozenset[int], uids: range | None
+) -> None:
+    """End processes and remove folders that belong to none of the host's accelerators.
+
+    Args:
+        known_ids: Accelerators of the database.
+        known_pids: Their processes.
+        uids: Users that accelerators have, one each; None: they have the host's own.
+    """
+    folders = [path for path in folder.accelerators.iterdir() if path.name not in known_ids]
+    owners = {path.lstat().st_uid for path in folders}
+    users = owners.intersection(uids or ())
+    for pid in (*_working_below(folder.homes), *_of_users(users)):
+        if pid not in known_pids:
+            _end(pid)
+    for path in folders:
+        logger.warning("folder of an unknown accelerator is removed", extra={"accelerator_id": path.name})
+        folder.accelerator(path.name).remove()
+
+
+def _working_below(homes: Path) -> Iterator[int]:
+    """Processes that were started in a folder below `homes`, also where it has been removed since."""
+    beginning = f"{homes.resolve()}/"
+    for pid in list_processes():
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd").startswith(beginning):
+                yield pid
+
+
+def _of_users(users: Iterable[int]) -> Iterator[int]:
+    wanted = set(users)
+    if wanted:
+        yield from (pid for pid in list_processes() if process_uid(pid) in wanted)
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            wait_readable((pidfd,), _END_SECONDS)
+            logger.warning("process of an unknown accelerator is ended", extra={"pid": pid})
+        finally:
+            os.close(pidfd)
