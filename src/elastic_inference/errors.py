@@ -19,6 +19,7 @@
     ├─ EngineNotAvailable (RuntimeError)    the engine asked for is not installed here
     ├─ ModelError (RuntimeError)            the model's own computation failed; carries its text
     │  └─ InvalidArgumentError              the graph refused the values that it was fed
+    │     └─ NotAsWritten                   this engine would compute other values than the model says; nothing ran
     ├─ AcceleratorNotFound (LookupError)    no accelerator of that id, or none visible
     ├─ CapacityExceeded (RuntimeError)      the host cannot give that much; carries what is left
     ├─ MemoryQuotaExceeded (MemoryError)    the model or request is larger than the accelerator's memory
@@ -152,6 +153,10 @@ class ModelError(ElasticInferenceError, RuntimeError):
 
 class InvalidArgumentError(ModelError):
     """The graph refused the fed values; named as TensorFlow's error of the same meaning."""
+
+
+class NotAsWritten(InvalidArgumentError):
+    """The engine would compute this call otherwise than the model says. Nothing ran; the reference engine takes it."""
 
 
 class AcceleratorNotFound(ElasticInferenceError, LookupError):

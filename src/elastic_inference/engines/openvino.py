@@ -21,9 +21,16 @@ from google.protobuf.message import EncodeError
 
 from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
-from elastic_inference.engines.openvino_limits import narrow_dtype_notes, refuse_inexact, refuse_out_of_range
+from elastic_inference.engines.openvino_knowledge import (
+    Knowledge,
+    accept,
+    call_checks,
+    graph_differences,
+    with_assertions,
+)
 from elastic_inference.engines.openvino_runner import Runner, shape_conflict, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, PredictorClosed, UnsupportedModel
+from elastic_inference.models.assertions import assertions
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
 from elastic_inference.models.signature import Signature, SignatureRequest, unfed_text
@@ -76,7 +83,8 @@ class OpenVinoGraph(LoadedModel):
         self._is_closed = False
         self._lock = threading.Lock()
         resolved = resolve_graph(package, request)
-        refuse_inexact(resolved)
+        differences = graph_differences(resolved, assertions(resolved))
+        accept(differences, options)
         self._needs = resolved.skeleton()
         optional = {
             alias
@@ -90,17 +98,14 @@ class OpenVinoGraph(LoadedModel):
             self._plans[first] = _Plan(resolved, first, options, request)
         plan = self._plans.get(first)
         self.signature = signature if plan is None else _with_shapes(signature, plan)
-        self._checked = tuple(alias for alias, spec in resolved.inputs.items() if spec.base_dtype == "int64")
         compiled = plan.runner.compiled if plan is not None and plan.runner is not None else None
-        notes = narrow_dtype_notes(signature)
+        notes = accept([*differences, *(() if plan is None else plan.knowledge.differences)], options)
         self.report = openvino_compile.report(compiled, options, started, notes)
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         given = frozenset(inputs)
         plan = self._plans.get(given) or self._plan_for(given)
-        for alias in self._checked:
-            if alias in plan.feeds:
-                refuse_out_of_range(alias, inputs[alias])
+        plan.checks.check(inputs)
         try:
             return plan.predict(inputs)
         except InvalidArgumentError as error:
@@ -155,16 +160,21 @@ class _Plan:
         options: EngineOptions,
         request: SignatureRequest,
     ) -> None:
+        resolved, self._assertions = with_assertions(resolved, assertions(resolved, given))
         made = cut(resolved, given)
+        self.knowledge = Knowledge()
         self.handed_on = made.handed_on
         self.runner: Runner | None = None
         self.feeds: tuple[str | None, ...] = ()
         self._fetches: tuple[tuple[str, int, np.dtype[Any]], ...] = ()
         if made.fetches:
             key = f"{resolved.package.content_hash} {request.key()} {sorted(given)}"
-            compiled = openvino_compile.compiled_model(lambda: _read(made, resolved), key, options)
+            compiled, self.knowledge = openvino_compile.compiled_model(
+                lambda: _read(made, resolved), key, options
+            )
             self.runner = Runner(compiled)
             self._connect(made, resolved)
+        self.checks = call_checks(resolved.package, resolved.signature, self.feeds, self.knowledge)
 
     def _connect(self, made: Cut, resolved: ResolvedGraph) -> None:
         """Find the aliases of the compiled model's ports."""
@@ -190,6 +200,9 @@ class _Plan:
             results = self.runner.run([_ZERO if alias is None else inputs[alias] for alias in self.feeds])
             for alias, position, dtype in self._fetches:
                 outputs[alias] = results[position].astype(dtype, copy=False)
+        for alias, text in self._assertions.items():
+            if not outputs.pop(alias).all():
+                raise InvalidArgumentError(text)
         for alias, source in self.handed_on.items():
             outputs[alias] = inputs[source].copy()
         return outputs

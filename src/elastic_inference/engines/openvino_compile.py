@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import openvino as ov
 from openvino import frontend
 
 from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
+from elastic_inference.engines.openvino_knowledge import Knowledge, accept, study
 from elastic_inference.engines.openvino_runner import NO_MEMORY_TEXTS, last_line
+from elastic_inference.engines.openvino_shapes import compiled_differences
 from elastic_inference.errors import (
     ElasticInferenceError,
     InvalidModel,
@@ -48,12 +51,18 @@ def core() -> ov.Core:
     return ov.Core()
 
 
-def compiled_model(read: Callable[[], ov.Model], cache_key: str, options: EngineOptions) -> ov.CompiledModel:
-    """Compile the model that `read` gives, or take it from `options.cache_dir`.
+def compiled_model(
+    read: Callable[[], ov.Model], cache_key: str, options: EngineOptions
+) -> tuple[ov.CompiledModel, Knowledge]:
+    """Compile the model that `read` gives, or take it from `options.cache_dir`; with what is known of it.
 
     Args:
         read: Called when the cache does not have the model; reading is the longer part of loading.
         cache_key: Equal exactly for equal models; options and versions are added to it here.
+
+    Raises:
+        UnsupportedModel: OpenVINO would compute something otherwise, and `options` do not name it.
+        ElasticInferenceError: It cannot read or compile the model.
     """
     properties = _properties(options)
     text = f"{cache_key} {sorted(properties.items())} {ov.__version__}"
@@ -62,14 +71,20 @@ def compiled_model(read: Callable[[], ov.Model], cache_key: str, options: Engine
         path = Path(options.cache_dir, f"{hashlib.sha256(text.encode()).hexdigest()}.openvino")
         cached = _from_cache(path, properties)
         if cached is not None:
+            accept(cached[1].differences, options)
             return cached
     try:
-        compiled = core().compile_model(read(), "CPU", properties)
+        model = read()
+        knowledge = study(model)
+        accept(knowledge.differences, options)
+        compiled = core().compile_model(model, "CPU", properties)
     except LOAD_ERRORS as error:
         raise load_error(error) from error
+    knowledge = replace(knowledge, differences=(*knowledge.differences, *compiled_differences(compiled)))
+    accept(knowledge.differences, options)
     if path is not None:
-        _to_cache(path, compiled)
-    return compiled
+        _to_cache(path, compiled, knowledge)
+    return compiled, knowledge
 
 
 def load_error(error: Exception) -> ElasticInferenceError:
@@ -129,24 +144,36 @@ def _properties(options: EngineOptions) -> dict[str, Any]:
     return properties
 
 
-def _from_cache(path: Path, properties: dict[str, Any]) -> ov.CompiledModel | None:
+def _from_cache(path: Path, properties: dict[str, Any]) -> tuple[ov.CompiledModel, Knowledge] | None:
     try:
         with open(path, "rb") as file:
-            return core().import_model(io.BytesIO(file.read()), "CPU", properties)
+            knowledge = Knowledge.from_json(file.readline().decode())
+            return core().import_model(io.BytesIO(file.read()), "CPU", properties), knowledge
     except FileNotFoundError:
         return None
-    except (OSError, RuntimeError):  # cut short or of another version: compile again and replace it
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        AttributeError,
+    ):  # cut short or of another version: compile again and replace it
         return None
 
 
-def _to_cache(path: Path, compiled: ov.CompiledModel) -> None:
-    """Keep the compiled model. A full or read-only folder only costs the next load its time."""
+def _to_cache(path: Path, compiled: ov.CompiledModel, knowledge: Knowledge) -> None:
+    """Keep the compiled model, after a line of what is known of it.
+
+    A full or read-only folder only costs the next load its time.
+    """
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = io.BytesIO()
         compiled.export_model(stream)
-        partial.write_bytes(stream.getbuffer())
+        with open(partial, "wb") as file:
+            file.write(f"{knowledge.to_json()}\n".encode())
+            file.write(stream.getbuffer())
         os.replace(partial, path)
     except (OSError, RuntimeError):
         partial.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from openvino.frontend import FrontEndManager
 
 from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
-from elastic_inference.engines.openvino_limits import INEXACT, narrow_dtype_notes, refuse_out_of_range
+from elastic_inference.engines.openvino_knowledge import accept, call_checks, file_differences
 from elastic_inference.engines.openvino_runner import Runner, last_line, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, InvalidInput, InvalidModel, UnsupportedModel
 from elastic_inference.models.package import ModelFormat, ModelPackage
@@ -47,10 +47,8 @@ def _spec(port: Any, name: str) -> TensorSpec:
     """The spec of a compiled model's port; `name` is the one that the file declares."""
     element = port.get_element_type().get_type_name()
     dtype = _DTYPES.get(element)
-    if dtype is None or dtype in INEXACT:
-        raise UnsupportedModel(
-            f"OpenVINO cannot compute tensor {name!r} of dtype {dtype or element} as it stands"
-        )
+    if dtype is None:
+        raise UnsupportedModel(f"tensor {name!r} has dtype {element}, which no request can carry")
     return TensorSpec(name, dtype, shape_of_port(port))
 
 
@@ -61,7 +59,9 @@ class OpenVinoFile(LoadedModel):
         self, package: ModelPackage, request: SignatureRequest, options: EngineOptions, started: float
     ) -> None:
         front_end, loaded, names = _open(package)
-        compiled = openvino_compile.compiled_model(
+        differences = file_differences(package)
+        accept(differences, options)
+        compiled, knowledge = openvino_compile.compiled_model(
             lambda: front_end.convert(loaded), package.content_hash, options
         )
         inputs, outputs = (
@@ -76,17 +76,16 @@ class OpenVinoFile(LoadedModel):
         self._feeds = [alias_of[spec.name] for spec in inputs]
         positions = {spec.name: position for position, spec in enumerate(outputs)}
         self._fetches = {alias: positions[spec.name] for alias, spec in self.signature.outputs.items()}
-        self._checked = [alias for alias, spec in self.signature.inputs.items() if spec.dtype == "int64"]
+        self._checks = call_checks(package, self.signature, self._feeds, knowledge)
         self._runner = Runner(compiled)
-        notes = narrow_dtype_notes(self.signature)
+        notes = accept([*differences, *knowledge.differences], options)
         self.report = openvino_compile.report(compiled, options, started, notes)
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         for alias in self._feeds:
             if alias not in inputs:
                 raise InvalidArgumentError(unfed_text(self.signature.inputs[alias]))
-        for alias in self._checked:
-            refuse_out_of_range(alias, inputs[alias])
+        self._checks.check(inputs)
         results = self._runner.run([inputs[alias] for alias in self._feeds])
         return {alias: results[position] for alias, position in self._fetches.items()}
 

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 from elastic_inference.engines import registry
 from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.engines.guarded import GuardedModel
+from elastic_inference.engines.registry import Engine
 from elastic_inference.errors import (
     ElasticInferenceError,
     EngineNotAvailable,
@@ -54,8 +56,22 @@ def _load(package: ModelPackage, request: SignatureRequest, options: EngineOptio
             continue
         notes = tuple(f"Engine {name} was not taken: {error}" for name, error in refusals)
         loaded.report = replace(loaded.report, notes=(*notes, *loaded.report.notes))
-        return loaded
+        return _guarded(loaded, engine, package, request, options)
     raise _no_engine(package.format, options.device, refusals)
+
+
+def _guarded(
+    loaded: LoadedModel,
+    engine: Engine,
+    package: ModelPackage,
+    request: SignatureRequest,
+    options: EngineOptions,
+) -> LoadedModel:
+    """The model, with the reference engine of its format behind it where that is another one."""
+    reference = registry.reference_of(package.format)
+    if reference is None or reference is engine or engine.loader is not None:
+        return loaded
+    return GuardedModel(loaded, reference, lambda: reference.load(package, request, options))
 
 
 def _give_back_memory() -> None:

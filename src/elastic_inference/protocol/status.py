@@ -31,6 +31,7 @@ STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], int] = {
     errors.EngineNotAvailable: 400,
     errors.ModelError: 500,
     errors.InvalidArgumentError: 400,
+    errors.NotAsWritten: 400,
     errors.AcceleratorNotFound: 404,
     errors.CapacityExceeded: 409,
     errors.MemoryQuotaExceeded: 413,
