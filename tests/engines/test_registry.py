@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.client.predictor import EIPredictor
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.engines import registry
 from elastic_inference.engines.base import PRECISIONS, EngineOptions
 from elastic_inference.engines.select import load
@@ -48,8 +48,8 @@ def test_every_format_has_an_engine_and_at_most_one_reference() -> None:
         assert sum(model_format in e.reference_of for e in registry._ENGINES) <= 1, model_format
 
 
-def test_the_predictor_and_the_glossary_name_every_engine() -> None:
-    texts = (inspect.getdoc(EIPredictor) or "", (ROOT / "docs/glossary.md").read_text())
+def test_the_load_options_and_the_glossary_name_every_engine() -> None:
+    texts = (inspect.getdoc(LoadOptions) or "", (ROOT / "docs/glossary.md").read_text())
     for text in texts:
         assert [engine.name for engine in registry._ENGINES if engine.name not in text] == []
 

@@ -47,6 +47,7 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
     errors.ModelNotFound: ExitCode.NOT_FOUND,
     errors.InvalidModel: ExitCode.BAD_INPUT,
     errors.UnsupportedModel: ExitCode.BAD_INPUT,
+    errors.NotAsWritten: ExitCode.BAD_INPUT,
     errors.UnsafeModel: ExitCode.NO_RIGHTS,
     errors.ModelNotReady: ExitCode.UNREACHABLE,
     errors.EngineNotAvailable: ExitCode.BAD_INPUT,

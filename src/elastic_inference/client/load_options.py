@@ -16,8 +16,9 @@ class LoadOptions:
     """How a model is loaded.
 
     Attributes:
-        engine: What computes: "openvino", "tensorflow" or "onnxruntime"; "auto" takes the first that suits the model.
-        precision: "fp32", "bf16" or "int8"; "auto" leaves it to the engine.
+        engine: What computes: "openvino", "tensorflow", "onnxruntime" or "torch"; "auto" takes the first that suits the
+            model.
+        precision: "fp32", "tf32", "bf16", "fp16" or "int8", where the engine has it; "auto" leaves it to the engine.
         warm_up: Whether to predict once on made-up values after loading, or the shapes to do it with, by input alias.
         cache_dir: Where an engine on this machine (embedded or in process) keeps compiled models for the next load;
             None keeps none. An accelerator elsewhere has a place of its own.
