@@ -29,7 +29,9 @@ def host() -> Iterator[Host]:
     first_port = random.randrange(20000, 32000, 20)
     ports = range(first_port, first_port + 20)
     try:
-        with Host(HostSettings(parent / "state", (DEVICE,), (SMALL,), ports=ports, num_spares=0)) as opened:
+        with Host(
+            HostSettings(parent / "state", (DEVICE,), user_types=(SMALL,), ports=ports, num_spares=0)
+        ) as opened:
             yield opened
     finally:
         shutil.rmtree(parent)
