@@ -63,11 +63,11 @@ class Deadline:
         return self.cancellation is not None and self.cancellation.is_cancelled
 
     def left_seconds(self) -> float | None:
-        """What is left, 0 or less where it is over; None: there is no end."""
+        """Return what is left, 0 or less where it is over; None: there is no end."""
         return None if self.end_seconds is None else self.end_seconds - time.monotonic()
 
     def check(self, what: str) -> float | None:
-        """What is left, more than 0; None: there is no end.
+        """Return what is left, more than 0; None: there is no end.
 
         Args:
             what: What was waited for, for the message: `the reply`.
@@ -83,7 +83,7 @@ class Deadline:
         return left
 
     def within(self, seconds: float) -> Deadline:
-        """A deadline for a part of the call: `seconds` from now, but never later than this one."""
+        """Return a deadline for a part of the call: `seconds` from now, but never later than this one."""
         left = self.left_seconds()
         return Deadline(seconds if left is None else min(seconds, left), self.cancellation)
 

@@ -43,7 +43,7 @@ class Setting(Generic[T]):
     empty_counts: bool = False
 
     def get(self) -> T | None:
-        """The value; None where the variable is unset.
+        """Return the value; None where the variable is unset.
 
         Raises:
             InvalidInput: The variable holds something else.
@@ -57,7 +57,7 @@ class Setting(Generic[T]):
             raise InvalidInput(f"{self._shown(text)} {error}") from None
 
     def of(self, argument: T | None) -> T | None:
-        """The argument, else what the variable says, else None."""
+        """Return the argument, else what the variable says, else None."""
         return self.get() if argument is None else argument
 
     @contextmanager

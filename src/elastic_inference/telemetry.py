@@ -87,7 +87,7 @@ def set_up_logging(level: str, filters: Sequence[logging.Filter] = ()) -> None:
 
 
 def tracer_provider(attributes: dict[str, str]) -> Any:
-    """A provider that sends spans by OTLP over HTTP, in the background; `shutdown()` sends the last ones.
+    """Return a provider that sends spans by OTLP over HTTP, in the background; `shutdown()` sends the last ones.
 
     Args:
         attributes: Of the resource, such as `service.name`.

@@ -96,7 +96,7 @@ class TensorSpec:
 
 
 def to_bfloat16_bits(value: Any) -> npt.NDArray[np.uint16]:
-    """The bits of bfloat16 numbers, rounded to nearest, ties to even.
+    """Return the bits of bfloat16 numbers, rounded to nearest, ties to even.
 
     Args:
         value: Numbers, or an array of ml_dtypes' bfloat16; an array of uint16 holds bits already.
@@ -111,7 +111,7 @@ def to_bfloat16_bits(value: Any) -> npt.NDArray[np.uint16]:
 
 
 def from_bfloat16_bits(bits: npt.NDArray[np.uint16]) -> npt.NDArray[Any]:
-    """The numbers: of ml_dtypes' bfloat16 where that package is installed, else float32, which holds each exactly."""
+    """Return the numbers as ml_dtypes' bfloat16 where that is installed, else as float32, which holds each exactly."""
     try:
         import ml_dtypes
     except ImportError:
@@ -120,7 +120,7 @@ def from_bfloat16_bits(bits: npt.NDArray[np.uint16]) -> npt.NDArray[Any]:
 
 
 def shape_text(shape: tuple[int | None, ...] | None) -> str:
-    """A shape as TensorFlow 1.15 prints it: `(?, 3)`, `(?,)`, `()`, `<unknown>`."""
+    """Return a shape as TensorFlow 1.15 prints it: `(?, 3)`, `(?,)`, `()`, `<unknown>`."""
     if shape is None:
         return "<unknown>"
     sizes = ["?" if size is None else str(size) for size in shape]

@@ -147,7 +147,7 @@ class _Structure:
         self._outputs = outputs
 
     def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The leaves of a call's arguments, in the order of the export."""
+        """Return the leaves of a call's arguments, in the order of the export."""
         leaves: list[Any]
         leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
         if spec != self._inputs:
@@ -159,7 +159,7 @@ class _Structure:
         return leaves
 
     def _as_exported(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The same arguments, each by position or by name as in the examples."""
+        """Return the same arguments, each by position or by name as in the examples."""
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -179,7 +179,7 @@ class _Structure:
         return tuple(positional), by_name
 
     def results(self, values: Sequence[Any]) -> Any:
-        """The module's own results."""
+        """Return the module's own results."""
         return pytree.tree_unflatten(values, self._outputs)
 
 
@@ -229,7 +229,7 @@ def _save(
 
 
 def _renamed(guard: str, paths: list[str], names: list[str]) -> str:
-    """A guard on nested arguments (`L['batch']['ids'].size()[0] > 1`) as one on flat ones."""
+    """Return a guard on nested arguments (`L['batch']['ids'].size()[0] > 1`) as one on flat ones."""
     for path, name in sorted(zip(paths, names, strict=True), reverse=True):  # `['x'][0]` before `['x']`
         guard = guard.replace(f"L{path}", f"L['{name}']")
     return guard
@@ -251,7 +251,7 @@ class _Output:
     constant: Any = None
 
     def take(self, found: Iterator[Any]) -> Any:
-        """The value, from the next of those that came; None is not sent."""
+        """Return the value, from the next of those that came; None is not sent."""
         if self.is_constant and self.constant is None:
             return None
         value = next(found)

@@ -18,7 +18,7 @@ def _tensors(specs: Any) -> list[dict[str, Any]]:
 
 
 def metadata(entry: ModelEntry) -> dict[str, Any]:
-    """The protocol's metadata of a loaded model: its inputs and outputs."""
+    """Return the protocol's metadata of a loaded model: its inputs and outputs."""
     assert entry.model is not None
     return {
         "name": entry.name,
@@ -30,7 +30,7 @@ def metadata(entry: ModelEntry) -> dict[str, Any]:
 
 
 def config(entry: ModelEntry) -> dict[str, Any]:
-    """The protocol's metadata and, beside it, what our own client wants to know."""
+    """Return the protocol's metadata and, beside it, what our own client wants to know."""
     assert entry.model is not None
     return metadata(entry) | {
         "max_batch_size": 0,
@@ -43,12 +43,12 @@ def config(entry: ModelEntry) -> dict[str, Any]:
 
 
 def index_entry(entry: ModelEntry) -> dict[str, Any]:
-    """A row of the repository index; the entry may still load or have failed."""
+    """Return a row of the repository index; the entry may still load or have failed."""
     return {"name": entry.name, "version": "1", "state": entry.state.value, "reason": entry.reason}
 
 
 def summary(entry: ModelEntry) -> dict[str, Any]:
-    """A row of `GET /v2/accelerator`: the index's, with counts and service seconds."""
+    """Return a row of `GET /v2/accelerator`: the index's, with counts and service seconds."""
     with entry.lock:
         return {
             **index_entry(entry),
@@ -58,7 +58,7 @@ def summary(entry: ModelEntry) -> dict[str, Any]:
 
 
 def statistics(entry: ModelEntry) -> dict[str, Any]:
-    """The statistics extension's form; durations in nanoseconds, as it has them."""
+    """Return the statistics extension's form; durations in nanoseconds, as it has them."""
     with entry.lock:
         statistics = entry.statistics
         num_ok = statistics.num_by_outcome["success"]

@@ -39,7 +39,7 @@ class Request:
     keep_alive: bool
 
     def header(self, name: bytes) -> str | None:
-        """A header's value as text, None where it is absent."""
+        """Return a header's value as text, None where it is absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
@@ -54,17 +54,17 @@ class Response:
 
     @classmethod
     def of_json(cls, value: Any, status: int = 200) -> Response:
-        """A JSON body."""
+        """Return a JSON body."""
         return cls(status, {"Content-Type": "application/json"}, [json.dumps(value).encode()])
 
     @classmethod
     def of_error(cls, error: ElasticInferenceError) -> Response:
-        """The protocol's error body with the status that our table gives."""
+        """Return the protocol's error body with the status that our table gives."""
         status, body = encode_error(error)
         return cls.of_json(body, status)
 
     def encode(self, keep_alive: bool, with_body: bool = True) -> list[bytes | memoryview]:
-        """The views to send, head first; `with_body` is False for HEAD."""
+        """Return the views to send, head first; `with_body` is False for HEAD."""
         closing = "" if keep_alive else "Connection: close\r\n"
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
         head = (
@@ -189,7 +189,7 @@ class Body:
         self.remaining -= len(view)  # only now: after a read that failed, what comes next is no request
 
     def read(self, limit_bytes: int) -> bytes:
-        """The whole rest; HttpError 413 where it is larger than the limit."""
+        """Return the whole rest; HttpError 413 where it is larger than the limit."""
         if self.remaining > limit_bytes:
             raise HttpError(
                 f"the body of {self.remaining} bytes exceeds the limit of {limit_bytes}", status=413
@@ -199,7 +199,7 @@ class Body:
         return bytes(data)
 
     def read_json(self, limit_bytes: int = 16 << 20) -> dict[str, Any]:
-        """The whole rest as a JSON object; {} for an empty body."""
+        """Return the whole rest as a JSON object; {} for an empty body."""
         data = self.read(limit_bytes)
         if not data:
             return {}

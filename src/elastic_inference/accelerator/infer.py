@@ -225,7 +225,7 @@ class InferHandler:
         outputs: Arrays,
         views: list[bytes | memoryview],
     ) -> bytes:
-        """The head of any answer; appends to `views` what follows it."""
+        """Return the head of any answer; appends to `views` what follows it."""
         value: dict[str, Any] = {"model_name": model_name, "model_version": "1"}
         if request_id is not None:
             value["id"] = request_id
@@ -262,7 +262,7 @@ class InferHandler:
 
 @lru_cache(maxsize=256)
 def _binary_head(model_name: str, *tensors: tuple[str, str, tuple[int, ...], int]) -> bytes:
-    """The head of an answer whose tensors (name, dtype, shape, size in bytes) all follow it.
+    """Return the head of an answer whose tensors (name, dtype, shape, size in bytes) all follow it.
 
     Kept, because the answers of one model seldom differ in it, and writing it costs a tenth of a small request.
     """

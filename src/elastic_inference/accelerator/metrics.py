@@ -86,7 +86,7 @@ class AcceleratorCollector(Collector):
 
 
 def render(collector: AcceleratorCollector) -> bytes:
-    """The text that `GET /metrics` answers."""
+    """Return the text that `GET /metrics` answers."""
     registry = CollectorRegistry()
     registry.register(collector)
     return generate_latest(registry)

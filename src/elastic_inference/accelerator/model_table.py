@@ -69,7 +69,7 @@ class LoadRequest:
         return bodies.read(cls, load, "load")
 
     def options(self, defaults: EngineOptions) -> EngineOptions:
-        """The accelerator's options, with what the client chose."""
+        """Return the accelerator's options, with what the client chose."""
         chosen: dict[str, Any] = {"engine": self.engine, "precision": self.precision}
         return replace(defaults, **{name: value for name, value in chosen.items() if value is not None})
 
@@ -164,14 +164,14 @@ class ModelTable:
             return list(self._entries.values())
 
     def entry(self, name: str) -> ModelEntry:
-        """The model of that name in whatever state; ModelNotFound where there is none."""
+        """Return the model of that name in whatever state; ModelNotFound where there is none."""
         entry = self._entries.get(name)
         if entry is None:
             raise ModelNotFound(f"model {name!r} is not on this accelerator")
         return entry
 
     def ready(self, name: str, timeout_seconds: float | None = None) -> ModelEntry:
-        """The model of that name, waited for while it loads.
+        """Return the model of that name, waited for while it loads.
 
         Raises:
             ModelNotFound: None of that name.
@@ -249,7 +249,7 @@ class ModelTable:
                 del self._entries[entry.name]
 
     def _told(self, error: Exception, package: ModelPackage) -> ElasticInferenceError:
-        """What the client is told of a load that failed."""
+        """Return what the client is told of a load that failed."""
         has_figures = isinstance(error, MemoryQuotaExceeded) and error.requested_bytes
         if isinstance(error, MemoryError) and not has_figures:
             return self._too_large(package, str(error))

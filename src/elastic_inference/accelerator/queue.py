@@ -42,7 +42,7 @@ class Lease(Protocol):
         """Want it no more, after a release that said there was more."""
 
     def statistics(self) -> LeaseStatistics:
-        """What this accelerator had of the device."""
+        """Return what this accelerator had of the device."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class RequestQueue:
         self._turn_began: float | None = None
 
     def turn(self, timeout_seconds: float | None, is_own_work: bool = False) -> Turn:
-        """A context manager that waits for the turn, holds it for the block and hands it on.
+        """Return a context manager that waits for the turn, holds it for the block and hands it on.
 
         Args:
             timeout_seconds: How long the turn may take to come, rest of the throttle and wait for the device
@@ -112,7 +112,7 @@ class RequestQueue:
             return self._idle.wait_for(lambda: not self._is_busy and not self._waiting, timeout_seconds)
 
     def statistics(self) -> QueueStatistics:
-        """The present counts."""
+        """Return the present counts."""
         began = self._turn_began
         turn_seconds = 0.0 if began is None else time.monotonic() - began
         with self._lock:
@@ -128,7 +128,7 @@ class RequestQueue:
             )
 
     def lease_statistics(self) -> LeaseStatistics | None:
-        """What this accelerator had of a device that it shares by lease; None for another."""
+        """Return what this accelerator had of a device that it shares by lease; None for another."""
         return None if self._lease is None else self._lease.statistics()
 
     def _enter(self, timeout_seconds: float | None, is_own_work: bool) -> None:

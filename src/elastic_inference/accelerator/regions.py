@@ -79,7 +79,7 @@ class RegionTable:
             return [self._regions[name][1]]
 
     def view(self, where: RegionRange) -> memoryview:
-        """The bytes of a part of a region; InvalidInput where it is not registered or too small."""
+        """Return the bytes of a part of a region; InvalidInput where it is not registered or too small."""
         entry = self._regions.get(where.region)
         if entry is None:
             raise InvalidInput(f"unable to find shared memory region {where.region!r}")

@@ -218,7 +218,7 @@ class Service:
         self.tokens.change(digest, generation)
 
     def statistics(self) -> dict[str, Any]:
-        """What is in force here and what was done, as `GET /v2/accelerator` answers it."""
+        """Return what is in force here and what was done, as `GET /v2/accelerator` answers it."""
         return {
             "accelerator_id": self.config.accelerator_id,
             "accelerator_type": self.config.accelerator_type,
@@ -248,7 +248,7 @@ def _needs(request: Request, method: str) -> None:
 
 
 def _model_name(segments: tuple[str, ...]) -> str:
-    """The name in `/v2/models/NAME[/versions/1][/ACTION]`; there is one version of each, "1"."""
+    """Return the name in `/v2/models/NAME[/versions/1][/ACTION]`; there is one version of each, "1"."""
     if len(segments) >= 5 and segments[3] == "versions" and segments[4] not in ("1", ""):
         raise ModelNotFound(f"model {segments[2]!r} has version 1 only, not {segments[4]!r:.80}")
     return segments[2] if len(segments) > 2 else ""

@@ -248,7 +248,7 @@ class Connection:
         return keep_alive
 
     def _first_seconds(self) -> float:
-        """What is left of the time for a first request that is allowed, some milliseconds at least."""
+        """Return what is left of the time for a first request that is allowed, some milliseconds at least."""
         return max(0.01, self.opened_at + FIRST_SECONDS - time.monotonic())
 
     def _wait(self, stream: Stream, session: Session) -> bool:
@@ -305,7 +305,7 @@ def _refuse(request: Request, error: ElasticInferenceError) -> Response:
 
 
 def _what(request: Request) -> dict[str, str | None]:
-    """What a log line says of a request; the path names the model, and the id is the client's own."""
+    """Return what a log line says of a request; the path names the model, and the id is the client's own."""
     return {"method": request.method, "path": request.path, "request_id": request.header(b"x-request-id")}
 
 

@@ -62,5 +62,5 @@ class Tracer:
 
 
 def make_tracer(accelerator_id: str) -> Tracer | None:
-    """A tracer where the environment asks for one, else None; raises EngineNotAvailable where it cannot be had."""
+    """Return a tracer where the environment asks for one, else None; EngineNotAvailable where it cannot be made."""
     return Tracer(accelerator_id) if asks_for_traces() else None

@@ -80,7 +80,7 @@ def parse_ports(text: str) -> range:
 def tls_files(
     wanted: bool, cert: Path | None, key: Path | None, client_ca: Path | None, directory: Path, name: str
 ) -> TlsFiles | None:
-    """The user's own files where they are given, else those that `init-tls` made, or makes now."""
+    """Return the user's own files where they are given, else those that `init-tls` made, or makes now."""
     if (cert is None) != (key is None):
         raise InvalidInput("--tls-cert and --tls-key belong together: give both")
     if not wanted and cert is None:

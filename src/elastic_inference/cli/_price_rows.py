@@ -89,7 +89,7 @@ def price_rows(table: PriceTable, old: Iterable[PriceRow]) -> list[Price]:
 
 
 def check_prices(table: PriceTable, old: Iterable[PriceRow]) -> PriceCheck:
-    """The result of `ei prices check` for a table that could be read."""
+    """Return the result of `ei prices check` for a table that could be read."""
     return PriceCheck(
         len(table), OLD_AFTER_DAYS, [Price.of(row, True, table.is_own(row.name)) for row in old]
     )

@@ -29,7 +29,7 @@ def price_basis(client_usd: str | None, accelerator_usd: str | None, prices_file
 
 
 def costs(basis: PriceBasis, without: RunReport, with_accelerator: RunReport) -> Costs:
-    """What 100,000 inferences one after another cost in each run; without accelerator only the client is paid."""
+    """Return what 100,000 inferences in a row cost in each run; without accelerator only the client is paid."""
     both = basis.client_usd_per_hour + basis.accelerator_usd_per_hour
     return Costs(
         basis,

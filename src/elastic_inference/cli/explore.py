@@ -177,7 +177,7 @@ def explore(
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command for a report, which others may read: without the token."""
+    """Return the command for a report, which others may read: without the token."""
     shown = ["ei"]
     for before, argument in zip(("", *arguments), arguments, strict=False):
         if argument.startswith("--token="):

@@ -94,7 +94,7 @@ class Accelerator:
 
     @classmethod
     def embedded(cls, *, threads: int | None = None, cache_dir: str | None = None) -> Embedded:
-        """A private one on this machine, in a process that ends with this program.
+        """Return a private one on this machine, in a process that ends with this program.
 
         Args:
             threads: Of the engine; None: all cores that this process may use.
@@ -109,7 +109,7 @@ class Accelerator:
 
     @classmethod
     def from_environment(cls, ordinal: int | None = None) -> FromEnvironment:
-        """What the environment says: one attached at EI_HOST, or an embedded one where it names none.
+        """Return what the environment says: one attached at EI_HOST, or an embedded one where it names none.
 
         Args:
             ordinal: Among those that are visible; None: the first.
@@ -117,7 +117,7 @@ class Accelerator:
         return FromEnvironment(ordinal)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `accelerator_from_json` reads back. It holds the token.
+        """Return a JSON object that `accelerator_from_json` reads back. It holds the token.
 
         Raises:
             InvalidInput: It holds an ssl.SSLContext, which is of this process alone.

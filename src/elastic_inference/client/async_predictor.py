@@ -91,7 +91,7 @@ class AsyncEIPredictor:
         return (await self._predict(inputs)).outputs
 
     async def predict_timed(self, inputs: Mapping[str, Any]) -> tuple[Outputs, CallTiming]:
-        """The same as a call, and where its time went."""
+        """Return the same as a call, and where its time went."""
         start = time.perf_counter()
         prediction = await self._predict(inputs)
         return prediction.outputs, prediction.timing(time.perf_counter() - start)
@@ -211,7 +211,7 @@ class AsyncEIPredictor:
 
 
 async def _outcome(call: Future[T]) -> T:
-    """What a call on a thread gives. Whoever is cancelled here leaves the call as it is."""
+    """Return what a call on a thread gives. Whoever is cancelled here leaves the call as it is."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
 

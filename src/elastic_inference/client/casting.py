@@ -75,7 +75,7 @@ def _cast_array(array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _cast_elements(value: Any, dtype: np.dtype[Any]) -> Array:
-    """A nested sequence to integers, as `int(...)` takes each element; arrays within it are cast as arrays."""
+    """Cast a nested sequence to integers, as `int(...)` takes each element; arrays within it are cast as arrays."""
     array = np.asarray(value)
     kind = array.dtype.kind
     if kind in "bi" or (kind == "u" and array.dtype.itemsize < 8) or isinstance(_leaf(value), np.ndarray):
@@ -144,7 +144,7 @@ def _to_bytes(item: Any) -> bytes:
 
 
 def _old_text(error: Exception) -> str:
-    """The words that numpy 1.18 and Python 3.7 had for it."""
+    """Return the words that numpy 1.18 and Python 3.7 had for it."""
     text = str(error)
     if text.startswith(RAGGED):
         return RAGGED

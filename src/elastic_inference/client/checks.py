@@ -24,7 +24,7 @@ def token(value: Any) -> None:
 
 
 def path(name: str, value: Any) -> str | None:
-    """A path as text; None stays None."""
+    """Return a path as text; None stays None."""
     if value is None:
         return None
     try:
@@ -60,5 +60,5 @@ def seconds(name: str, value: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """Return a value for a message, cut where it is long."""
     return f"{value!r:.{_SHOWN_CHARACTERS}}"

@@ -47,7 +47,7 @@ class Address:
     tls: ssl.SSLContext | None = None
 
     def headers(self) -> bytes:
-        """The header lines that every request carries."""
+        """Return the header lines that every request carries."""
         lines = f"Host: {self.endpoint.host_header}\r\n"
         if self.token is not None:
             if not self.token.isascii() or not self.token.isprintable():
@@ -77,7 +77,7 @@ class ResponseHead:
         self.content_length = length
 
     def number(self, name: bytes) -> int | None:
-        """A header's value as a number, None where it is absent; ProtocolError where it is no number."""
+        """Return a header's value as a number, None where it is absent; ProtocolError where it is no number."""
         text = self.headers.get(name)
         if text is None:
             return None
@@ -134,7 +134,7 @@ class Connection:
         return ResponseHead(int(first[9:12]), _kept_headers(lines), timing)
 
     def finish(self, head: ResponseHead) -> None:
-        """The body was read to its end: the connection may carry the next request, unless the server closes."""
+        """Note that the body was read to its end: the next request may follow, unless the server closes."""
         self.is_reusable = head.headers.get(b"connection", b"").lower() != b"close"
 
     def read_error(self, head: ResponseHead) -> Exception:
@@ -227,7 +227,7 @@ class ConnectionPool:
         self._pid, self._lock, self._idle = os.getpid(), threading.Lock(), []
 
     def connection(self, deadline: Deadline) -> Lent:
-        """A context manager that lends a connection for one exchange, until this deadline.
+        """Return a context manager that lends a connection for one exchange, until this deadline.
 
         Raises:
             ConnectError: No connection could be made.

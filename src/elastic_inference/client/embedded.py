@@ -156,7 +156,7 @@ class EmbeddedAccelerator:
 
 
 def _parent_folder() -> str:
-    """The user's folder for temporary files, but where its path is too long for a socket's."""
+    """Return the user's folder for temporary files, but where its path is too long for a socket's."""
     folder = tempfile.gettempdir()
     longest = f"{folder}/{_PREFIX}12345678/{_SOCKET_NAME}"
     return folder if len(os.fsencode(longest)) <= UNIX_PATH_LIMIT else "/tmp"
@@ -174,7 +174,7 @@ _running: dict[EmbeddedOptions, tuple[EmbeddedAccelerator, int]] = {}
 
 
 def acquire(options: EmbeddedOptions) -> EmbeddedAccelerator:
-    """The accelerator of these options, started where there is none that lives; give it back with `release`."""
+    """Return the accelerator of these options, started where there is none that lives; give it back with `release`."""
     with _lock:
         accelerator, num_users = _running.get(options, (None, 0))
         if accelerator is None or not accelerator.is_running():

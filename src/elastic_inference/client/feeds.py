@@ -28,7 +28,7 @@ class _Feed:
         self.is_bfloat16 = spec.base_dtype == "bfloat16"
 
     def array(self, value: Any) -> Array:
-        """The value itself where it fits already, else a cast copy; InvalidInput where neither is possible."""
+        """Return the value itself where it fits already, else a cast copy; InvalidInput where neither is possible."""
         if type(value) is np.ndarray and value.dtype == self.dtype and not self.is_string:
             array = value if value.flags.c_contiguous else np.ascontiguousarray(value)
         elif self.is_bfloat16:
@@ -110,7 +110,7 @@ def _bfloat16_bits(value: Any, name: str) -> Array:
 
 
 def _loss(value: Any, array: Array) -> str:
-    """What a cast changed, "" for nothing that the caller can have meant to keep."""
+    """Return what a cast changed, "" for nothing that the caller can have meant to keep."""
     source = np.asarray(value)
     if source.dtype == array.dtype or source.dtype.kind not in "iufbc":
         return ""

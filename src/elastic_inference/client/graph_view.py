@@ -46,7 +46,7 @@ class TensorShape:
     rank = ndims
 
     def as_list(self) -> list[int | None]:
-        """The sizes, None where one is open; ValueError where the rank is open, as TensorFlow has it."""
+        """Return the sizes, None where one is open; ValueError where the rank is open, as TensorFlow has it."""
         if self._sizes is None:
             raise ValueError("as_list() is not defined on an unknown TensorShape.")
         return list(self._sizes)
@@ -87,7 +87,7 @@ class Tensor:
     graph: Any
 
     def get_shape(self) -> TensorShape:
-        """The same as `shape`."""
+        """Return the same as `shape`."""
         return self.shape
 
     def __repr__(self) -> str:
@@ -102,7 +102,7 @@ class Graph:
         self._tensors = {spec.name: _tensor(spec, self) for spec in specs}
 
     def get_tensor_by_name(self, name: str) -> Tensor:
-        """The tensor of that name; only those of the signature are known here."""
+        """Return the tensor of that name; only those of the signature are known here."""
         if name not in self._tensors:
             raise TensorNotFound(
                 f"The name {name!r} refers to a Tensor which this predictor does not feed or fetch; it knows "

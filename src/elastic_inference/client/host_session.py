@@ -76,7 +76,7 @@ class HostSession:
 
     @classmethod
     def of(cls, access: HostAccess) -> HostSession:
-        """The session that a value describes."""
+        """Return the session that a value describes."""
         return cls(access.url, access.token, tls=access.tls)
 
     def request(
@@ -167,7 +167,7 @@ class HostSession:
             raise ProtocolError(f"{self.url} is not a host of this package: {error!r}") from error
 
     def _reachable(self, text: str) -> str:
-        """A host that listens on all addresses cannot know by which one we see it; we do."""
+        """Fill in the address by which we see a host that listens on all of them, and so cannot know it."""
         endpoint = Endpoint.parse(text)
         if endpoint.host in _WILDCARDS and self.endpoint.host:
             return str(Endpoint(endpoint.kind, host=self.endpoint.host, port=endpoint.port))
@@ -185,7 +185,7 @@ def _where(host_url: str | None) -> tuple[str, Endpoint]:
 
 
 def tls_in_force(tls: Tls | None, endpoint: Endpoint) -> ssl.SSLContext | None:
-    """The context to connect with: the argument's, else the environment's, else None for the system's authorities.
+    """Return the context to connect with: the argument's, else the environment's, else None: the system's.
 
     Raises:
         InvalidInput: A file cannot be used, whether or not the endpoint needs it.
@@ -202,7 +202,7 @@ def tls_in_force(tls: Tls | None, endpoint: Endpoint) -> ssl.SSLContext | None:
 
 
 def accelerator_path(accelerator_id: str) -> str:
-    """The path of an accelerator in the control API."""
+    """Return the path of an accelerator in the control API."""
     if not accelerator_id or len(accelerator_id) > 100:
         raise InvalidInput(f"accelerator id {accelerator_id!r:.120} is not eia- and 32 hexadecimal digits")
     return f"/v1/accelerators/{quote(accelerator_id, safe='')}"

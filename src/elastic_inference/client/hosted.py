@@ -39,7 +39,7 @@ class Hosted:
     _keeper: _Keeper
 
     def explain(self, deadline: Deadline) -> Exception | None:
-        """The error to raise where the accelerator is no longer there; None where it may come back.
+        """Return the error to raise where the accelerator is no longer there; None where it may come back.
 
         Args:
             deadline: Of the call that waits for the answer.

@@ -41,11 +41,11 @@ class LoadOptions:
         object.__setattr__(self, "cache_dir", checks.path("cache_dir", self.cache_dir))
 
     def parameters(self) -> dict[str, Any]:
-        """What an accelerator is told with the model."""
+        """Return what an accelerator is told with the model."""
         return {"engine": self.engine, "precision": self.precision, "warm_up": self.warm_up}
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
+        """Return a JSON object that `from_json` reads back."""
         return {**self.parameters(), "cache_dir": self.cache_dir}
 
     @classmethod

@@ -96,7 +96,7 @@ class LocalModel:
         return Prediction(outputs, 0.0, time.monotonic() - start)
 
     def report(self, start_seconds: float) -> PredictorReport:
-        """What is in force in this process."""
+        """Return what is in force in this process."""
         engine = self._model.report
         return PredictorReport(
             use_ei=False,

@@ -38,7 +38,7 @@ class Place:
         self._is_closed = False
 
     def explain(self, deadline: Deadline) -> Exception | None:
-        """The error to raise where the accelerator will not answer any more; None while it may come back."""
+        """Return the error to raise where the accelerator will not answer any more; None while it may come back."""
         if self._is_closed:
             return PredictorClosed("the predictor was closed during this call")
         return self._explain(deadline)
@@ -77,7 +77,7 @@ def find(accelerator: Accelerator, cache_dir: str | None = None) -> Place:
 
 
 def _from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
-    """An ordinal alone names no host: a program written for one accelerator counts the embedded one."""
+    """Return an ordinal alone names no host: a program written for one accelerator counts the embedded one."""
     if settings.HOST.get() is not None or settings.ACCELERATOR.get():
         return OfId(accelerator.ordinal, accelerator.host)
     for name in ("token", "tls"):
@@ -115,7 +115,7 @@ def _on_host(access: HostAccess, acquire: Callable[[], hosted.Hosted]) -> Place:
 
 
 def _chosen(accelerator: OfId) -> tuple[str, str | None]:
-    """The accelerator among those attached, and its token.
+    """Return the accelerator among those attached, and its token.
 
     Attached are those that EI_ACCELERATOR names, with their tokens in EI_TOKEN in the same order, or else those that
     the host shows to the token.

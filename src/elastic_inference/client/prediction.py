@@ -30,5 +30,5 @@ class Prediction:
         self.service_seconds = service_seconds
 
     def timing(self, latency_seconds: float) -> CallTiming:
-        """The times of the call that it was, which took so long from its begin to its return."""
+        """Return the times of the call that it was, which took so long from its begin to its return."""
         return CallTiming(latency_seconds, self.queue_seconds, self.service_seconds)

@@ -224,7 +224,7 @@ class EIPredictor:
         return self.predict_until(inputs, Deadline(self.timeout_seconds)).outputs
 
     def predict_timed(self, inputs: Mapping[str, Any]) -> tuple[Outputs, CallTiming]:
-        """The same as a call, and where its time went."""
+        """Return the same as a call, and where its time went."""
         start = time.perf_counter()
         prediction = self.predict_until(inputs, Deadline(self.timeout_seconds))
         return prediction.outputs, prediction.timing(time.perf_counter() - start)
@@ -332,7 +332,7 @@ def check_in_flight(in_flight: int) -> None:
 
 
 def _nothing() -> None:
-    """What ends a predictor that has not begun."""
+    """Do nothing: the end of a predictor that has not begun."""
 
 
 def _rank_0_echoes(signature: Signature) -> dict[str, str]:

@@ -206,7 +206,7 @@ class RemoteModel:
         return lines.encode() + self._pool.address.headers() + b"\r\n" + text
 
     def _region(self, connection: Connection, size_bytes: int) -> Region | None:
-        """The connection's own region, made larger where needed; None where shared memory cannot be had."""
+        """Return the connection's own region, made larger where needed; None where shared memory cannot be had."""
         region = connection.region
         if region is not None and region.size_bytes >= size_bytes:
             return region
@@ -327,7 +327,7 @@ class RemoteModel:
         self._config = self._load_once(deadline.within(LOAD_SECONDS))
 
     def report(self, start_seconds: float) -> PredictorReport:
-        """What is in force on the accelerator's side."""
+        """Return what is in force on the accelerator's side."""
         with self._pool.connection(Deadline(CONTROL_SECONDS)) as connection:
             accelerator = connection.call("GET", "/v2/accelerator")
         engine = self._config["report"]

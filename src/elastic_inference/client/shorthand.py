@@ -37,11 +37,11 @@ class PlaceKeywords:
     num_threads: int | None = None
 
     def given(self) -> list[str]:
-        """The names of those that the caller gave."""
+        """Return the names of those that the caller gave."""
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
 
     def accelerator(self, use_ei: bool) -> Accelerator:
-        """The value that they stand for.
+        """Return the value that they stand for.
 
         Raises:
             InvalidInput: They contradict each other.
@@ -75,7 +75,7 @@ class PlaceKeywords:
 
 
 def where(accelerator: Accelerator | None, use_ei: bool, keywords: PlaceKeywords) -> Accelerator:
-    """The place that the caller means: the value, or what the flat keywords stand for.
+    """Return the place that the caller means: the value, or what the flat keywords stand for.
 
     Raises:
         InvalidInput: Both are given, or the keywords contradict each other.
@@ -107,7 +107,7 @@ def how(
     warm_up: bool | Mapping[str, Sequence[int]] | None,
     cache_dir: str | None,
 ) -> LoadOptions:
-    """The options that the caller means: the value, or what the flat keywords stand for.
+    """Return the options that the caller means: the value, or what the flat keywords stand for.
 
     Raises:
         InvalidInput: Both are given, or a value is wrong.
@@ -141,7 +141,7 @@ def cache_dir_of(accelerator: Accelerator, load: LoadOptions) -> str | None:
 
 
 def unused(accelerator: Accelerator, num_threads: int | None) -> str:
-    """A sentence for the report where a flat keyword has no effect, "" where there is none."""
+    """Return a sentence for the report where a flat keyword has no effect, "" where there is none."""
     if num_threads is None or isinstance(accelerator, Local | FromEnvironment):
         return ""
     return f"num_threads={num_threads} is not used: an attached accelerator has the threads of its type"

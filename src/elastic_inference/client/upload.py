@@ -72,7 +72,7 @@ def _send(
 
 
 def _progress(answer: dict[str, Any]) -> dict[str, Any]:
-    """What an accelerator says of a file; a proxy's own 404 says something else."""
+    """Return what an accelerator says of a file; a proxy's own 404 says something else."""
     if not isinstance(answer.get("num_bytes"), int) or "is_whole" not in answer:
         raise ProtocolError(f"what answers for model files is not an accelerator: {answer!r:.200}")
     return answer

@@ -24,7 +24,7 @@ def visible_accelerators(attached: Sequence[str]) -> tuple[str, ...]:
 
 
 def choose(accelerator_id: str | int | None, attached: Sequence[str]) -> str:
-    """The accelerator of an id or of an ordinal among the visible ones; None means the first.
+    """Return the accelerator of an id or of an ordinal among the visible ones; None means the first.
 
     Raises:
         AcceleratorNotFound: It is not attached, or not visible.

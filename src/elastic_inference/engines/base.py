@@ -102,5 +102,5 @@ class LoadedModel(ABC):
 
 
 def available_cores() -> int:
-    """The cores that this process may use, which is what `num_threads=None` means."""
+    """Return the cores that this process may use, which is what `num_threads=None` means."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

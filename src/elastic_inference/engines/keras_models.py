@@ -29,7 +29,7 @@ _UNSAFE_CLASSES = frozenset(
 
 @contextmanager
 def exported(package: ModelPackage, options: EngineOptions) -> Iterator[ModelPackage]:
-    """The model as a SavedModel in a folder that is gone afterwards.
+    """Give the model as a SavedModel in a folder that is gone afterwards.
 
     Raises:
         UnsafeModel: The file names code to run, and `options` do not allow that.
@@ -134,6 +134,6 @@ def _unique(names: list[str]) -> list[str]:
 
 
 def _last_line(error: Exception) -> str:
-    """The statement itself: Keras puts its trace before it."""
+    """Return the statement itself: Keras puts its trace before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

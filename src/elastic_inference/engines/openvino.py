@@ -117,7 +117,7 @@ class OpenVinoGraph(LoadedModel):
             plan.close()
 
     def _explained(self, error: InvalidArgumentError, inputs: Arrays) -> InvalidArgumentError:
-        """The same error in TensorFlow's words, where finding them does not take long."""
+        """Return the same error in TensorFlow's words, where finding them does not take long."""
         if self._source is None or self.report.load_seconds > _MAX_EXPLANATION_SECONDS:
             return error
         resolved = resolve_graph(*self._source)
@@ -212,7 +212,7 @@ class _Plan:
             self.runner.close()
 
     def output_shape(self, alias: str) -> tuple[int | None, ...] | None:
-        """The shape that the engine knows for a computed output; None where it knows none."""
+        """Return the shape that the engine knows for a computed output; None where it knows none."""
         for name, position, _ in self._fetches:
             if name == alias and self.runner is not None:
                 return shape_of_port(self.runner.compiled.outputs[position])

@@ -144,7 +144,7 @@ class _Walk:
             self._say(node.input_value(0).get_node(), dtype, "in int32")
 
     def _loop(self, node: Any, inputs: list[Bound]) -> list[Bound]:
-        """A loop's body, with what it hands to its next turn taken to be what it began with, or else anything."""
+        """Return a loop's body; what it hands to its next turn is taken to be what it began with, or else anything."""
         body = node.get_function()
         starts, carried = _body_inputs(node, body, inputs)
         parameters = body.get_parameters()

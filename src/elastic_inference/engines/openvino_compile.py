@@ -47,7 +47,7 @@ _UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\
 
 @cache
 def core() -> ov.Core:
-    """The process's one OpenVINO core; it may be used from several threads."""
+    """Return the process's one OpenVINO core; it may be used from several threads."""
     return ov.Core()
 
 
@@ -109,7 +109,7 @@ def version() -> str:
 def report(
     compiled: ov.CompiledModel | None, options: EngineOptions, started: float, notes: tuple[str, ...]
 ) -> EngineReport:
-    """What is in force, read back from the compiled model; None where every output is an input handed on.
+    """Return what is in force, read back from the compiled model; None where every output is an input handed on.
 
     Args:
         started: `time.perf_counter()` at the start of loading.

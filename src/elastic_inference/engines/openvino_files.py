@@ -26,7 +26,7 @@ _FRONT_ENDS = {ModelFormat.ONNX: "onnx", ModelFormat.TFLITE: "tflite"}
 
 
 def _open(package: ModelPackage) -> tuple[Any, Any, tuple[list[str], list[str]]]:
-    """The front end for the format, the file as it reads it but not yet converted, its inputs' and outputs' names."""
+    """Return the format's front end, the file as it reads it but not converted, its inputs' and outputs' names."""
     front_end = FrontEndManager().load_by_framework(_FRONT_ENDS[package.format])
     try:
         loaded = front_end.load(package.main_path)
@@ -44,7 +44,7 @@ def _open(package: ModelPackage) -> tuple[Any, Any, tuple[list[str], list[str]]]
 
 
 def _spec(port: Any, name: str) -> TensorSpec:
-    """The spec of a compiled model's port; `name` is the one that the file declares."""
+    """Return the spec of a compiled model's port; `name` is the one that the file declares."""
     element = port.get_element_type().get_type_name()
     dtype = _DTYPES.get(element)
     if dtype is None:

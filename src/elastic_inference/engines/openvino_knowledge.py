@@ -66,20 +66,20 @@ def study(model: Any) -> Knowledge:
 
 
 def graph_differences(resolved: ResolvedGraph, found: Assertions) -> list[str]:
-    """What is lost when OpenVINO reads a TensorFlow graph; a sentence each."""
+    """Return what is lost when OpenVINO reads a TensorFlow graph; a sentence each."""
     lost = [f"Assert ({name!r}) is left out" for name in found.lost]
     return lost + openvino_rows.differences(tensorflow_nodes(resolved), openvino_rows.TENSORFLOW_ROWS)
 
 
 def file_differences(package: ModelPackage) -> list[str]:
-    """What is lost when OpenVINO reads an ONNX file; a sentence each."""
+    """Return what is lost when OpenVINO reads an ONNX file; a sentence each."""
     if package.format is not ModelFormat.ONNX:
         return []
     return openvino_rows.differences(onnx_nodes(package.main_path), openvino_rows.ONNX_ROWS)
 
 
 def accept(differences: Sequence[str], options: EngineOptions) -> tuple[str, ...]:
-    """The notes of a model that is loaded although something is known of it.
+    """Return the notes of a model that is loaded although something is known of it.
 
     Raises:
         UnsupportedModel: The engine was not asked for by name, so that another one may take the model.
@@ -97,7 +97,7 @@ def accept(differences: Sequence[str], options: EngineOptions) -> tuple[str, ...
 def call_checks(
     package: ModelPackage, signature: Signature, feeds: Sequence[str | None], knowledge: Knowledge
 ) -> CallChecks:
-    """What to look for in each call.
+    """Return what to look for in each call.
 
     Args:
         feeds: The alias of each input of the compiled model, None for one that is ours.
@@ -122,7 +122,7 @@ def call_checks(
 
 
 def with_assertions(resolved: ResolvedGraph, found: Assertions) -> tuple[ResolvedGraph, dict[str, str]]:
-    """The same graph with the conditions of its assertions as further outputs; their aliases, and what to say."""
+    """Return the graph with the conditions of its assertions as further outputs; their aliases, and what to say."""
     outputs = dict(resolved.outputs)
     texts: dict[str, str] = {}
     for index, assertion in enumerate(found.checked):

@@ -124,7 +124,7 @@ ONNX_ROWS = (
 
 
 def differences(nodes: Iterable[SourceNode], rows: Iterable[Row]) -> list[str]:
-    """A sentence for each operation that has a row, each kind once."""
+    """Return a sentence for each operation that has a row, each kind once."""
     rows_of: dict[str, list[Row]] = {}
     for row in rows:
         for op in row.ops:

@@ -89,7 +89,7 @@ def translated(error: Exception) -> ElasticInferenceError:
 
 
 def shape_of_port(port: Any) -> tuple[int | None, ...] | None:
-    """A port's partial shape as `TensorSpec` writes shapes."""
+    """Return a port's partial shape as `TensorSpec` writes shapes."""
     shape = port.get_partial_shape()
     if shape.rank.is_dynamic:
         return None
@@ -97,7 +97,7 @@ def shape_of_port(port: Any) -> tuple[int | None, ...] | None:
 
 
 def shape_conflict(model: ov.Model, shapes: Mapping[str, list[int]]) -> str | None:
-    """What TensorFlow says when tensors of these shapes do not fit together within the model.
+    """Return what TensorFlow says when tensors of these shapes do not fit together within the model.
 
     Args:
         model: Is reshaped, so that OpenVINO tells both shapes; when a compiled model runs, it tells neither.
@@ -116,7 +116,7 @@ def shape_conflict(model: ov.Model, shapes: Mapping[str, list[int]]) -> str | No
 
 
 def last_line(error: Exception) -> str:
-    """The innermost statement of OpenVINO's nested texts, without its source locations."""
+    """Return the innermost statement of OpenVINO's nested texts, without its source locations."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith("Exception from")] or lines
     return " ".join(told[-2:]) if told else type(error).__name__

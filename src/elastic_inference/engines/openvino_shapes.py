@@ -22,7 +22,7 @@ _FIRST_WRONG_TILE_RANK = 4  # of up to 3 axes none was wrong in 60 random ones
 
 
 def shape_differences(model: Any) -> list[str]:
-    """A sentence for each operation that may be computed otherwise than the model says, bodies included."""
+    """Return a sentence for each operation that may be computed otherwise than the model says, bodies included."""
     found: list[str] = []
     counted: set[tuple[str, int]] = set()  # tensors of as many elements as values decide
     for node in model.get_ordered_ops():
@@ -46,7 +46,7 @@ def shape_differences(model: Any) -> list[str]:
 
 
 def compiled_differences(compiled: Any) -> list[str]:
-    """The same for what only compiling shows: the rank of a Tile that the model leaves open."""
+    """Return the same for what only compiling shows: the rank of a Tile that the model leaves open."""
     found = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         if _layer(node) == "Tile" and _rank(node) >= _FIRST_WRONG_TILE_RANK:
@@ -116,6 +116,6 @@ def _takes_several(node: Any) -> bool:
 
 
 def _rank(node: Any) -> int:
-    """The rank of the result, 0 where it is open."""
+    """Return the rank of the result, 0 where it is open."""
     rank = node.get_output_partial_shape(0).rank
     return 0 if rank.is_dynamic else int(rank.get_length())

@@ -39,7 +39,7 @@ def is_preemptible() -> bool:
 
 
 def checkpoint() -> None:
-    """A point between two pieces of a prediction; what was started on the device must be done, unless it is `paced`."""
+    """Mark a point between two pieces of a prediction; what was started on the device is done, unless it is `paced`."""
     pacer = _pacer.get()
     if pacer is None:
         let_others()

@@ -40,7 +40,7 @@ class _Held:
             os.dup2(self._file.fileno(), 2)
 
     def leave(self) -> None:
-        """The last one out puts the real one back: each with its own copy, two threads would swap theirs for good."""
+        """Put the real one back when the last one leaves: two threads with copies of their own would swap theirs."""
         with self._lock:
             self._num_inside -= 1
             if self._num_inside or self._real < 0:

@@ -88,7 +88,7 @@ class Engine:
         return not self.requires or importlib.util.find_spec(self.requires) is not None
 
     def not_installed(self, error: Exception) -> EngineNotAvailable:
-        """The error to raise where importing what it needs failed."""
+        """Return the error to raise where importing what it needs failed."""
         return EngineNotAvailable(
             f"engine {self.name} is not installed here ({error}); install elastic-inference[{self.extra}]"
         )
@@ -127,7 +127,7 @@ class Engine:
         )
 
     def _alternatives(self) -> list[Engine]:
-        """The other engines that read something which this one reads too."""
+        """Return the other engines that read something which this one reads too."""
         return [other for other in engines() if other is not self and set(other.formats) & set(self.formats)]
 
 
@@ -187,20 +187,20 @@ def engines() -> tuple[Engine, ...]:
 
 
 def names() -> str:
-    """The engines of this table as a help text lists them: `openvino, tensorflow or onnxruntime`."""
+    """Return the engines of this table as a help text lists them: `openvino, tensorflow or onnxruntime`."""
     *most, last = (engine.name for engine in _ENGINES)
     return f"{', '.join(most)} or {last}"
 
 
 def engine_named(name: str) -> Engine:
-    """The engine of this name; raises InvalidInput with all names where there is none."""
+    """Return the engine of this name; raises InvalidInput with all names where there is none."""
     if name not in _table:
         raise InvalidInput(f"engine {name!r} is not one of auto, {', '.join(_table)}")
     return _table[name]
 
 
 def reference_of(model_format: ModelFormat) -> Engine | None:
-    """The engine that computes models of this format as they are written; None where no engine stands for that."""
+    """Return the engine that computes models of this format as they are written; None where there is none."""
     return next((engine for engine in engines() if model_format in engine.reference_of), None)
 
 
@@ -232,7 +232,7 @@ def unregister(name: str) -> None:
 
 
 def kind_of(device: str) -> str:
-    """The kind of a device: "cuda" of `cuda:0`."""
+    """Return the kind of a device: "cuda" of `cuda:0`."""
     return device.partition(":")[0]
 
 

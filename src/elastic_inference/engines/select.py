@@ -67,7 +67,7 @@ def _guarded(
     request: SignatureRequest,
     options: EngineOptions,
 ) -> LoadedModel:
-    """The model, with the reference engine of its format behind it where that is another one."""
+    """Return the model, with the reference engine of its format behind it where that is another one."""
     reference = registry.reference_of(package.format)
     if reference is None or reference is engine or engine.loader is not None:
         return loaded

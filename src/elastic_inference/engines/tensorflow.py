@@ -182,7 +182,7 @@ def _with_shapes(signature: Signature, graph: Any) -> Signature:
 
 
 def _own(value: Any, *, is_fed: bool, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """An array that belongs to the caller: TensorFlow gives scalars for rank 0 and hands a fed tensor back itself."""
+    """Return an array that is the caller's own: TensorFlow gives scalars for rank 0 and hands a fed tensor back."""
     if dtype.hasobject and not isinstance(value, np.ndarray):
         array = np.empty((), dtype=object)
         array[()] = value
@@ -202,7 +202,7 @@ def _translated(tf: ModuleType, error: Exception) -> ElasticInferenceError:
 
 
 def _first_line(error: Exception) -> str:
-    """The statement itself, without the lines on where in a program the node was made."""
+    """Return the statement itself, without the lines on where in a program the node was made."""
     text = str(getattr(error, "message", None) or error)
     lines = [line.strip() for line in text.splitlines()]
     told = [line for line in lines if line and not line.startswith(_WHERE_LINES)]

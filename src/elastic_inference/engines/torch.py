@@ -163,7 +163,7 @@ class TorchModel(LoadedModel):
             }
 
     def _kept(self, value: Any, lent: frozenset[int]) -> Any:
-        """The value in memory of its own: neither the caller's input nor the model's weights."""
+        """Return the value in memory of its own: neither the caller's input nor the model's weights."""
         is_lent = isinstance(value, self._torch.Tensor) and value.untyped_storage().data_ptr() in lent
         return value.clone() if is_lent else value
 
@@ -195,7 +195,7 @@ def _translated(error: Exception) -> ElasticInferenceError:
 
 
 def _last_line(error: Exception) -> str:
-    """The statement itself: TorchScript puts a trace before it, CUDA advice after it."""
+    """Return the statement itself: TorchScript puts a trace before it, CUDA advice after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

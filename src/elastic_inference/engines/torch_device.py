@@ -41,11 +41,11 @@ class Cpu:
         self.label = options.device
 
     def bring(self, tensors: Sequence[Any]) -> list[Any]:
-        """The tensors where the model computes."""
+        """Return the tensors where the model computes."""
         return list(tensors)
 
     def fetch(self, values: Sequence[Any]) -> list[Any]:
-        """The results on the CPU, complete."""
+        """Return the results on the CPU, complete."""
         return list(values)
 
     @contextlib.contextmanager
@@ -99,11 +99,11 @@ class Cuda:
         self._points = _Points(self._stream.synchronize)
 
     def bring(self, tensors: Sequence[Any]) -> list[Any]:
-        """The tensors on the device; copies are under way on the stream."""
+        """Return the tensors on the device; copies are under way on the stream."""
         return [tensor.pin_memory().to(self.name, non_blocking=True) for tensor in tensors]
 
     def fetch(self, values: Sequence[Any]) -> list[Any]:
-        """The results on the CPU, complete."""
+        """Return the results on the CPU, complete."""
         fetched = [self._to_host(value) for value in values]
         self._stream.synchronize()
         return fetched
@@ -178,7 +178,7 @@ class _Points:
 
 
 def find_device(torch: ModuleType, options: EngineOptions, num_threads: int) -> Cpu | Cuda:
-    """The device that the options name."""
+    """Return the device that the options name."""
     return (Cpu if options.device.startswith("cpu") else Cuda)(torch, options, num_threads)
 
 

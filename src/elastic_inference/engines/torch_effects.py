@@ -8,7 +8,7 @@ from typing import Any
 
 
 def changed_places(graph: Any) -> tuple[frozenset[str], frozenset[str]]:
-    """The inputs and the attributes that operations in place write to, directly or through views."""
+    """Return the inputs and the attributes that operations in place write to, directly or through views."""
     inputs, attributes = set(), set()
     for node in graph.nodes:
         for written in _written(node):
@@ -21,7 +21,7 @@ def changed_places(graph: Any) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _written(node: Any) -> Iterator[Any]:
-    """The arguments that an operation writes to, as its schema says."""
+    """Yield the arguments that an operation writes to, as its schema says."""
     schema = getattr(node.target, "_schema", None)
     if node.op != "call_function" or schema is None or not schema.is_mutable:
         return
@@ -34,7 +34,7 @@ def _written(node: Any) -> Iterator[Any]:
 
 
 def _origin(node: Any) -> Any:
-    """The node whose memory this one looks at."""
+    """Return the node whose memory this one looks at."""
     while node.op == "call_function" and node.args and hasattr(node.args[0], "op"):
         schema = getattr(node.target, "_schema", None)
         is_view = schema is not None and schema.arguments and schema.arguments[0].alias_info is not None

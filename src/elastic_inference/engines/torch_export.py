@@ -102,7 +102,7 @@ class _Exported:
         self._add_points()
 
     def program(self) -> Program:
-        """The flattened program."""
+        """Return the flattened program."""
         inputs, outputs = self._input_leaves(), self._output_leaves()
         changed_inputs, changed_attributes = changed_places(self.module.graph)
         changed = {*self._signature.buffers_to_mutate.values(), *changed_attributes}
@@ -142,7 +142,7 @@ class _Exported:
         return _Leaf(TensorSpec(name, dtype, ()), is_number=True)
 
     def _input_names(self, arguments: Sequence[Any]) -> list[str]:
-        """The argument's name, and the path within it where it is nested."""
+        """Return the argument's name, and the path within it where it is nested."""
         args, kwargs = self._pytree.tree_unflatten(range(len(arguments)), self._call.in_spec)
         given = getattr(self._call, "forward_arg_names", None) or []
         names = []

@@ -75,7 +75,7 @@ _ARITHMETIC = (
 
 
 def check_expression(text: str) -> str | None:
-    """What is wrong with an expression, None for one that is arithmetic on sizes."""
+    """Return what is wrong with an expression, None for one that is arithmetic on sizes."""
     if len(text) > MAX_LENGTH or '"' in text or "\\" in text:
         return f"the expression {text!r:.60} is too long or holds strings"
     try:

@@ -39,12 +39,12 @@ class Program:
 
 
 def path_name(root: str, path: Iterable[str | int]) -> str:
-    """The name of a nested value: `out.0.boxes`."""
+    """Return the name of a nested value: `out.0.boxes`."""
     return ".".join([root, *map(str, path)])
 
 
 def spec_of(name: str, dtype: Any, shape: Iterable[Any]) -> TensorSpec:
-    """The spec of a tensor of PyTorch's dtype; sizes that are no plain numbers are open.
+    """Return the spec of a tensor of PyTorch's dtype; sizes that are no plain numbers are open.
 
     Raises:
         UnsupportedModel: No request can carry the dtype.
@@ -56,7 +56,7 @@ def spec_of(name: str, dtype: Any, shape: Iterable[Any]) -> TensorSpec:
 
 
 def spec_of_value(name: str, value: Any, *, is_open: bool) -> TensorSpec:
-    """The spec of a result: a tensor, or a number or text, which travels as a tensor of rank 0.
+    """Return the spec of a result: a tensor, or a number or text, which travels as a tensor of rank 0.
 
     Args:
         is_open: Whether other calls may give other shapes.
@@ -73,13 +73,13 @@ def spec_of_value(name: str, value: Any, *, is_open: bool) -> TensorSpec:
 
 
 def to_tensor(torch: ModuleType, array: npt.NDArray[Any], dtype: str) -> Any:
-    """A tensor that looks at the array's memory."""
+    """Return a tensor that looks at the array's memory."""
     tensor = torch.from_numpy(as_writeable(array))
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
 
 
 def to_array(torch: ModuleType, value: Any, dtype: str) -> npt.NDArray[Any]:
-    """A tensor on the CPU, a number or a text as a C-contiguous array; it may look at the tensor's memory."""
+    """Return a tensor on the CPU, a number or a text as a C-contiguous array; it may look at the tensor's memory."""
     if not isinstance(value, torch.Tensor):
         return np.array(value.encode() if isinstance(value, str) else value, NUMPY_DTYPES[dtype])
     wanted = getattr(torch, dtype)

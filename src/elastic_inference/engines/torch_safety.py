@@ -87,7 +87,7 @@ def check_export(path: Path, load_pickle: Callable[[io.BytesIO], object]) -> dic
 
 
 def read_program(path: Path) -> dict[str, Any]:
-    """The serialized program of a .pt2 archive, with no check of what it holds; InvalidModel where there is none."""
+    """Return the serialized program of a .pt2 archive, unchecked; InvalidModel where there is none."""
     for name, read in _entries(path):
         if name in _PROGRAMS:
             return _json(path, name, read())
@@ -254,7 +254,7 @@ def _check_code(path: Path, code: str) -> None:
 
 
 def _name_problem(texts: list[str], index: int) -> str | None:
-    """What is wrong with the name at `index`, given what stands around it.
+    """Return what is wrong with the name at `index`, given what stands around it.
 
     Any attribute may be an operation, because every operation of torch is also a method of its first argument; and
     `torch` and `ops` themselves must not be handed on under another name.

@@ -76,7 +76,7 @@ def _load(torch: ModuleType, path: Path, device: str) -> Any:
 
 
 def _arguments(module: Any) -> dict[str, tuple[Any, bool]]:
-    """The arguments of `forward` by name: their types, and whether they have a default."""
+    """Return the arguments of `forward` by name: their types, and whether they have a default."""
     if not hasattr(module, "forward"):
         raise UnsupportedModel("the archive of TorchScript has no method forward")
     arguments = module.forward.schema.arguments[1:]
@@ -135,7 +135,7 @@ class _Script:
         return text if len(place) == 1 and text in ("int", "float", "bool") else ""
 
     def program(self, path: Path, device: str) -> Program:
-        """The flattened program; what its outputs are is found by running it."""
+        """Return the flattened program; what its outputs are is found by running it."""
         flat = _flatten(self._tried(path, device))
         outputs = tuple(spec_of_value(name, value, is_open=True) for name, value in flat.items())
         names = tuple(flat)

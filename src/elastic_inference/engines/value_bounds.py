@@ -62,7 +62,7 @@ def join(*bounds: Bound) -> Bound:
 
 
 def add(a: Bound, b: Bound) -> Bound:
-    """Sums."""
+    """Return sums."""
     if a.factor is not None or b.factor is not None:
         return _of_sizes(lambda x, y: x + y, (a, b))
     return Bound(a.low + b.low, a.high + b.high)
@@ -99,14 +99,14 @@ def remainder(a: Bound, b: Bound) -> Bound:
 
 
 def minimum(a: Bound, b: Bound) -> Bound:
-    """The smaller of two numbers."""
+    """Return the smaller of two numbers."""
     if a.factor is not None or b.factor is not None:
         return a if a.factor is not None else b
     return Bound(min(a.low, b.low), min(a.high, b.high))
 
 
 def maximum(a: Bound, b: Bound) -> Bound:
-    """The larger of two numbers."""
+    """Return the larger of two numbers."""
     if a.factor is not None or b.factor is not None:
         return join(a, b)
     return Bound(max(a.low, b.low), max(a.high, b.high))
@@ -126,7 +126,7 @@ def absolute(a: Bound) -> Bound:
 
 
 def sum_of(a: Bound, count: int | None) -> Bound:
-    """Sums of `count` numbers; None: of as many as a tensor may have."""
+    """Return sums of `count` numbers; None: of as many as a tensor may have."""
     if a.factor is None and a.magnitude <= 1:  # counting
         return SIZE
     if a.factor is not None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def as_writeable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same memory told to numpy as writeable, for a library that takes only such arrays and does not write."""
+    """Return the same memory, writeable for numpy, for a library that takes only such arrays and does not write."""
     return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 

@@ -164,7 +164,7 @@ def walk_back_of(
 
 
 def prices_of(cells: Iterable[Cell], prices: PriceTable) -> tuple[PriceRow, ...]:
-    """The price rows that these cells use, each once."""
+    """Return the price rows that these cells use, each once."""
     names = [name for cell in cells for name in (cell.client, cell.accelerator) if name is not None]
     return tuple(prices.get(name) for name in dict.fromkeys(names) if name in prices)
 

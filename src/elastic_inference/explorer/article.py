@@ -70,12 +70,12 @@ class Claim:
 
 
 def article_path() -> Path:
-    """The article's measurements as a file that `analysis.read_measurements` reads."""
+    """Return the article's measurements as a file that `analysis.read_measurements` reads."""
     return Path(str(files("elastic_inference.explorer") / "data" / "article_measurements.csv"))
 
 
 def article_rows() -> list[ArticleRow]:
-    """The 16 combinations that the article measured."""
+    """Return the 16 combinations that the article measured."""
     path = article_path()
     return [
         ArticleRow(

@@ -27,7 +27,7 @@ class ThroughputPoint:
 
 
 def sequential_usd(usd_per_hour: Decimal, latency_seconds: float | Decimal) -> Decimal:
-    """(a) The article's cost: USD for 100,000 inferences one after another, price x latency.
+    """Return cost (a), the article's: USD for 100,000 inferences one after another, price x latency.
 
     Args:
         usd_per_hour: Of client and accelerator together, unrounded: rounded prices give other cents.
@@ -70,7 +70,7 @@ def num_combinations(capacity_per_second: float, demand_per_second: float) -> in
 def greatest_throughput(
     points: Iterable[ThroughputPoint], target_latency_seconds: float | None
 ) -> float | None:
-    """The greatest throughput whose latency meets the target, if any; without target, the greatest."""
+    """Return the greatest throughput whose latency meets the target, if any; without target, the greatest."""
     rates = [
         point.throughput_per_second
         for point in points

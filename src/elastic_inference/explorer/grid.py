@@ -42,7 +42,7 @@ class Grid:
     warnings: tuple[str, ...]
 
     def client(self, name: str) -> Client:
-        """The client of this name."""
+        """Return the client of this name."""
         return next(client for client in self.clients if client.name == name)
 
 
@@ -80,7 +80,7 @@ def _named(part: str, text: str) -> str:
 
 
 def host_types(session: HostSession) -> list[PriceRow]:
-    """What a host offers, as price rows; a type without price has none and is left to the caller.
+    """Return what a host offers, as price rows; a type without price has none and is left to the caller.
 
     Raises:
         ConnectError: The host cannot be reached. PermissionDenied: The token is wrong.
@@ -167,7 +167,7 @@ def make_grid(
 
 
 def _own_price(row: PriceRow, table: PriceTable) -> PriceRow:
-    """The host's row at the user's own price; where there is none, at the host's, else at a shipped one."""
+    """Return the host's row at the user's own price; where there is none, at the host's, else at a shipped one."""
     if row.usd_per_hour.is_finite() and not table.is_own(row.name):
         return row
     known = table.get(row.name)

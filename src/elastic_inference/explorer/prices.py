@@ -95,7 +95,7 @@ class PriceTable:
         return name in self._rows
 
     def get(self, name: str) -> PriceRow:
-        """The row of this name; raises PriceMissing that names near ones."""
+        """Return the row of this name; raises PriceMissing that names near ones."""
         if name in self._rows:
             return self._rows[name]
         near = [known for known in self._rows if known.split(".")[0] == name.split(".")[0]]
@@ -103,11 +103,11 @@ class PriceTable:
         raise PriceMissing(f"no price for {name!r}{hint}; add a row to your own prices file")
 
     def with_rows(self, rows: Iterable[PriceRow]) -> PriceTable:
-        """This table with `rows` on top."""
+        """Return this table with `rows` on top."""
         return PriceTable([*self._rows.values(), *rows], self._own)
 
     def with_own_rows(self, rows: Iterable[PriceRow]) -> PriceTable:
-        """This table with the rows of the user's own file on top."""
+        """Return this table with the rows of the user's own file on top."""
         own = list(rows)
         return PriceTable([*self._rows.values(), *own], self._own | {row.name for row in own})
 
@@ -116,7 +116,7 @@ class PriceTable:
         return name in self._own
 
     def usd_per_hour(self, client: str, accelerator: str | None) -> Decimal:
-        """What client and accelerator cost together.
+        """Return what client and accelerator cost together.
 
         Raises:
             PriceMissing: One of the two has no row.
@@ -150,13 +150,13 @@ class PriceTable:
 
 
 def shipped_prices() -> PriceTable:
-    """The table that comes with this package."""
+    """Return the table that comes with this package."""
     path = files("elastic_inference.explorer") / "data" / "prices.csv"
     return PriceTable(parse_prices(path.read_text("utf-8").splitlines(), "the shipped prices"))
 
 
 def load_prices(path: str | Path | None = None) -> PriceTable:
-    """The shipped table with the rows of the user's file on top, where there is one.
+    """Return the shipped table with the rows of the user's file on top, where there is one.
 
     Raises:
         InvalidInput: The file cannot be read, or a row is wrong; the text names row, field and value.

@@ -82,7 +82,7 @@ class Plan:
     command: str = ""
 
     def task(self, cell: Cell) -> Task:
-        """What a measuring process is told for a cell."""
+        """Return what a measuring process is told for a cell."""
         place: Accelerator = Local()
         if cell.accelerator is not None:
             place = Attach(cell.accelerator, self.host or HostAccess())
@@ -99,7 +99,7 @@ class Plan:
         )
 
     def question(self) -> dict[str, Any]:
-        """What makes a journal's runs answers to this exploration; neither the grid nor prices matter to that."""
+        """Return what makes a journal's runs answers to this exploration; grid and prices do not matter to that."""
         return {
             "model": ModelPackage.read(self.model).content_hash,
             "input": _content(self.input),
@@ -112,7 +112,7 @@ class Plan:
 
 
 def _content(text: str) -> str:
-    """An input file by what it holds, made-up input by its shape."""
+    """Return an input file by what it holds, made-up input by its shape."""
     path = Path(text)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else text
 
@@ -161,7 +161,7 @@ class _Session:
         return rank(space, runs, self.plan.options)
 
     def _observe(self, cell: Cell) -> Observation:
-        """The next run of a cell: from the journal where it holds one, else measured."""
+        """Return the next run of a cell: from the journal where it holds one, else measured."""
         number = self.num_seen.get(cell, 0)
         self.num_seen[cell] = number + 1
         known = self.journal.runs(cell)

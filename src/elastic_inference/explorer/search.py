@@ -111,7 +111,7 @@ class _Search:
         return min((i for i in self.valid if self.is_feasible(i)), key=rank, default=None)
 
     def bounds(self, of_target: bool) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """The latency that each cell cannot undercut, from all measured cells that are as capable."""
+        """Return the latency that each cell cannot undercut, from all measured cells that are as capable."""
         bound = np.zeros(len(self.cells))
         for i in self.valid:
             latency = self.target_mean(i) if of_target else self.mean(i)
@@ -132,7 +132,7 @@ class _Search:
         return [i for i in open_cells if target_bound[i] <= target and self.price[i] * bound[i] < best_cost]
 
     def next_probe(self) -> Cell | None:
-        """The cell whose measurement should exclude most others, if the cost model guesses its latency well."""
+        """Return the cell whose measurement should exclude most others, if the cost model guesses its latency well."""
         budget = self.options.budget
         candidates = self.undecided()
         if not candidates or (budget is not None and len(self.order) >= budget):
@@ -186,7 +186,7 @@ class _Search:
         return rivals
 
     def doubtful(self, best: int | None) -> list[int]:
-        """The best and cheaper cells that lie so near the target that their side of it is open."""
+        """Return the best and cheaper cells that lie so near the target that their side of it is open."""
         target = self.options.target_latency_seconds
         if target is None:
             return []

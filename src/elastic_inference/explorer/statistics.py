@@ -45,7 +45,7 @@ class Interval:
 
 
 def mean_interval(samples: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The Student-t interval of the mean of independent samples; raises InvalidInput where there is none."""
+    """Return the Student-t interval of the mean of independent samples; raises InvalidInput where there is none."""
     if not samples:
         raise InvalidInput("no sample, so no mean")
     count, mean = len(samples), fmean(samples)
@@ -133,7 +133,7 @@ class TailRule:
                 raise InvalidInput(f"{name} {value} must be between 0 and 1")
 
     def required_requests(self, num_late: int) -> int:
-        """The fewest requests that prove the target with this many late: p90 1 -> 64, p95 130, p99 662."""
+        """Return the fewest requests that prove the target with this many late: p90 1 -> 64, p95 130, p99 662."""
         low, high = num_late, num_late + 1
         while not self._is_proved(high, num_late):
             low, high = high, 2 * high

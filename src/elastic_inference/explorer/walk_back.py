@@ -18,7 +18,7 @@ class WalkBackResult:
     measured: tuple[Cell, ...]
 
     def sentence(self) -> str:
-        """What was found, and on which way."""
+        """Return what was found, and on which way."""
         found = "finds nothing" if self.winner is None else f"names {self.winner.name}"
         names = " -> ".join(cell.name for cell in self.measured)
         return f"Walk-back {found}; its way: {names}."

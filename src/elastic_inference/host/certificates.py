@@ -48,7 +48,7 @@ class Certificates:
         self._context, self.ends_at, self._logged_at = context, ends_at, None
 
     def warning(self, now: float) -> str | None:
-        """A sentence for who looks after the host, from 30 days before the end on; None where there is time.
+        """Return a sentence for who looks after the host, from 30 days before the end on; None where there is time.
 
         Args:
             now: Seconds since 1970 of the machine's clock, by which clients decide.

@@ -74,7 +74,7 @@ def list_devices(cache_path: Path | None = None, *, measure: bool = True) -> tup
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The CPU's name; "unknown CPU" where the machine does not say."""
+    """Return the CPU's name; "unknown CPU" where the machine does not say."""
     with contextlib.suppress(OSError):
         for line in cpuinfo.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -89,7 +89,7 @@ def cache_key(cores: float) -> str:
 
 
 def _cpu_tflops(path: Path, cores: float, measure: bool) -> tuple[dict[str, float], str]:
-    """What is kept for this CPU, these cores and this OpenVINO, or else what is measured now."""
+    """Return what is kept for this CPU, these cores and this OpenVINO, or else what is measured now."""
     key = cache_key(cores)
     kept = _read_cache(path)
     if key not in kept:

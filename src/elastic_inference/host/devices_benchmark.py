@@ -93,13 +93,13 @@ def measure_openvino(num_threads: int) -> dict[str, Figure]:
 
 
 def measure_numpy(num_threads: int) -> dict[str, Figure]:
-    """The speed of a float32 matrix product, on as many threads as numpy takes."""
+    """Return the speed of a float32 matrix product, on as many threads as numpy takes."""
     matrix = np.random.default_rng(0).random((_MATRIX_SIDE, _MATRIX_SIDE), np.float32)
     return {"fp32": _best(lambda: matrix @ matrix, 2 * _MATRIX_SIDE**3, num_threads)}
 
 
 def _best(run: Callable[[], Any], flop: int, num_threads: int) -> Figure:
-    """The fastest repetition; goes on for a while where all were disturbed."""
+    """Return the fastest repetition; goes on for a while where all were disturbed."""
     run()
     fastest_seconds, is_disturbed, repetitions = math.inf, True, 0
     began = time.perf_counter()
@@ -143,7 +143,7 @@ def _scalars(ops: Any, low: float, high: float) -> list[Any]:
 
 
 def _executed_precisions(compiled: Any) -> set[str]:
-    """The precisions in which the convolutions really run, as OpenVINO tells them."""
+    """Return the precisions in which the convolutions really run, as OpenVINO tells them."""
     found = set()
     for operation in compiled.get_runtime_model().get_ordered_ops():
         info = operation.get_rt_info()

@@ -36,7 +36,7 @@ class Level(Enum):
 
 
 def level_of(free_bytes: int, reserve_bytes: int, before: Level) -> Level:
-    """The level at which so many bytes are free beside a whole ballast; it takes twice the reserve to leave `LOW`."""
+    """Return the level at this many free bytes beside a whole ballast; it takes twice the reserve to leave `LOW`."""
     if free_bytes < reserve_bytes // 4:
         return Level.FULL
     if free_bytes < reserve_bytes or (before is not Level.ENOUGH and free_bytes < 2 * reserve_bytes):
@@ -68,7 +68,7 @@ class DiskGuard:
         return _statvfs(self._folder.path)[0]
 
     def warning(self) -> str | None:
-        """A sentence for who looks after the host; None where there is enough."""
+        """Return a sentence for who looks after the host; None where there is enough."""
         if self.level is Level.ENOUGH:
             return None
         held = "all accelerators" if self.level is Level.FULL else "accelerators that hold much"

@@ -56,7 +56,7 @@ def _cores_to_keep(num_cores: Mapping[str, float], leased: Sequence[str]) -> dic
 
 
 def _left_over(records: Iterable[AcceleratorRecord]) -> dict[int, str]:
-    """Processes of an earlier run of the host that still go on, and their devices."""
+    """Return processes of an earlier run of the host that still go on, and their devices."""
     return {r.process.pid: r.device for r in records if r.process is not None and r.process.is_alive()}
 
 
@@ -293,7 +293,7 @@ class Host:
             self._lock_file = None
 
     def warnings(self) -> list[str]:
-        """What needs somebody's care, a sentence each; nothing of anyone's accelerators."""
+        """Return what needs somebody's care, a sentence each; nothing of anyone's accelerators."""
         found = (self.disk.warning(), self.certificates.warning(time.time()))
         return [text for text in found if text is not None]
 
@@ -309,7 +309,7 @@ class Host:
         logger.info("reloaded", extra={"tls": self.settings.tls is not None})
 
     def status(self) -> dict[str, Any]:
-        """What `host status` shows: devices, what is left of them, what is in force and by what means."""
+        """Return what `host status` shows: devices, what is left of them, what is in force and by what means."""
         capacity = self.service.capacity
         records = self.service.list_all()
         devices = []

@@ -66,7 +66,7 @@ class Meter:
         self._pool = ThreadPoolExecutor(_MAX_READINGS, "meter")
 
     def last(self, accelerator_id: str) -> Reading | None:
-        """The last reading, None before the first."""
+        """Return the last reading, None before the first."""
         return self._last.get(accelerator_id)
 
     def forget(self, accelerator_id: str) -> None:

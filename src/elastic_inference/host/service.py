@@ -142,7 +142,7 @@ class HostService:
         return record
 
     def limits_of(self, record: AcceleratorRecord) -> dict[str, str]:
-        """What is in force for an accelerator and by what means; {} while its process starts."""
+        """Return what is in force for an accelerator and by what means; {} while its process starts."""
         with contextlib.suppress(AcceleratorNotFound):
             applied = self._fleet.keeper(record.accelerator_id).applied
             if applied is not None:

@@ -91,7 +91,7 @@ def offered_cores(device: Device) -> float:
 
 
 def offered_memory_bytes(device: Device) -> int:
-    """What a device offers to accelerators; a CPU's memory is also the host's own and the system's."""
+    """Return what a device offers to accelerators; a CPU's memory is also the host's own and the system's."""
     if device.kind != "cpu":
         return device.memory_bytes
     return device.memory_bytes - min(RESERVE_BYTES, int(device.memory_bytes * RESERVE_SHARE))

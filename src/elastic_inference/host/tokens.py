@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def make_token() -> str:
-    """A new bearer token: 256 random bits as text."""
+    """Return a new bearer token: 256 random bits as text."""
     return secrets.token_urlsafe(32)
 
 
@@ -36,7 +36,7 @@ class HostSecret:
         self._key = path.read_bytes()
 
     def admin_token(self, accelerator_id: str) -> str:
-        """The token with which the host speaks to this accelerator."""
+        """Return the token with which the host speaks to this accelerator."""
         return hmac.new(self._key, f"admin {accelerator_id}".encode(), hashlib.sha256).hexdigest()
 
 

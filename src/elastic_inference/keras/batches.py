@@ -37,7 +37,7 @@ def _cut(arrays: Mapping[str, Any], batch_size: int, num_samples: int) -> Iterat
 
 
 def iterable_batches(x: Any) -> Iterator[Any]:
-    """The batches of a generator, a dataset, or a Keras Sequence, which has a length and gives batches by index."""
+    """Yield the batches of a generator, a dataset, or a Keras Sequence, which has a length and an index."""
     if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
         num_batches = getattr(x, "num_batches", None)
         for index in range(num_batches if isinstance(num_batches, int) else len(x)):
@@ -49,7 +49,7 @@ def iterable_batches(x: Any) -> Iterator[Any]:
 
 
 def unpack(batch: Any) -> Any:
-    """The inputs of a batch that may also have targets and weights, which a prediction does not use."""
+    """Return the inputs of a batch that may also have targets and weights, which a prediction does not use."""
     if isinstance(batch, list | tuple):
         if not 1 <= len(batch) <= 3:
             raise InvalidInput(f"a batch is x, (x, y) or (x, y, weights), not {len(batch)} values")

@@ -93,7 +93,7 @@ def _flat(x: Any) -> list[Any]:
 
 
 def _only(x: Any) -> Any:
-    """The one input, which may come in a list or dict of its own; a list of numbers is an array."""
+    """Return the one input, which may come in a list or dict of its own; a list of numbers is an array."""
     while isinstance(x, Mapping) or (
         isinstance(x, list | tuple) and len(x) == 1 and hasattr(x[0], "__array__")
     ):
@@ -142,7 +142,7 @@ def _renamed(layers: Any, seen: dict[str, int]) -> Any:
 
 
 def _config(path: Path, is_needed: bool) -> dict[str, Any]:
-    """The model's configuration; {} where the file has none, or one that is not needed and takes more to read."""
+    """Return the model's configuration; {} where the file has none, or one that takes more to read than it helps."""
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
             model = json.loads(archive.read("config.json"))

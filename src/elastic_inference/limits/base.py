@@ -85,7 +85,7 @@ class AppliedLimits:
     description: dict[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, str]:
-        """A copy of the statements for reports."""
+        """Return a copy of the statements for reports."""
         return dict(self.description)
 
 
@@ -165,7 +165,7 @@ class Limits(ABC):
 
     @abstractmethod
     def usage(self, accelerator_id: str) -> LimitUsage:
-        """What the group has used. Raises AcceleratorNotFound where there is no such group."""
+        """Return what the group has used. Raises AcceleratorNotFound where there is no such group."""
 
     @abstractmethod
     def processes(self, accelerator_id: str) -> tuple[int, ...]:
@@ -215,7 +215,7 @@ def rlimit_inside(memory_bytes: int) -> int:
 
 
 def held_command(command: Sequence[str]) -> list[str]:
-    """A command line that waits for one line of standard input, then executes `command` with the rest.
+    """Return a command line that waits for one line of standard input, then executes `command` with the rest.
 
     So the host can call `add_process` before the program starts, and from a process with threads, where
     `preexec_fn` may deadlock: start it, add its pid, write a newline, then what the program itself reads.

@@ -58,7 +58,7 @@ class CpuQuota:
 
 
 def fit_quota(request: LimitRequest, machine_cores: float) -> CpuQuota:
-    """The quota of a request.
+    """Return the quota of a request.
 
     None for a bursting accelerator, and for one that has the whole device, where at most part of one core of the
     machine is kept free of accelerators: there is no neighbour to hold it back for. A share too small for the least

@@ -28,7 +28,7 @@ def detect(
     parent_name: str = PARENT_NAME,
     mounts: GroupMounts | None = None,
 ) -> Limits:
-    """The best way of limiting that works here.
+    """Return the best way of limiting that works here.
 
     Args:
         preferred: One of `MODES`, which is then the only one tried; None: the best.
@@ -67,7 +67,7 @@ def detect(
 
 
 def _at_top(mounts: GroupMounts) -> GroupMounts:
-    """Groups at the top of the v2 hierarchy, for a host in a group that it shares, such as a login session.
+    """Return groups at the top of the v2 hierarchy, for a host in a group that it shares, such as a login session.
 
     Only where no group around this process has a limit, so that none is escaped.
     """

@@ -35,7 +35,7 @@ class CgroupFiles:
         return True
 
     def read(self, path: Path) -> str:
-        """The text of a file."""
+        """Return the text of a file."""
         try:
             return path.read_text()
         except OSError as error:
@@ -58,7 +58,7 @@ class CgroupFiles:
         return path.exists()
 
     def groups(self, directory: Path) -> tuple[Path, ...]:
-        """The groups in a group, by name."""
+        """Return the groups in a group, by name."""
         try:
             return tuple(sorted(entry for entry in directory.iterdir() if entry.is_dir()))
         except OSError:
@@ -81,7 +81,7 @@ class CgroupFiles:
             return ()
 
     def table(self, path: Path) -> dict[str, int]:
-        """A file of `name value` lines, such as `cpu.stat`."""
+        """Return a file of `name value` lines, such as `cpu.stat`."""
         pairs = (line.split() for line in self.read(path).splitlines())
         return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
 

@@ -26,12 +26,12 @@ def gpu_environment(uuid: str, share: float, memory_bytes: int) -> dict[str, str
 
 
 def inner_device(device: str) -> str:
-    """The name of a device inside the process of its accelerator, which sees no other GPU: `cuda:0`."""
+    """Return the name of a device inside the process of its accelerator, which sees no other GPU: `cuda:0`."""
     return "cuda:0" if device.startswith("cuda:") else device
 
 
 def describe_gpu(device: str, share: float) -> dict[str, str]:
-    """What is asked for, as a statement for reports; {} for an accelerator that is not on a GPU."""
+    """Return what is asked for, as a statement for reports; {} for an accelerator that is not on a GPU."""
     if not device.startswith("cuda:"):
         return {}
     return {"gpu": f"{share:.0%} of {device}'s threads by MPS, if its daemon runs (untested)"}

@@ -40,7 +40,7 @@ def is_limited(mount: GroupMount) -> bool:
 
 
 def _along(mount: GroupMount, read: Callable[[Path], float | None]) -> list[float]:
-    """What `read` finds in the own group and every group around it."""
+    """Return what `read` finds in the own group and every group around it."""
     groups = [mount.own_group, *mount.own_group.parents]
     inside = [group for group in groups if group.is_relative_to(mount.mount_point)]
     return [value for value in map(read, inside) if value is not None]

@@ -57,7 +57,7 @@ def read_mounts(proc_dir: Path = Path("/proc/self")) -> GroupMounts:
 
 
 def _memberships(text: str) -> dict[str, str]:
-    """Controller -> path of the own group; the controller of v2 is the empty name."""
+    """Return controller -> path of the own group; the controller of v2 is the empty name."""
     paths = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -67,7 +67,7 @@ def _memberships(text: str) -> dict[str, str]:
 
 
 def _own_group(mount_point: Path, root: str, path: str) -> Path:
-    """The directory of a group, where only the part of the hierarchy below `root` is mounted."""
+    """Return the directory of a group, where only the part of the hierarchy below `root` is mounted."""
     try:
         below = PurePosixPath(path).relative_to(root)
     except ValueError:  # the own group is not visible from here, as in some containers

@@ -43,7 +43,7 @@ class ProcessIdentity:
 
 
 def boot_id() -> str:
-    """The kernel's random name for this run of the machine."""
+    """Return the kernel's random name for this run of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -73,7 +73,7 @@ def list_processes() -> tuple[int, ...]:
 
 
 def process_uid(pid: int) -> int | None:
-    """The user as which a process runs; None where there is none, or a zombie.
+    """Return the user as which a process runs; None where there is none, or a zombie.
 
     Not the owner of /proc/PID, which the kernel makes root for processes that may not be looked at.
     """
@@ -91,7 +91,7 @@ def users_with_processes() -> frozenset[int]:
 
 
 def data_size_bytes(pid: int) -> int:
-    """What RLIMIT_DATA counts of a process now (VmData of /proc/PID/status); 0 where there is none."""
+    """Return what RLIMIT_DATA counts of a process now (VmData of /proc/PID/status); 0 where there is none."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -101,7 +101,7 @@ def data_size_bytes(pid: int) -> int:
 
 
 def data_limit_bytes(pid: int) -> int | None:
-    """The soft RLIMIT_DATA of a process; None where there is none. /proc, for prlimit needs one more right."""
+    """Return the soft RLIMIT_DATA of a process; None where there is none. /proc, for prlimit needs one more right."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
             if line.startswith("Max data size"):
@@ -116,7 +116,7 @@ def send_signal(pidfd: int, number: int) -> None:
 
 
 def open_pidfd(identity: ProcessIdentity) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where it has ended already."""
+    """Return a descriptor that becomes readable when the process ends; None where it has ended already."""
     try:
         fd = os.pidfd_open(identity.pid)
     except ProcessLookupError:

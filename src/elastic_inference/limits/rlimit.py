@@ -93,7 +93,7 @@ class RlimitAndDutyCycle(Limits):
         return tuple(sorted(self._requests))
 
     def _alive(self, accelerator_id: str) -> list[psutil.Process]:
-        """The members that still run, and what they have started."""
+        """Return the members that still run, and what they have started."""
         members = [p for p in self._members.get(accelerator_id, []) if _runs(p)]
         found = {process.pid: process for process in members}
         for process in members:

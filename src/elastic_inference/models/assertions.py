@@ -65,7 +65,7 @@ def _producer(name: str) -> str:
 
 
 def _ancestors(nodes: Mapping[str, NodeDef], name: str, stop: tuple[str, ...]) -> Iterator[NodeDef]:
-    """The nodes that a tensor is computed from; what stands before operations of `stop` is left out."""
+    """Yield the nodes that a tensor is computed from; what stands before operations of `stop` is left out."""
     seen: set[str] = set()
     pending = [_producer(name)]
     while pending:
@@ -80,7 +80,7 @@ def _ancestors(nodes: Mapping[str, NodeDef], name: str, stop: tuple[str, ...]) -
 
 
 def _unguarded(nodes: Mapping[str, NodeDef], condition: str) -> str:
-    """The condition itself where TensorFlow 1 hid the assertion in the branch that is taken when it fails."""
+    """Return the condition itself where TensorFlow 1 hid the assertion in the branch that is taken when it fails."""
     switch = nodes.get(_producer(condition))
     if switch is None or switch.op != "Switch" or len(switch.input) < 2:
         return condition

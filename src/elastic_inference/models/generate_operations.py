@@ -18,7 +18,7 @@ OPERATIONS_PATH = Path(__file__).with_name("operations.txt")
 
 
 def operations_text() -> str:
-    """The content that `operations.txt` should have for the installed TensorFlow."""
+    """Return the content that `operations.txt` should have for the installed TensorFlow."""
     from tensorflow.core.framework import op_def_pb2
     from tensorflow.python.client import pywrap_tf_session
 

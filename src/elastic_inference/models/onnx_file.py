@@ -28,7 +28,7 @@ Opsets = Mapping[str, int]
 
 
 def onnx_nodes(path: Path) -> list[SourceNode]:
-    """The operations of the graph, of the bodies of its branches and loops, and of its functions.
+    """Return the operations of the graph, of the bodies of its branches and loops, and of its functions.
 
     Raises:
         InvalidModel: The file is not ONNX.
@@ -44,7 +44,7 @@ def onnx_nodes(path: Path) -> list[SourceNode]:
 
 
 def external_data(path: Path) -> tuple[str, ...]:
-    """The files, as the model names them, that hold tensors of it; none where the file is not ONNX."""
+    """Return the files, as the model names them, that hold tensors of it; none where the file is not ONNX."""
     found: dict[str, None] = {}
     try:
         model = _mapped(path)
@@ -58,7 +58,7 @@ def external_data(path: Path) -> tuple[str, ...]:
 
 
 def _mapped(path: Path) -> memoryview:
-    """The file's bytes; freed with the last view of them, since an mmap cannot be closed under one."""
+    """Return the file's bytes; freed with the last view of them, since an mmap cannot be closed under one."""
     with open(path, "rb") as file:
         try:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -67,7 +67,7 @@ def _mapped(path: Path) -> memoryview:
 
 
 def _messages(message: Value, wanted: int) -> Iterator[memoryview]:
-    """The values of a repeated message field."""
+    """Yield the values of a repeated message field."""
     if isinstance(message, int):
         raise InvalidModel("not an ONNX model: a message was expected")
     for number, value in fields(message):

@@ -41,7 +41,7 @@ def is_stateful(op: str) -> bool:
 
 
 def output_dtypes(node: NodeDef) -> list[str] | None:
-    """The dtype of each output, variables' own tensors with `_ref`; None where the operation is unknown."""
+    """Return the dtype of each output, variables' own tensors with `_ref`; None where the operation is unknown."""
     words = _outputs().get(node.op)
     if words is None:
         return None

@@ -16,7 +16,7 @@ Value = int | memoryview
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
-    """The fields of a message in their order: number, and an int (varint) or the field's bytes.
+    """Yield the fields of a message in their order: number, and an int (varint) or the field's bytes.
 
     Raises:
         InvalidModel: The bytes are no message.
@@ -42,19 +42,19 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
 
 
 def text(value: Value) -> str:
-    """A string field; what is not UTF-8 is replaced."""
+    """Return a string field; what is not UTF-8 is replaced."""
     return "" if isinstance(value, int) else bytes(value).decode(errors="replace")
 
 
 def signed(value: Value) -> int:
-    """An int64 field."""
+    """Return an int64 field."""
     if not isinstance(value, int):
         raise InvalidModel("no protocol buffer of this kind: a number was expected")
     return value - (1 << 64) if value >> 63 else value
 
 
 def packed(value: Value) -> list[int]:
-    """A repeated int64 field, or one element of it where it is not packed."""
+    """Return a repeated int64 field, or one element of it where it is not packed."""
     if isinstance(value, int):
         return [signed(value)]
     numbers, position = [], 0

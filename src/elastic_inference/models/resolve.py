@@ -81,7 +81,7 @@ class ResolvedGraph:
         return {alias: alias_of[origin] for alias, origin in origins.items() if origin is not None}
 
     def skeleton(self) -> ResolvedGraph:
-        """The same without the graph's constants; it answers `missing`, `used` and `handed_on`."""
+        """Return the same without the graph's constants; it answers `missing`, `used` and `handed_on`."""
         everything = self.graph.reach((spec.name for spec in self.outputs.values()), ())
         names = [node.name for node in self.graph.graph_def.node if node.name in everything.nodes]
         return replace(self, graph=self.graph.skeleton(names), meta_graph=None)
@@ -115,7 +115,7 @@ def resolve_graph(package: ModelPackage, request: SignatureRequest) -> ResolvedG
 def named_signature(
     request: SignatureRequest, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]
 ) -> Signature:
-    """The signature of a model that names its own inputs and outputs (ONNX, TFLite, Keras, PyTorch).
+    """Return the signature of a model that names its own inputs and outputs (ONNX, TFLite, Keras, PyTorch).
 
     Names that the request gives may be the model's own or end in `:0`. The model's one signature is
     `serving_default`.

@@ -55,7 +55,7 @@ class SignatureRequest:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back; equal requests give equal objects."""
+        """Return a JSON object that `from_json` reads back; equal requests give equal objects."""
         return {
             key: dict(value)
             if isinstance(value, Mapping)
@@ -107,7 +107,7 @@ class SignatureRequest:
         return dict(zip(self.output_aliases, outputs.values(), strict=True))
 
     def key(self) -> str:
-        """A canonical text: two requests have the same key exactly when they mean the same."""
+        """Return a canonical text: two requests have the same key exactly when they mean the same."""
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
 
 
@@ -128,7 +128,7 @@ class Signature:
     unfed_placeholders: tuple[TensorSpec, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
+        """Return a JSON object that `from_json` reads back."""
         return {
             "inputs": {alias: asdict(spec) for alias, spec in self.inputs.items()},
             "outputs": {alias: asdict(spec) for alias, spec in self.outputs.items()},
@@ -148,7 +148,7 @@ class Signature:
 
 
 def unfed_text(placeholder: TensorSpec) -> str:
-    """What TensorFlow says of a placeholder that got no value."""
+    """Return what TensorFlow says of a placeholder that got no value."""
     dtype = _CPP_DTYPE_NAMES.get(placeholder.base_dtype, placeholder.base_dtype)
     shape = "<unknown>"
     if placeholder.shape is not None:

@@ -41,7 +41,7 @@ class TensorGraph:
         self.nodes: dict[str, NodeDef] = {node.name: node for node in graph_def.node}
 
     def tensor(self, name: str) -> TensorSpec:
-        """The tensor `operation:index`.
+        """Return the tensor `operation:index`.
 
         Raises:
             InvalidInput: The name is an operation's or malformed; the text is TensorFlow's.
@@ -106,7 +106,7 @@ class TensorGraph:
         return shape
 
     def reach(self, fetches: Iterable[str], fed: Iterable[str]) -> Reach:
-        """The nodes that must run to compute `fetches` when the tensors `fed` are given.
+        """Return the nodes that must run to compute `fetches` when the tensors `fed` are given.
 
         Args:
             fetches: Tensor names.
@@ -130,7 +130,7 @@ class TensorGraph:
         return Reach(frozenset(nodes), frozenset(used))
 
     def origin(self, name: str, fed: Collection[str]) -> str | None:
-        """The tensor of `fed` whose value the tensor `name` has, past operations that only hand it on."""
+        """Return the tensor of `fed` whose value the tensor `name` has, past operations that only hand it on."""
         passed = set()
         while name not in fed:
             node = self.nodes.get(name.rpartition(":")[0])
@@ -141,7 +141,7 @@ class TensorGraph:
         return name
 
     def skeleton(self, names: Iterable[str]) -> TensorGraph:
-        """A graph of the nodes called `names` without most attributes, so that constants need not stay in memory.
+        """Return a graph of the nodes `names` without most attributes, so that constants need not stay in memory.
 
         It answers `reach`, `origin`, `placeholders` and `tensor` of placeholders.
         """
@@ -153,7 +153,7 @@ class TensorGraph:
         return TensorGraph(kept)
 
     def placeholders(self, names: Iterable[str] | None = None) -> list[NodeDef]:
-        """The placeholders among the nodes called `names` (None: all), in the graph's order."""
+        """Return the placeholders among the nodes called `names` (None: all), in the graph's order."""
         wanted = None if names is None else set(names)
         return [
             node
@@ -175,7 +175,7 @@ def shape_of(message: TensorShapeProto) -> tuple[int | None, ...] | None:
 
 
 def shape_attribute(shape: tuple[int | None, ...] | None) -> AttrValue:
-    """The reverse of `shape_of`, as a node's attribute."""
+    """Return the reverse of `shape_of`, as a node's attribute."""
     value = AttrValue()
     value.shape.unknown_rank = shape is None
     for size in shape or ():

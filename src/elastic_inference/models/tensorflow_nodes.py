@@ -13,7 +13,7 @@ from elastic_inference.models.source_nodes import SourceNode
 
 
 def tensorflow_nodes(resolved: ResolvedGraph) -> Iterator[SourceNode]:
-    """What runs for the outputs: the nodes that they need when all inputs are fed, and the functions called there."""
+    """Return what runs for the outputs: the nodes that they need with all inputs fed, and the functions called."""
     fed = [spec.name for spec in resolved.inputs.values()]
     reach = resolved.graph.reach((spec.name for spec in resolved.outputs.values()), fed)
     return (
@@ -23,7 +23,7 @@ def tensorflow_nodes(resolved: ResolvedGraph) -> Iterator[SourceNode]:
 
 
 def with_functions(resolved: ResolvedGraph, nodes: Iterable[NodeDef]) -> Iterator[NodeDef]:
-    """The nodes, and those of every function that they call, directly or not."""
+    """Yield the nodes, and those of every function that they call, directly or not."""
     library = {f.signature.name: f.node_def for f in resolved.graph.graph_def.library.function}
     entered: set[str] = set()
     pending = list(nodes)

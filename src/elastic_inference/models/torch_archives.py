@@ -53,7 +53,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def relative_names(names: list[str]) -> list[str]:
-    """The names within the one folder that every archive of PyTorch has, whatever it is called."""
+    """Return the names within the one folder that every archive of PyTorch has, whatever it is called."""
     return [name.partition("/")[2] for name in names]
 
 
@@ -90,7 +90,7 @@ def _no_archive(path: Path) -> InvalidModel | UnsafeModel:
 
 
 def _pickle(path: Path, data: bytes) -> InvalidModel | UnsafeModel:
-    """The error for a pickle, by the classes that it names."""
+    """Return the error for a pickle, by the classes that it names."""
     classes = sorted(_classes(data))
     if all(name.rpartition(".")[0] in _PARTS_OF_WEIGHTS for name in classes):
         return InvalidModel(
@@ -103,7 +103,7 @@ def _pickle(path: Path, data: bytes) -> InvalidModel | UnsafeModel:
 
 
 def _classes(data: bytes) -> set[str]:
-    """The classes and functions that a pickle names, as far as it can be read; nothing of it runs."""
+    """Return the classes and functions that a pickle names, as far as it can be read; nothing of it runs."""
     found: set[str] = set()
     strings: list[str] = []
     try:

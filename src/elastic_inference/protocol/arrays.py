@@ -16,7 +16,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def to_bytes(array: npt.NDArray[Any]) -> memoryview:
-    """The bytes of an array; a view where it is C-contiguous, else of a copy; strings are encoded."""
+    """Return the bytes of an array; a view where it is C-contiguous, else of a copy; strings are encoded."""
     if array.dtype == object:
         return memoryview(encode_strings(array))
     # A view of the array itself: reshape(-1) of a contiguous one copies nothing, and rank 0 has no cast.
@@ -52,7 +52,7 @@ def decode_strings(data: memoryview, shape: tuple[int, ...], name: str) -> npt.N
 
 
 def view_of(data: memoryview, dtype: str, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
-    """An array that looks at `data`; a copy only for strings and where the bytes are not aligned."""
+    """Return an array that looks at `data`; a copy only for strings and where the bytes are not aligned."""
     if dtype == "string":
         return decode_strings(data, shape, name)
     array: npt.NDArray[Any] = np.frombuffer(data, NUMPY_DTYPES[dtype]).reshape(shape)
@@ -60,7 +60,7 @@ def view_of(data: memoryview, dtype: str, shape: tuple[int, ...], name: str) -> 
 
 
 def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
-    """An array from the inline JSON form, flat or nested; raises InvalidInput where it does not fit."""
+    """Return an array from the inline JSON form, flat or nested; raises InvalidInput where it does not fit."""
     try:
         if dtype == "string":
             flat = _flatten(value)
@@ -81,7 +81,7 @@ def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.
 
 
 def to_json(array: npt.NDArray[Any], dtype: str, name: str) -> list[Any]:
-    """The flat inline JSON form; strings as text, bytes that are not UTF-8 replaced.
+    """Return the flat inline JSON form; strings as text, bytes that are not UTF-8 replaced.
 
     Raises:
         InvalidInput: A value is NaN or infinite. JSON has neither; null in their place would be read as 0 by some.

@@ -149,7 +149,7 @@ def encode_tensor(
 
 
 def encode_range(where: RegionRange) -> dict[str, Any]:
-    """The parameters that name a part of shared memory."""
+    """Return the parameters that name a part of shared memory."""
     return {
         "shared_memory_region": where.region,
         "shared_memory_offset": where.offset,

@@ -119,7 +119,7 @@ class Region:
 
 
 def peer_uid(sock: socket.socket) -> int | None:
-    """The user at the other end of a Unix socket, as the kernel tells; None for other sockets."""
+    """Return the user at the other end of a Unix socket, as the kernel tells; None for other sockets."""
     if sock.family != socket.AF_UNIX:
         return None
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

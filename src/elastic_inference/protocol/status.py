@@ -71,12 +71,12 @@ _CLASSES = {cls.__name__: cls for cls in STATUS_OF_ERROR}
 
 
 def error_text(error: BaseException) -> str:
-    """The message alone; `str` of a KeyError would quote it."""
+    """Return the message alone; `str` of a KeyError would quote it."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
 def encode_error(error: errors.ElasticInferenceError) -> tuple[int, dict[str, Any]]:
-    """The HTTP status and the JSON body of one of our errors."""
+    """Return the HTTP status and the JSON body of one of our errors."""
     cls = next(c for c in type(error).__mro__ if c in STATUS_OF_ERROR)
     fields = {k: v for k, v in vars(error).items() if isinstance(v, str | int | float)}
     body: dict[str, Any] = {"error": error_text(error), "code": cls.__name__}
@@ -86,7 +86,7 @@ def encode_error(error: errors.ElasticInferenceError) -> tuple[int, dict[str, An
 
 
 def decode_error(status: int, body: bytes) -> errors.ElasticInferenceError:
-    """The error that a response of this status and body stands for; never raises."""
+    """Return the error that a response of this status and body stands for; never raises."""
     try:
         value = json.loads(body)
         text, code, fields = str(value["error"]), value.get("code"), dict(value.get("fields", {}))

@@ -70,7 +70,7 @@ class Stream:
         self._end_seconds = None if timeout_seconds is None else time.monotonic() + timeout_seconds
 
     def set_deadline(self, deadline: Deadline) -> None:
-        """The same for the deadline of a whole call, which other parts of it share."""
+        """Do the same for the deadline of a whole call, which other parts of it share."""
         self._timeout_seconds = deadline.timeout_seconds
         self._end_seconds = deadline.end_seconds
 

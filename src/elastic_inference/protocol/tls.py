@@ -48,7 +48,7 @@ class Tls:
                 raise InvalidInput(f"Tls: context and {name} contradict each other: give one of them")
 
     def client_context(self) -> ssl.SSLContext:
-        """The context to connect with; InvalidInput where a file cannot be used."""
+        """Return the context to connect with; InvalidInput where a file cannot be used."""
         return self.context or client_context(self.ca, self.cert, self.key)
 
     def to_json(self) -> dict[str, str | None]:
@@ -59,7 +59,7 @@ class Tls:
 
 
 def client_context(ca: str | None = None, cert: str | None = None, key: str | None = None) -> ssl.SSLContext:
-    """A context for connecting.
+    """Return a context for connecting.
 
     Args:
         ca: PEM file of the authority that signed the server's certificate; None: those of the system.
@@ -79,7 +79,7 @@ def client_context(ca: str | None = None, cert: str | None = None, key: str | No
 
 
 def server_context(cert: str, key: str | None, client_ca: str | None = None) -> ssl.SSLContext:
-    """A context for listening, TLS 1.2 or later.
+    """Return a context for listening, TLS 1.2 or later.
 
     Args:
         client_ca: PEM file; where given, clients must show a certificate that this authority signed.

@@ -100,7 +100,7 @@ def _overlap(one: Corners, other: Corners) -> bool:
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:
-    """The RGB colour of a class: always the same one, and unlike that of its neighbours."""
+    """Return the RGB colour of a class: always the same one, and unlike that of its neighbours."""
     red, green, blue = colorsys.hsv_to_rgb((class_id * _GOLDEN_TURN) % 1.0, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 

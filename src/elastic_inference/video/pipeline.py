@@ -171,7 +171,7 @@ class Pipeline(Generic[Outputs]):
         )
 
     def statistics(self) -> PipelineStatistics:
-        """A snapshot; may be taken from any thread."""
+        """Return a snapshot; may be taken from any thread."""
         info = self._source.info
         return PipelineStatistics(
             num_read=self._num_read,

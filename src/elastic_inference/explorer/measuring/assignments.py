@@ -24,7 +24,7 @@ class Assignment:
     task: Task
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
+        """Return a JSON object that `from_json` reads back."""
         return {"number": self.number, "task": self.task.to_json()}
 
     @classmethod
@@ -71,7 +71,7 @@ class Assignments:
             return self._outcomes.pop(number, None)
 
     def next(self, name: str, wait_seconds: float = POLL_SECONDS) -> Assignment | None:
-        """What a client is to measure, waited for; None for nothing yet, or where all is over.
+        """Return what a client is to measure, waited for; None for nothing yet, or where all is over.
 
         A task whose outcome has not come is given again: the client that asks has not got it, or has lost it.
         """

@@ -33,7 +33,7 @@ _BODY_SECONDS = 60.0
 def make_app(
     assignments: Assignments, package: ModelPackage, input_path: Callable[[], Path | None], token: str
 ) -> FastAPI:
-    """The application; `input_path` says which input file the current task wants, if any."""
+    """Return the application; `input_path` says which input file the current task wants, if any."""
 
     def check_token(request: Request) -> None:
         given = request.headers.get("authorization", "")
@@ -94,7 +94,7 @@ def _file(path: Path | None) -> Response:
 
 
 async def _read(request: Request) -> bytes:
-    """The body; it is refused as soon as it is larger than an outcome can be, or when it does not come."""
+    """Return the body; it is refused as soon as it is larger than an outcome can be, or when it does not come."""
 
     async def read() -> bytes:
         body = bytearray()

@@ -101,7 +101,7 @@ class Journal:
         )
 
     def runs(self, cell: Cell) -> list[Outcome]:
-        """The runs of a cell so far, in order."""
+        """Return the runs of a cell so far, in order."""
         return self._runs.get(_key(cell), [])
 
     @property

@@ -60,7 +60,7 @@ class Task:
     seed: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back. It holds the host's token."""
+        """Return a JSON object that `from_json` reads back. It holds the host's token."""
         fields = {**vars(self), "cell": asdict(self.cell)}
         return {**fields, "accelerator": self.accelerator.to_json(), "load": self.load.to_json()}
 
@@ -94,11 +94,11 @@ class Outcome:
 
     @classmethod
     def failed(cls, problem: str) -> Outcome:
-        """An outcome without measurement."""
+        """Return an outcome without measurement."""
         return cls(Observation(None, problem=problem))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
+        """Return a JSON object that `from_json` reads back."""
         return {
             "observation": asdict(self.observation),
             "detail": asdict(self.detail),

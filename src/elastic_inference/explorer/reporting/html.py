@@ -69,7 +69,7 @@ def render_csv(exploration: Exploration) -> str:
 
 
 def render_html(exploration: Exploration, claims: Sequence[Claim] = ()) -> str:
-    """The page; everything from outside is escaped, because the templates escape all but our own plots."""
+    """Return the page; everything from outside is escaped, because the templates escape all but our own plots."""
     return _templates().get_template("report.html.jinja").render(
         exploration=exploration,
         options=exploration.result.options,

@@ -54,7 +54,7 @@ class Table:
 
 
 def costs(exploration: Exploration) -> Table | None:
-    """What each measured combination costs; None where none was measured."""
+    """Return what each measured combination costs; None where none was measured."""
     measured = [row for row in rows(exploration) if row.result.state is CellState.MEASURED]
     if not measured:
         return None
@@ -77,7 +77,7 @@ def has_throughput(exploration: Exploration) -> bool:
 
 
 def shown_demand(exploration: Exploration) -> float | None:
-    """The demand for cost (c); None where that cost is not asked for or not known."""
+    """Return the demand for cost (c); None where that cost is not asked for or not known."""
     return exploration.demand_per_second if has_throughput(exploration) else None
 
 
@@ -101,7 +101,7 @@ def _cost_entries(exploration: Exploration, row: Row, has_rates: bool, has_deman
 
 
 def skipped(exploration: Exploration) -> Table | None:
-    """What was not measured, and why; None where everything was."""
+    """Return what was not measured, and why; None where everything was."""
     results = [row.result for row in rows(exploration) if row.result.state is not CellState.MEASURED]
     if not results:
         return None
@@ -145,7 +145,7 @@ def _timing_entries(row: Row, shares: Sequence[str]) -> list[Entry]:
 
 
 def claims(listed: Iterable[Claim]) -> Table | None:
-    """The article's claims beside what is computed; None for none."""
+    """Return the article's claims beside what is computed; None for none."""
     lines = [
         Line(
             [

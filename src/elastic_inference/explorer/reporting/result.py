@@ -182,7 +182,7 @@ def usd_text(usd: Decimal | float) -> str:
 
 
 def remarks(exploration: Exploration) -> list[str]:
-    """What a reader should know of single measurements, such as a mean known less well than wished for."""
+    """Return what a reader should know of single measurements, such as a mean known less well than wished for."""
     return [f"{cell.name}: {note}" for cell, detail in exploration.details.items() for note in detail.notes]
 
 
@@ -198,7 +198,7 @@ def pareto(exploration: Exploration) -> list[CellResult]:
 
 
 def verdict(exploration: Exploration) -> str:
-    """The answer in one to three sentences."""
+    """Return the answer in one to three sentences."""
     result, target = exploration.result, exploration.target_seconds
     name = exploration.target_name
     asked = "" if target is None else f" with {name} within {_ms(target)}"

@@ -38,7 +38,7 @@ class Anchor:
     def at_start(
         cls, last: Anchor | None, this_boot: str, uptime_seconds: float, wall_seconds: float, is_free: bool
     ) -> Anchor:
-        """The anchor of a host that starts.
+        """Return the anchor of a host that starts.
 
         Args:
             last: That of the run of the host before; None for the first.

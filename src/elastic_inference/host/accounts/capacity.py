@@ -53,13 +53,13 @@ class Allocation:
 
     @classmethod
     def of(cls, kind: AcceleratorType, device: str, share: float) -> Allocation:
-        """What an accelerator of a type holds that was settled for its device (see `settled`)."""
+        """Return what an accelerator of a type holds that was settled for its device (see `settled`)."""
         if kind.cpu_share is None or kind.device_memory_bytes is None:  # on a GPU both are settled
             return cls(device, share, kind.memory_bytes)
         return cls(device, share, kind.device_memory_bytes, kind.cpu_share, kind.memory_bytes)
 
     def settled(self, kind: AcceleratorType) -> AcceleratorType:
-        """The type with the figures that its place decided."""
+        """Return the type with the figures that its place decided."""
         if not self.cpu_share:
             return kind
         return replace(
@@ -113,15 +113,15 @@ class Capacity:
         return self._allocation(min(fitting, key=lambda d: self.left(d)), kind)
 
     def with_held(self, accelerator_id: str, allocation: Allocation) -> Capacity:
-        """The same after an attach."""
+        """Return the same after an attach."""
         return replace(self, held={**self.held, accelerator_id: allocation})
 
     def without(self, accelerator_id: str) -> Capacity:
-        """The same after a detach; an unknown id changes nothing."""
+        """Return the same after a detach; an unknown id changes nothing."""
         return replace(self, held={k: v for k, v in self.held.items() if k != accelerator_id})
 
     def only(self, device_name: str) -> Capacity:
-        """The same where nothing may be placed on another device."""
+        """Return the same where nothing may be placed on another device."""
         here = tuple(device for device in self.devices if device.name == device_name)
         return replace(self, devices=here, host=self._host())
 
@@ -136,7 +136,7 @@ class Capacity:
         return Allocation(device.name, share, memory_bytes, self._cpu_share(kind, share), kind.memory_bytes)
 
     def _cpu_share(self, kind: AcceleratorType, share: float) -> float:
-        """A process that waits for a GPU keeps a core busy, so less than one would hold its device back."""
+        """Return at least a core: a process that waits for a GPU keeps one busy; less would hold it back."""
         host = self._host()
         one_core = 1.0 if host is None else min(1.0, 1.0 / host.num_cores)
         return max(share, one_core) if kind.cpu_share is None else kind.cpu_share

@@ -94,7 +94,7 @@ class AcceleratorType:
             raise InvalidInput(f"{where}: device_share {self.device_share} is not above 0 and up to 1")
 
     def share_of(self, device_fp32_tflops: float) -> float:
-        """The part of a device that this type needs; above 1 where the device is too small.
+        """Return the part of a device that this type needs; above 1 where the device is too small.
 
         Args:
             device_fp32_tflops: The measured FP32 TFLOPS of the whole device, above 0.
@@ -105,7 +105,7 @@ class AcceleratorType:
         return self.fp32_tflops / device_fp32_tflops if device_fp32_tflops > 0 else math.inf
 
     def describe_compute(self) -> str:
-        """The compute as people read it: `1 FP32 TFLOPS` or `25% of a device`."""
+        """Return the compute as people read it: `1 FP32 TFLOPS` or `25% of a device`."""
         if self.device_share is not None:
             return f"{self.device_share * 100:g}% of a device"
         return f"{self.fp32_tflops:g} FP32 TFLOPS"
@@ -141,7 +141,7 @@ AMAZON_TYPES: tuple[AcceleratorType, ...] = (
 
 
 def cpu_types(memory_bytes: int) -> tuple[AcceleratorType, ...]:
-    """The default types of a CPU device: a quarter, a half and the whole of its cores and memory.
+    """Return the default types of a CPU device: a quarter, a half and the whole of its cores and memory.
 
     Args:
         memory_bytes: What the device offers to all accelerators together.
@@ -159,7 +159,7 @@ def cpu_types(memory_bytes: int) -> tuple[AcceleratorType, ...]:
 
 
 def gpu_types(device_memory_bytes: int, memory_bytes: int) -> tuple[AcceleratorType, ...]:
-    """The default types of a GPU: a tenth, a quarter, a half and the whole of it, with as much of the host beside it.
+    """Return a GPU's default types: a tenth, a quarter, a half and the whole, with as much of the host beside it.
 
     Args:
         device_memory_bytes: What the device offers to all accelerators together.

@@ -13,7 +13,7 @@ MAX_LEASE_SECONDS = 30 * 86400.0
 
 
 def check_lease(lease_seconds: float | None) -> float | None:
-    """The same value, or InvalidInput where it is not None and beyond the limits."""
+    """Return the same value, or InvalidInput where it is not None and beyond the limits."""
     if lease_seconds is not None and not MIN_LEASE_SECONDS <= lease_seconds <= MAX_LEASE_SECONDS:
         raise InvalidInput(
             f"lease_seconds {lease_seconds} is not between {MIN_LEASE_SECONDS:.0f} and {MAX_LEASE_SECONDS:.0f}"

@@ -65,7 +65,7 @@ class AcceleratorRecord:
 
 
 def type_to_json(kind: AcceleratorType) -> dict[str, Any]:
-    """A JSON object that `type_from_json` reads back; the price is text, because JSON has no decimals."""
+    """Return a JSON object that `type_from_json` reads back; the price is text, because JSON has no decimals."""
     usd = kind.usd_per_hour
     return {**asdict(kind), "usd_per_hour": None if usd is None else str(usd)}
 

@@ -37,7 +37,7 @@ class StateStore:
 
     @classmethod
     def at_path(cls, path: Path) -> StateStore:
-        """The database in a SQLite file, for its owner alone."""
+        """Return the database in a SQLite file, for its owner alone."""
         path.touch(mode=0o600, exist_ok=True)
         return cls(f"sqlite:///{path}")
 
@@ -91,7 +91,7 @@ class StateStore:
         self._engine.dispose()
 
     def get_meta(self, key: str) -> str | None:
-        """A value that the host keeps about itself."""
+        """Return a value that the host keeps about itself."""
         with self._lock, self._engine.begin() as db:
             return db.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
 
@@ -250,7 +250,7 @@ class StateStore:
     # Tags
 
     def get_tags(self, accelerator_id: str) -> dict[str, str]:
-        """The tags of an accelerator; {} where it has none."""
+        """Return the tags of an accelerator; {} where it has none."""
         query = sa.select(schema.tags.c.key, schema.tags.c.value).where(
             schema.tags.c.accelerator_id == accelerator_id
         )

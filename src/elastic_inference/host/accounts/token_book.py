@@ -29,7 +29,7 @@ class TokenBook:
             self._drop(accelerator_id)
 
     def find(self, token_sha256: str) -> str | None:
-        """The accelerator whose token has this hash, or None."""
+        """Return the accelerator whose token has this hash, or None."""
         return self._owners.get(token_sha256)
 
     def _drop(self, accelerator_id: str) -> None:

@@ -78,7 +78,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _found_revision(db: sa.Connection) -> str | None:
-    """The schema that the database has; None for a database that is new."""
+    """Return the schema that the database has; None for a database that is new."""
     tables = sa.inspect(db).get_table_names()
     if schema.revision.name in tables:
         return str(db.execute(sa.select(schema.revision.c.version_num)).scalar_one())

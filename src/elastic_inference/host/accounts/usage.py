@@ -111,7 +111,7 @@ class Sample:
     throttled_seconds: float = 0.0
 
     def since(self, earlier: Sample) -> Sample:
-        """What was added; a counter that went back began anew, so all of it is new."""
+        """Return what was added; a counter that went back began anew, so all of it is new."""
         return Sample(
             _added(self.inferences, earlier.inferences),
             _added(self.device_seconds, earlier.device_seconds),

@@ -39,7 +39,7 @@ class DoorLimits:
 
     @classmethod
     def within(cls, num_descriptors: int) -> DoorLimits:
-        """The limits where the process may open so many descriptors: a third of them, for the rest starts processes."""
+        """Return the limits at this many descriptors: a third of them, for the rest starts processes."""
         num_connections = max(32, min(cls.num_connections, num_descriptors // 3))
         return cls(num_connections=num_connections, num_requests=num_connections - num_connections // 16)
 
@@ -75,7 +75,7 @@ class Admission:
         return gives_way
 
     def longest_waiting(self) -> Hashable | None:
-        """The connection that would give way next."""
+        """Return the connection that would give way next."""
         return next(iter(self._waiting), None)
 
     def begin(self, key: Hashable) -> None:

@@ -39,7 +39,7 @@ async def _change(work: Callable[_Args, _Result], *args: _Args.args, **kwargs: _
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a path, for the OpenAPI document."""
+    """Return the error answers of a path, for the OpenAPI document."""
     return {status: {"model": schemas.ErrorView} for status in (400, 401, *statuses)}
 
 
@@ -201,5 +201,5 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
         ] = 0.0,
         who: Caller = caller,
     ) -> list[schemas.UsageView]:
-        """What accelerators cost and did; counters count from the hour of `since` on."""
+        """Return what accelerators cost and did; counters count from the hour of `since` on."""
         return [schemas.UsageView.of(row) for row in service.usage(since, who.accelerator_id)]

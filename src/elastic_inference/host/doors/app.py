@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_app(host: Host, limits: DoorLimits | None = None, tracer_provider: Any = None) -> FastAPI:
-    """The control API of a host; with spans where an OpenTelemetry tracer provider is given."""
+    """Return the control API of a host; with spans where an OpenTelemetry tracer provider is given."""
 
     def known_caller(authorization: str) -> str | None:
         caller = find_caller(host, bearer_of(authorization))
@@ -102,6 +102,6 @@ def _add_error_handlers(app: FastAPI, paths: HostPaths) -> None:
 
 
 def _given(problem: Any) -> str:
-    """The value that was given, where it is short enough to be told."""
+    """Return the value that was given, where it is short enough to be told."""
     value = problem.get("input")
     return "" if value is None or isinstance(value, dict | list) else f", not {value!r:.100}"

@@ -120,7 +120,7 @@ class AwsApi:
         }
 
     def describe_accelerator_offerings(self, body: bytes) -> dict[str, Any]:
-        """The types that this host could give, at its one place."""
+        """Return the types that this host could give, at its one place."""
         wanted = _parse(_DescribeOfferings, body)
         locations = {
             "region": self._place.region,
@@ -147,7 +147,7 @@ class AwsApi:
         }
 
     def describe_accelerators(self, body: bytes) -> dict[str, Any]:
-        """The accelerators asked for, by id; a page at a time where `maxResults` says so."""
+        """Return the accelerators asked for, by id; a page at a time where `maxResults` says so."""
         wanted = _parse(_DescribeAccelerators, body)
         found = sorted(self._directory.list_accelerators(), key=lambda listed: listed.accelerator_id)
         if wanted.acceleratorIds:
@@ -170,7 +170,7 @@ class AwsApi:
         return answer
 
     def list_tags(self, arn: str) -> dict[str, Any]:
-        """An accelerator's tags."""
+        """Return an accelerator's tags."""
         return {"tags": self._directory.get_tags(_id_of(arn))}
 
     def tag(self, arn: str, body: bytes) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def _make_token(after: str, question: str) -> str:
 
 
 def _read_token(token: str, question: str) -> str:
-    """The id after which the next page begins; a token of another question is refused."""
+    """Return the id after which the next page begins; a token of another question is refused."""
     try:
         asked, after = base64.b64decode(token, validate=True).decode().split(" ")
     except ValueError as error:
@@ -283,7 +283,7 @@ def make_aws_app(
     place: Place | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> Starlette:
-    """The API as an ASGI app, to be mounted.
+    """Return the API as an ASGI app, to be mounted.
 
     Args:
         find_secret: Secret access key for an access key id; None for one that is not known.

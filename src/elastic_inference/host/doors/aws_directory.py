@@ -68,13 +68,13 @@ class AcceleratorDirectory(Protocol):
     """What Amazon's API reads from a host, and the tags that it writes. Any thread may call."""
 
     def list_types(self) -> Sequence[ListedType]:
-        """The whole catalogue."""
+        """Return the whole catalogue."""
 
     def list_accelerators(self) -> Sequence[ListedAccelerator]:
         """All accelerators, in any order."""
 
     def get_tags(self, accelerator_id: str) -> dict[str, str]:
-        """An accelerator's tags; raises AcceleratorNotFound."""
+        """Return an accelerator's tags; raises AcceleratorNotFound."""
 
     def set_tags(self, accelerator_id: str, tags: Mapping[str, str]) -> None:
         """Set tags, others stay; raises AcceleratorNotFound."""
@@ -150,7 +150,7 @@ class CredentialsFile:
         write_private(self.path, text.getvalue())
 
     def find_secret(self, access_key_id: str) -> str | None:
-        """The secret access key; None for a key id that the file does not have."""
+        """Return the secret access key; None for a key id that the file does not have."""
         self._refresh()
         return self._keys.get(access_key_id)
 

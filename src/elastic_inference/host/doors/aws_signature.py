@@ -99,7 +99,7 @@ def check(request: ReceivedRequest, find_secret: Callable[[str], str | None], no
 
 
 def sign(request: ReceivedRequest, signed_headers: tuple[str, ...], scope: str, at: str, secret: str) -> str:
-    """The signature (hex) of a request.
+    """Return the signature (hex) of a request.
 
     Args:
         signed_headers: Names in lower case, sorted.
@@ -168,7 +168,7 @@ def _check_signed_headers(headers: Mapping[str, str], authorization: _Authorizat
 
 
 def _canonical_path(path: str) -> str:
-    """The path as received, without dots and double slashes, percent-encoded once more (all services but S3)."""
+    """Return the path as received, without dots and double slashes, percent-encoded once more (all services but S3)."""
     normal = posixpath.normpath(path or "/")
     if path.endswith("/") and normal != "/":
         normal += "/"

@@ -45,7 +45,7 @@ class Caller:
 
 
 def make_authenticator(host: Host) -> Any:
-    """A FastAPI dependency that gives the Caller of a request, or raises PermissionDenied."""
+    """Return a FastAPI dependency that gives the Caller of a request, or raises PermissionDenied."""
 
     async def authenticate(
         request: Request,
@@ -71,6 +71,6 @@ def find_caller(host: Host, token: str) -> Caller | None:
 
 
 def bearer_of(authorization: str) -> str:
-    """The token in an Authorization header; "" where it holds none."""
+    """Return the token in an Authorization header; "" where it holds none."""
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -73,13 +73,13 @@ class GuardedProtocol(H11Protocol):
         self._wait_for(self._door.limits.send_seconds)
 
     def pause_writing(self) -> None:
-        """The client is slow to take its answer."""
+        """Note that the client is slow to take its answer."""
         super().pause_writing()
         self._is_writing_paused = True
         self._wait_for(self._door.limits.send_seconds)
 
     def resume_writing(self) -> None:
-        """It has taken enough of it."""
+        """Note that it has taken enough of it."""
         super().resume_writing()
         self._is_writing_paused = False
         self._stop_timer()

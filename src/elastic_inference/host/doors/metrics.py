@@ -138,7 +138,7 @@ def add_metrics(app: FastAPI, host: Host, caller: Any) -> None:
 
 
 def render(host: Host, only: str | None = None) -> bytes:
-    """The text that `GET /metrics` answers."""
+    """Return the text that `GET /metrics` answers."""
     registry = CollectorRegistry()
     registry.register(HostCollector(host, only))
     return generate_latest(registry)

@@ -26,13 +26,13 @@ class HostPaths:
         self._folders = sorted({f"{folder}/" for folder in map(str, folders)}, key=len, reverse=True)
 
     def hide(self, text: str) -> str:
-        """The text without the names of the folders."""
+        """Return the text without the names of the folders."""
         for folder in self._folders:
             text = text.replace(folder, f"{_HIDDEN}/")
         return text
 
     def hide_all(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """The same for the texts of an error's body."""
+        """Return the same for the texts of an error's body."""
         return {
             k: self.hide(v) if isinstance(v, str) else self.hide_all(v) if isinstance(v, Mapping) else v
             for k, v in value.items()

@@ -67,7 +67,7 @@ class TypeView(BaseModel):
 
     @classmethod
     def of(cls, offer: Offer, is_operator: bool) -> TypeView:
-        """What a caller may see of a type."""
+        """Return what a caller may see of a type."""
         kind = offer.kind
         return cls(
             name=kind.name,
@@ -204,7 +204,7 @@ class UsageView(BaseModel):
 
     @classmethod
     def of(cls, row: UsageRow) -> UsageView:
-        """The row with money rounded to a millionth of a dollar."""
+        """Return the row with money rounded to a millionth of a dollar."""
         return cls(
             accelerator_id=row.accelerator_id,
             name=row.name,

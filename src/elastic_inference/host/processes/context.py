@@ -61,7 +61,7 @@ class HostContext:
     gpu_uuids: Mapping[str, str] = field(default_factory=dict)  # of devices that are GPUs, by name
 
     def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
-        """What the kernel is to hold this accelerator to; not to its share of a CPU that is shared by lease.
+        """Return what the kernel is to hold this accelerator to; not to its share of a CPU that is shared by lease.
 
         Raises:
             StartFailed: The device of its last run is not here: it broke, its driver does not answer, or the host was
@@ -86,7 +86,7 @@ class HostContext:
         return record.device in self.leases.devices
 
     def describe_limits(self, record: AcceleratorRecord, applied: AppliedLimits) -> dict[str, str]:
-        """What is in force for an accelerator and by what means."""
+        """Return what is in force for an accelerator and by what means."""
         means = applied.describe() | describe_gpu(record.device, record.share)
         if not self.is_leased(record):
             return means

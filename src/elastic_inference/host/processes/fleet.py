@@ -42,7 +42,7 @@ class Fleet:
         self._choosing_port = threading.Lock()
 
     def keeper(self, accelerator_id: str) -> Keeper:
-        """The keeper of an accelerator; raises AcceleratorNotFound."""
+        """Return the keeper of an accelerator; raises AcceleratorNotFound."""
         with self._lock:
             keeper = self._keepers.get(accelerator_id)
         if keeper is None:

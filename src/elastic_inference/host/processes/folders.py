@@ -61,7 +61,7 @@ class HostFolder:
             raise InvalidInput(f"state directory {self.path} cannot be made: {error}") from error
 
     def accelerator(self, accelerator_id: str) -> AcceleratorFolder:
-        """The folder of one accelerator."""
+        """Return the folder of one accelerator."""
         return AcceleratorFolder(self.accelerators / accelerator_id)
 
 

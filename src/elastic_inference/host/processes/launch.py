@@ -191,7 +191,7 @@ class Launcher:
             return len(self._spares)
 
     def take(self, uid: int | None, name: str, environment: Mapping[str, str] | None = None) -> Child:
-        """A process that waits for its configuration: a spare one, or for a given user a new one.
+        """Return a process that waits for its configuration: a spare one, or for a given user a new one.
 
         Args:
             uid: The user it must have, because folders are that user's already; None: any.
@@ -344,7 +344,7 @@ def _set_no_new_privs() -> None:
 
 
 def describe_exit(status: int | None) -> str:
-    """An exit status as a few words; None where the process was not this host's child."""
+    """Return an exit status as a few words; None where the process was not this host's child."""
     if status is None:
         return "ended"
     if status >= 0:

@@ -106,7 +106,7 @@ def _refresh(device: _Device) -> None:
 
 
 def _end(device: _Device, slot: int) -> None:
-    """What a process that has ended waited for or held is free."""
+    """Free what a process that has ended waited for or held."""
     if device.segment.process(slot) is not None:
         return  # it has been started again already
 

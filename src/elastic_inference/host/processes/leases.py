@@ -148,7 +148,7 @@ class LeaseKeeper:
         return self._segment(device).change(lambda turns, _: turns.tenants[slot].is_waiting)
 
     def lock_owner(self, device: str) -> int | None:
-        """The process that is changing the turns of a device at this moment."""
+        """Return the process that is changing the turns of a device at this moment."""
         return self._segment(device).lock_owner()
 
     # Slots

@@ -42,7 +42,7 @@ def end_orphans(
 
 
 def _working_below(homes: Path) -> Iterator[int]:
-    """Processes that were started in a folder below `homes`, also where it has been removed since."""
+    """Yield processes that were started in a folder below `homes`, also where it has been removed since."""
     beginning = f"{homes.resolve()}/"
     for pid in list_processes():
         with contextlib.suppress(OSError):

@@ -98,7 +98,7 @@ class TokenKeeper:
         self._context.control(record, "PUT", "/v2/accelerator/token", body, timeout_seconds=timeout_seconds)
 
     def _next_generation(self) -> int:
-        """A number above all earlier ones, those of an earlier run of the host too: processes end with the boot."""
+        """Return a number above all earlier ones, also of earlier runs of the host: processes end with the boot."""
         with self._lock:
             self._generation = max(self._generation + 1, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
             return self._generation

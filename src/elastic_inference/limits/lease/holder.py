@@ -188,7 +188,7 @@ class DeviceLease:
         return not is_ours or self._now() >= peek.yields_at
 
     def checkpoint(self) -> None:
-        """A point inside a request at which it can be cut: let others in where they are due, and wait for the rest.
+        """Let others in where they are due, at a point inside a request at which it can be cut, and wait for the rest.
 
         What was started on the device must have ended.
         """
@@ -199,7 +199,7 @@ class DeviceLease:
                 self._begin_use()
 
     def statistics(self) -> LeaseStatistics:
-        """The present account."""
+        """Return the present account."""
 
         def action(turns: DeviceTurns, now: float) -> LeaseStatistics:
             tenant = self._own(turns, now)
@@ -218,7 +218,7 @@ class DeviceLease:
     # Inside
 
     def _begin_use(self) -> float:
-        """The first request of the present lease begins now."""
+        """Return the first request of the present lease begins now."""
         now = self._now()
         self._use.begin(self._segment.accounts.peek().granted_at, now)
         return now
@@ -228,7 +228,7 @@ class DeviceLease:
         turns.withdraw(self._slot, now)
 
     def _own(self, turns: DeviceTurns, now: float) -> Tenant:
-        """The own account; a new one where the segment has lost it."""
+        """Return the own account; a new one where the segment has lost it."""
         if self._slot not in turns.tenants:
             rule = self._segment.rules.in_use().get(self._slot)
             if rule is None:

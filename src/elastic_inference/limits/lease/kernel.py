@@ -107,7 +107,7 @@ class ByteLock:
         _fcntl(self._fd, fcntl.F_SETLK, self._unlock)
 
     def owner(self) -> int | None:
-        """The process that has it, None for nobody or this process itself."""
+        """Return the process that has it, None for nobody or this process itself."""
         asked = fcntl.fcntl(
             self._fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._byte, 1, 0)
         )

@@ -94,7 +94,7 @@ class Rules:
         self.turn_seconds = 0.0
 
     def in_use(self) -> dict[int, Rule]:
-        """The slots that are given away."""
+        """Return the slots that are given away."""
         num_changes, turn_seconds = _CHANGES.unpack_from(self._buffer, _CHANGES_OFFSET)
         if num_changes != self._seen:
             self._rules = {slot: rule for slot in range(NUM_SLOTS) if (rule := self.read(slot)).weight > 0}
@@ -131,7 +131,7 @@ class Accounts:
         self._buffer = buffer
 
     def load(self, rules: Rules, now: float) -> DeviceTurns:
-        """The turns as they stand; accounts of slots that the rules do not know are left out."""
+        """Return the turns as they stand; accounts of slots that the rules do not know are left out."""
         base = self._active()
         in_use = rules.in_use()
         holder, _, epoch, granted_at, charged_at, lingers_until, _, _ = _COPY_HEAD.unpack_from(
@@ -176,7 +176,7 @@ class Accounts:
         self._buffer[ACTIVE_OFFSET] = index
 
     def peek(self) -> Peek:
-        """The head without the lock: a look that may be old, never a decision."""
+        """Return the head without the lock: a look that may be old, never a decision."""
         holder, _, epoch, granted_at, _, _, yields_at, renews_until = _COPY_HEAD.unpack_from(
             self._buffer, self._active()
         )

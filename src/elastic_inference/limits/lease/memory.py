@@ -30,7 +30,7 @@ class LeaseFiles:
     turns: int
 
     def for_tenant(self) -> LeaseFiles:
-        """The same with rules that cannot be written; the new descriptor is the caller's."""
+        """Return the same with rules that cannot be written; the new descriptor is the caller's."""
         return LeaseFiles(os.open(f"/proc/self/fd/{self.rules}", os.O_RDONLY | os.O_CLOEXEC), self.turns)
 
     @property

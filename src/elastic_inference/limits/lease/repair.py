@@ -68,7 +68,7 @@ class LeaseWatch:
         self._was_lock_stopped = False
 
     def judge(self, seen: Seen, now: float) -> Verdict:
-        """What the present look, after those before it, asks for."""
+        """Return what the present look, after those before it, asks for."""
         if seen.epoch != self._epoch or seen.holder is None:
             self._epoch, self._wanted_since, self._was_stopped = seen.epoch, now, False
         if not seen.num_waiting:
@@ -93,7 +93,7 @@ class LeaseWatch:
         return None
 
     def _whom_to_kill(self, seen: Seen, now: float) -> int | None:
-        """A process that was stopped in the 20 us in which it changes the turns: nothing else would free the lock."""
+        """Find a process stopped in the 20 us in which it changes the turns: nothing else would free the lock."""
         if seen.lock_pid is None:
             return None
         is_stuck = seen.is_lock_stopped and self._was_lock_stopped

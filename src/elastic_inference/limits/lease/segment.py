@@ -106,7 +106,7 @@ class Segment:
         return result
 
     def word(self, slot: int) -> int:
-        """What to give `wait`; read it before asking, so that no wake-up is lost."""
+        """Return what to give `wait`; read it before asking, so that no wake-up is lost."""
         return self._words[slot]
 
     def wait(self, slot: int, word: int, timeout_seconds: float) -> None:
@@ -123,11 +123,11 @@ class Segment:
         return self._lives[slot].try_acquire()
 
     def process(self, slot: int) -> int | None:
-        """The process of a slot, None where it has ended (or is this one)."""
+        """Return the process of a slot, None where it has ended (or is this one)."""
         return self._lives[slot].owner()
 
     def lock_owner(self) -> int | None:
-        """The process that is changing the turns at this moment."""
+        """Return the process that is changing the turns at this moment."""
         return self.lock.owner()
 
 

@@ -27,12 +27,12 @@ class Use:
     ended_at: float = 0.0
 
     def begin(self, granted_at: float, now: float) -> None:
-        """The first request of a lease begins."""
+        """Note that the first request of a lease begins."""
         self.started_at, self.num_ended, self.longest_seconds = now, 0, 0.0
         self.gap_seconds = _gap(now - granted_at)
 
     def end_and_renew(self, now: float) -> float:
-        """The request ends, and the lease goes on for the next one; its device seconds."""
+        """Return the request ends, and the lease goes on for the next one; its device seconds."""
         used_seconds = now - self.started_at
         self.num_ended += 1
         self.longest_seconds = max(self.longest_seconds, used_seconds)
@@ -40,7 +40,7 @@ class Use:
         return used_seconds
 
     def go_on(self, now: float) -> None:
-        """The next request begins."""
+        """Note that the next request begins."""
         self.gap_seconds += _gap(now - self.ended_at)
         self.started_at = now
 
