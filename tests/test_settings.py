@@ -68,7 +68,7 @@ def test_an_argument_wins_over_the_variable_and_nothing_counts_as_unset(
     assert setting.get() is None
     text = {"EI_LOG_LEVEL": "debug", "EI_PROGRESS_SECONDS": "0.5"}.get(setting.name)
     if text is None:
-        text = __file__ if setting.name.startswith("EI_TLS") else str(tmp_path)
+        text = __file__ if setting.name.startswith(("EI_TLS", "EI_PYTHON")) else str(tmp_path)
     monkeypatch.setenv(setting.name, text)
     assert setting.get() is not None
     assert setting.of("argument") == "argument"

@@ -136,6 +136,13 @@ STATE_DIR = Setting(
     "EI_STATE_DIR", "What a host keeps, the operator's token among it",
     "`/var/lib/elastic-inference` for root, else `elastic-inference` in `XDG_STATE_HOME`", _folder,
 )  # fmt: skip
+PYTHON = Setting(
+    "EI_PYTHON", "The Python that runs an embedded accelerator, such as under uWSGI or in a frozen program",
+    "the program's own", _file,
+)  # fmt: skip
+EMBEDDED = Setting(
+    "EI_EMBEDDED", "Set in an embedded accelerator's process: the process that it belongs to", "unset", _text
+)
 LOG_LEVEL = Setting(
     "EI_LOG_LEVEL", f"What an accelerator process logs at least: {', '.join(_LEVELS)}",
     "WARNING for an embedded one, INFO for a host's", _level,
@@ -191,6 +198,11 @@ def state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/elastic-inference")
     return (XDG_STATE_HOME.get() or Path.home() / ".local" / "state") / "elastic-inference"
+
+
+def with_variable(name: str, value: str) -> dict[str, str]:
+    """Return this process's environment with one variable more, for a process that it starts."""
+    return {**os.environ, name: value}
 
 
 def asks_for_traces() -> bool:

@@ -14,13 +14,13 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elastic_inference.client import interpreter
 from elastic_inference.client.connection import Address
 from elastic_inference.deadline import NO_DEADLINE, Deadline
 from elastic_inference.errors import ConnectionLost, ElasticInferenceError, EngineNotAvailable
@@ -56,7 +56,7 @@ class EmbeddedAccelerator:
     def __init__(self, options: EmbeddedOptions) -> None:
         self._options = options
         self._owner_pid = os.getpid()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent_folder()))
+        self._folder = _make_folder()
         self._token = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
         self.address: Address
@@ -77,7 +77,8 @@ class EmbeddedAccelerator:
 
     def _launch(self) -> dict[str, Any]:
         process = self._process = subprocess.Popen(
-            [sys.executable, "-m", self._options.module],
+            interpreter.command(self._options.module),
+            env=interpreter.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None,
@@ -95,7 +96,7 @@ class EmbeddedAccelerator:
                 f"the embedded accelerator ended with status {process.wait()} before it served; its words are on "
                 "standard error. Is `pip install elastic-inference[host]` done?"
             )
-        ready: dict[str, Any] = json.loads(line)
+        ready = _read_ready_line(line)
         if "error" in ready:
             raise decode_error(500, line)
         return ready
@@ -153,6 +154,29 @@ class EmbeddedAccelerator:
                 process.kill()
                 process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _make_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent_folder()))
+    except OSError as error:
+        raise EngineNotAvailable(
+            f"an embedded accelerator needs a folder for temporary files, and none can be made: {error}; set TMPDIR to "
+            "a folder that this user may write"
+        ) from error
+
+
+def _read_ready_line(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and ("endpoints" in value or "error" in value):
+        return value
+    raise EngineNotAvailable(
+        f"the embedded accelerator's process wrote {line[:200]!r} where its address should be: something that it "
+        "imports prints, or EI_PYTHON or sys.executable is not a Python"
+    )
 
 
 def _parent_folder() -> str:

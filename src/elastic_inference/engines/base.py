@@ -11,6 +11,8 @@ from typing import Any
 import numpy.typing as npt
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.limits.base import whole_cores
+from elastic_inference.limits.machine import usable_cores
 from elastic_inference.models.signature import Signature
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -103,4 +105,6 @@ class LoadedModel(ABC):
 
 def available_cores() -> int:
     """Return the cores that this process may use, which is what `num_threads=None` means."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not hasattr(os, "sched_getaffinity"):  # only Linux has it, and quotas of groups
+        return os.cpu_count() or 1
+    return whole_cores(usable_cores())

@@ -185,13 +185,16 @@ class Limits(ABC):
 
 
 def fit_threads(request: LimitRequest) -> int:
-    """Threads of an engine that suit a share.
+    """Return the threads of an engine that suit a share; a bursting one gets a thread for each core of the device."""
+    return whole_cores(request.num_cores if request.may_burst else request.cores)
 
-    As many as there are cores in the share, rounded up, but not for a sliver: two threads where only one core
-    is free cost more than one thread (measured; an engine's threads wait for each other). A bursting
-    accelerator gets a thread for each core of the device.
+
+def whole_cores(cores: float) -> int:
+    """Return the threads that suit this many cores, which a quota makes a fraction.
+
+    As many as there are cores, rounded up, but not for a sliver: two threads where only one core is free cost more than
+    one thread (measured; an engine's threads wait for each other).
     """
-    cores = request.num_cores if request.may_burst else request.cores
     return max(1, math.ceil(cores - 0.25))
 
 
