@@ -20,6 +20,7 @@ from elastic_inference.errors import ComputeQuotaExceeded, ElasticInferenceError
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
+from elastic_inference.protocol.tls import Tls
 from tests.host import attacks
 from tests.host.conftest import HostProcess
 from tests.host.support import wait_until
@@ -111,7 +112,7 @@ def test_a_tls_handshake_is_not_waited_for_and_locks_nobody_out(
     ca = str(state_dir / "tls" / "ca.pem")
     plain = host.url.replace("https:", "http:")
     with attacks.running("idle", plain, 300), Endpoint.parse(plain).connect(5.0) as mute:
-        assert host.session(tls_ca=ca).request("GET", "/v1/health")["status"] == "ok"
+        assert host.session(tls=Tls(ca=ca)).request("GET", "/v1/health")["status"] == "ok"
         mute.settimeout(60.0)
         assert mute.recv(1) == b""
 

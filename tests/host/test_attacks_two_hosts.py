@@ -14,6 +14,7 @@ from elastic_inference.errors import CapacityExceeded, PermissionDenied
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.host import Host
+from elastic_inference.limits.mounts import read_mounts
 from elastic_inference.limits.processes import process_uid
 from tests.host.conftest import HostProcess, _starter, new_state_dir
 from tests.host.test_recovery import only_record, process_of
@@ -22,6 +23,13 @@ StartHost = Callable[..., HostProcess]
 OpenHost = Callable[..., Host]
 TINY = AcceleratorType("tiny", 192 * 1024**2, device_share=0.05)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: others have no other users")
+
+
+def accelerator_groups(pid: int) -> list[Path]:
+    """The control groups that are a process's own; none where limits are held in another way."""
+    mounts = read_mounts(Path(f"/proc/{pid}"))
+    found = {mount.own_group for mount in (*mounts.v1.values(), mounts.v2) if mount is not None}
+    return [group for group in found if group.name.startswith("eia-")]
 
 
 @needs_root
@@ -66,9 +74,11 @@ def test_a_host_whose_folder_was_removed_ends_what_it_no_longer_knows(
     host.session().attach("cpu.half")
     process = process_of(state_dir)
     host.kill()
+    groups = accelerator_groups(process.pid)
     shutil.rmtree(state_dir)
     host = start_host()
     assert not process.is_alive()
+    assert [group for group in groups if group.exists()] == []
     host.session().attach("cpu.whole")
     assert process_uid(process.pid) is None
 

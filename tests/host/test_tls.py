@@ -148,7 +148,7 @@ def test_a_new_certificate_is_shown_after_sighup_by_the_host_and_its_accelerator
 ) -> None:
     host = start_host("--tls")
     ca = state_dir / "tls" / "ca.pem"
-    attached = host.session(tls_ca=str(ca)).attach("cpu.quarter")
+    attached = host.session(tls=Tls(ca=str(ca))).attach("cpu.quarter")
     endpoint = next(e for e in attached.endpoints if e.startswith("tls:"))
     model = write_doubling_graph(tmp_path / "doubling.pb")
     names = {"input_names": {"x": "x:0"}, "output_names": {"y": "y:0"}}
@@ -179,7 +179,7 @@ def test_sighup_without_tls_ends_nothing(start_host: StartHost) -> None:
 def test_the_end_of_a_certificate_is_warned_about(start_host: StartHost, state_dir: Path) -> None:
     state_dir.mkdir()
     ca, _ = init_tls(state_dir / "tls", days=20)
-    session = start_host("--tls").session(tls_ca=str(ca))
+    session = start_host("--tls").session(tls=Tls(ca=str(ca)))
     (warning,) = session.request("GET", "/v1/health")["warnings"]
     assert re.fullmatch(
         r"the host's certificate ends on 20\d\d-\d\d-\d\d, in (19|20) days; make a .*", warning

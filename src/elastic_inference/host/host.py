@@ -30,7 +30,7 @@ from elastic_inference.host.devices import Device
 from elastic_inference.host.disk import DiskGuard
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
 from elastic_inference.host.processes.cores import CoreKeeper
-from elastic_inference.host.processes.folders import HostFolder
+from elastic_inference.host.processes.folders import GROUP_PREFIX, HostFolder
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
@@ -139,7 +139,7 @@ class Host:
         self.host_id = self._host_id()
         self._claim_rows()
         self._ensure_operator_token()
-        self.limits: Limits = detect(settings.limits_mode, parent_name=f"elastic-inference-{self.host_id}")
+        self.limits: Limits = detect(settings.limits_mode, parent_name=f"{GROUP_PREFIX}{self.host_id}")
         self.disk = DiskGuard(self.folder, self.limits)
         self.store.before_each_transaction(self.disk.check)
         self.isolation = find_isolation(self.folder.accelerators, settings.uids)

@@ -10,6 +10,8 @@ from pathlib import Path
 from elastic_inference.errors import InvalidInput
 from elastic_inference.protocol.endpoint import Endpoint
 
+GROUP_PREFIX = "elastic-inference-"  # of the control groups of a host, before its id
+
 
 @dataclass(frozen=True)
 class TlsFiles:

@@ -12,7 +12,11 @@ import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from elastic_inference.host.processes.folders import HostFolder
+from elastic_inference.errors import LimitError
+from elastic_inference.host.processes.folders import GROUP_PREFIX, HostFolder
+from elastic_inference.limits.base import is_accelerator_id
+from elastic_inference.limits.files import CgroupFiles, kill_all, remove_groups
+from elastic_inference.limits.mounts import read_mounts
 from elastic_inference.limits.processes import list_processes, process_uid, wait_readable
 
 logger = logging.getLogger(__name__)
@@ -58,6 +62,7 @@ def _of_users(users: Iterable[int]) -> Iterator[int]:
 
 def _end(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
+        groups = _groups_of(pid)
         pidfd = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -65,3 +70,26 @@ def _end(pid: int) -> None:
             logger.warning("process of an unknown accelerator is ended", extra={"pid": pid})
         finally:
             os.close(pidfd)
+        for group in groups:
+            _remove_group(group)
+
+
+def _groups_of(pid: int) -> frozenset[Path]:
+    """The control groups that its host made for an accelerator; that host had another id where its folder was lost."""
+    mounts = read_mounts(Path(f"/proc/{pid}"))
+    found = [mount.own_group for mount in (*mounts.v1.values(), mounts.v2) if mount is not None]
+    return frozenset(
+        group
+        for group in found
+        if is_accelerator_id(group.name) and group.parent.name.startswith(GROUP_PREFIX)
+    )
+
+
+def _remove_group(group: Path) -> None:
+    files = CgroupFiles()
+    try:
+        kill_all(files, [group])
+        remove_groups(files, [group])
+    except LimitError as error:
+        logger.error("control group is not removed", extra={"why": str(error)})
+    files.remove(group.parent)  # where it was the last one
