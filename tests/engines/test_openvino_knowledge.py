@@ -48,7 +48,13 @@ def probed() -> dict[tuple[str, str], str]:
     """(reference, name of the case) -> how OpenVINO differs; in other processes, since it ends some of them."""
     command = [sys.executable, "-m", "tests.engines.probe"]
     done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+        timeout=120,
     )
     lines = (line.split("\t") for line in done.stdout.splitlines())
     return {(reference, name): text for reference, name, text in lines}

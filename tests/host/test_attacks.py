@@ -172,7 +172,7 @@ def test_an_accelerator_that_hangs_holds_up_nobodys_question(start_host: StartHo
                 assert len(host.session(**quick).request("GET", "/v1/usage")) == 2
                 assert host.session(**quick).request("GET", "/v1/host")["num_unhealthy"] == 1
                 text = host.session(**quick).request("GET", "/metrics")
-            assert all(len(one.result()) == 1 for one in asked)
+            assert all(len(one.result(30)) == 1 for one in asked)
         up = {m[1]: m[2] for m in re.finditer(r'_accelerator_up{accelerator_id="(.*?)".*?} (\S+)', text)}
         assert up == {hanging.accelerator_id: "0.0", other.accelerator_id: "1.0"}
     finally:

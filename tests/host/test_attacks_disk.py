@@ -50,13 +50,13 @@ def small_disk() -> Iterator[Path]:
         pytest.skip("needs root, who may mount a small disk")
     folder = Path(tempfile.mkdtemp(prefix="ei-disk-"))
     command = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
+    if subprocess.run(command, capture_output=True, check=False, timeout=120).returncode:
         folder.rmdir()
         pytest.skip("needs the right to mount a small disk")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", str(folder)], check=True, timeout=120)
         folder.rmdir()
 
 

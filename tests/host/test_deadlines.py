@@ -58,7 +58,7 @@ def test_a_request_that_does_not_end_ends_with_its_process_and_others_are_served
 
         wait_until(was_restarted, "the restart")
         with pytest.raises(ElasticInferenceError):
-            endless.result()
+            endless.result(30)
         assert predict({"count": np.array(4, np.int64)})["sum"] == 4
     assert service.get(record.accelerator_id).last_exit.startswith("one request ran for more than 2 s")
 
@@ -88,7 +88,7 @@ def test_draining_waits_for_as_long_as_the_operator_said(open_host: OpenHost, lo
 
         wait_until(lambda: num_running() == 1, "the request to run")
         service.detach(record.accelerator_id, drain_seconds=240.0)
-        assert answer.result()["sum"] == count
+        assert answer.result(30)["sum"] == count
     assert service.list_all() == ()
 
 
