@@ -75,7 +75,7 @@ def _end(pid: int) -> None:
 
 
 def _groups_of(pid: int) -> frozenset[Path]:
-    """The control groups that its host made for an accelerator; that host had another id where its folder was lost."""
+    """Return the control groups that its host made for an accelerator: under another id where its folder was lost."""
     mounts = read_mounts(Path(f"/proc/{pid}"))
     found = [mount.own_group for mount in (*mounts.v1.values(), mounts.v2) if mount is not None]
     return frozenset(
