@@ -39,7 +39,7 @@ def _run(name: str, is_quick: bool) -> list[Row]:
         case "others":
             return survival.others(1 if is_quick else 5)
         case "latency":
-            return rows.latency(*(3, 1) if is_quick else (20, 3))
+            return rows.latency(*(3, 1, 5) if is_quick else (10, 3, 100))
         case "shares":
             return rows.shares(*(3, 1) if is_quick else (12, 3))
     raise SystemExit(f"--rows {name!r} is not one of {', '.join(ROWS)}")

@@ -180,17 +180,17 @@ def test_a_wait_that_is_broken_off_is_forgotten() -> None:
     assert turns.holder is None
 
 
-def test_idle_time_saves_up_one_request_and_what_waiting_brought_fades() -> None:
+def test_idle_time_saves_up_a_request_and_a_half_and_what_waiting_brought_fades() -> None:
     turns = two()
     learn(turns, 0, 10 * MS, until=100.0)
-    assert turns.tenants[0].level_seconds == pytest.approx(10 * MS)
+    assert turns.tenants[0].level_seconds == pytest.approx(15 * MS)
     turns.ask(1, 100.0)
     turns.ask(0, 100.0)
     turns.withdraw(0, 101.0)  # half a second is owed to it, and it goes away
     turns.look(101.1)
-    assert turns.tenants[0].level_seconds == pytest.approx(0.51 - 0.05)
+    assert turns.tenants[0].level_seconds == pytest.approx(0.515 - 0.05)
     turns.look(103.0)
-    assert turns.tenants[0].level_seconds == pytest.approx(10 * MS)
+    assert turns.tenants[0].level_seconds == pytest.approx(15 * MS)
 
 
 def test_a_clock_that_seems_to_go_back_changes_nothing() -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 MIN_CREDIT_SECONDS = 0.002
 """What an idle tenant saves up at least, so that a first request starts at once."""
 
+CREDIT_PER_REQUEST = 1.5
+"""What it saves up, by its longest request: one that takes a little longer must not be cut just before its end."""
+
 MAX_CREDIT_SECONDS = 1.0
 """What it saves up at most, however long its requests are: neighbours wait for credit."""
 
@@ -75,8 +78,8 @@ class Tenant:
 
     @property
     def credit_limit_seconds(self) -> float:
-        """What it can save up while it asks for nothing: one whole request."""
-        return min(max(self.longest_seconds, MIN_CREDIT_SECONDS), MAX_CREDIT_SECONDS)
+        """What it can save up while it asks for nothing: more than a whole request."""
+        return min(max(CREDIT_PER_REQUEST * self.longest_seconds, MIN_CREDIT_SECONDS), MAX_CREDIT_SECONDS)
 
     def missing_seconds(self, turn_seconds: float) -> float:
         """By how much its level falls short of carrying a whole request, counting what flows in while it runs.
@@ -92,8 +95,8 @@ class Tenant:
     def settle(self, now: float, is_idle: bool) -> None:
         """Let flow in what the time since the last look brings.
 
-        Idle time saves up one request at most. More than that, from waiting for others, fades as fast as it came:
-        cut off at once, a closed loop of short requests lost in each gap what it had waited for.
+        Idle time saves up a request and a half at most. More than that, from waiting for others, fades as fast as it
+        came: cut off at once, a closed loop of short requests lost in each gap what it had waited for.
         """
         gained_seconds = self.weight * max(0.0, now - self.settled_at)
         self.settled_at = max(now, self.settled_at)
