@@ -13,8 +13,8 @@ PACKAGE = SOURCE / "elastic_inference"
 MAX_LINES = 400
 LAYERS = {
     "errors": 0, "units": 0, "clock": 0, "settings": 0, "telemetry": 0,
-    "tensors": 1, "deadline": 1, "percentiles": 1,
-    "models": 2, "protocol": 2, "limits": 2, "zoo": 2,
+    "tensors": 1, "deadline": 1, "percentiles": 1, "interpreter": 1,
+    "models": 2, "proof": 2, "protocol": 2, "limits": 2, "zoo": 2,
     "client": 3, "engines": 3, "accelerator": 3,
     "host": 4, "keras": 4, "torch": 4, "pool": 4, "predictor": 4, "explorer": 4, "video": 4, "testing": 4,
     "cli": 5,

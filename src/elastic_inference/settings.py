@@ -200,9 +200,9 @@ def state_dir() -> Path:
     return (XDG_STATE_HOME.get() or Path.home() / ".local" / "state") / "elastic-inference"
 
 
-def with_variable(name: str, value: str) -> dict[str, str]:
-    """Return this process's environment with one variable more, for a process that it starts."""
-    return {**os.environ, name: value}
+def with_variables(**variables: str) -> dict[str, str]:
+    """Return this process's environment with some variables more, for a process that it starts."""
+    return {**os.environ, **variables}
 
 
 def asks_for_traces() -> bool:

@@ -343,3 +343,16 @@ def test_errors_of_the_engine_become_ours() -> None:
     assert isinstance(translated(RuntimeError("std::bad_alloc")), MemoryQuotaExceeded)
     assert isinstance(translated(MemoryError()), MemoryQuotaExceeded)
     assert isinstance(translated(RuntimeError("something else")), ModelError)
+
+
+def test_nothing_is_reported_to_anybody(models: Path) -> None:
+    code = """
+from elastic_inference.engines.base import EngineOptions
+from elastic_inference.engines.select import load
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import SignatureRequest
+
+load(ModelPackage.read(sys.argv[1]), SignatureRequest(), EngineOptions(engine="openvino"))
+print(sys.modules.get("openvino_telemetry"), "openvino" in sys.modules)
+"""
+    assert run_without([], code, str(models / "model.onnx")).split() == ["None", "True"]

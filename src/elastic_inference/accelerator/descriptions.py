@@ -39,6 +39,7 @@ def config(entry: ModelEntry) -> dict[str, Any]:
         "warm_up_seconds": entry.warm_up_seconds,
         "warm_up_note": entry.warm_up_note,
         "content_hash": entry.content_hash,
+        "proof": entry.proof.summary(),
     }
 
 

@@ -278,6 +278,8 @@ def _binary_head(model_name: str, *tensors: tuple[str, str, tuple[int, ...], int
 def _predict(entry: ModelEntry, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
     """Run; only with the turn, because that is what keeps the model from being unloaded meanwhile."""
     model = _loaded(entry)
+    if entry.proof.wants_sample:
+        entry.proof.keep_sample(inputs)
     try:
         return model.predict(inputs)
     except MemoryError as error:

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from elastic_inference.accelerator.model_table import BUCKETS_SECONDS, Histogram, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.engines.guarded import GuardedModel
 
 
 class AcceleratorCollector(Collector):
@@ -74,15 +75,27 @@ class AcceleratorCollector(Collector):
         requests = CounterMetricFamily(
             "elastic_inference_requests", "Requests by model and outcome", labels=["model", "outcome"]
         )
+        proofs = GaugeMetricFamily(
+            "elastic_inference_model_proof",
+            "1 for what comparing a model with its reference came to",
+            labels=["model", "verdict"],
+        )
+        fallbacks = CounterMetricFamily(
+            "elastic_inference_reference_calls", "Calls that the reference answered", labels=["model"]
+        )
         queue = _histogram_family("queue_seconds", "Waiting for the turn, successful requests")
         service = _histogram_family("service_seconds", "Computation, successful requests")
         for entry in self._models.entries():
             with entry.lock:
                 for outcome, count in entry.statistics.num_by_outcome.items():
                     requests.add_metric([entry.name, outcome], count)
+                if entry.proof.proof is not None:
+                    proofs.add_metric([entry.name, entry.proof.proof.verdict.value], 1)
+                if isinstance(entry.model, GuardedModel):
+                    fallbacks.add_metric([entry.name], entry.model.num_reference_calls)
                 _add_histogram(queue, entry.name, entry.statistics.queue)
                 _add_histogram(service, entry.name, entry.statistics.service)
-        yield from (requests, queue, service)
+        yield from (requests, proofs, fallbacks, queue, service)
 
 
 def render(collector: AcceleratorCollector) -> bytes:

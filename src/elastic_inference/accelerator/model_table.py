@@ -16,6 +16,7 @@ from typing import Any
 
 from elastic_inference.accelerator import bodies
 from elastic_inference.accelerator.model_store import ModelStore
+from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, LoadedModel
@@ -30,6 +31,7 @@ from elastic_inference.errors import (
 )
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.proof.proof import Mode
 from elastic_inference.units import format_bytes
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class LoadRequest:
         signature: See `SignatureRequest.from_json`.
         engine, precision: See EngineOptions; None leaves them to the accelerator.
         warm_up: Whether to run it once, or with which shape of which input.
+        proof: When it is compared with its reference: "background", "before" or "off".
     """
 
     package: Mapping[str, Any]
@@ -62,6 +65,7 @@ class LoadRequest:
     engine: str | None = None
     precision: str | None = None
     warm_up: bool | Mapping[str, tuple[int, ...]] = True
+    proof: str = "background"
 
     @classmethod
     def of(cls, load: Mapping[str, Any]) -> LoadRequest:
@@ -111,6 +115,7 @@ class ModelEntry:
         self.model: LoadedModel | None = None
         self.warm_up_seconds = 0.0
         self.warm_up_note = ""
+        self.proof = ModelProof()
         self.statistics = ModelStatistics()
         self.lock = threading.Lock()
         self.settled = threading.Event()
@@ -137,6 +142,7 @@ class ModelTable:
         options: Engine options of this accelerator; a load may choose engine and precision.
         queue: Whose turn it is to use the device.
         memory_limit_bytes: For the error when a model cannot fit; None: no limit.
+        proofs: Decides which models are compared with their reference; None: none is.
     """
 
     def __init__(
@@ -146,7 +152,9 @@ class ModelTable:
         options: EngineOptions,
         queue: RequestQueue,
         memory_limit_bytes: int | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
+        self._proofs = proofs
         self._store = store
         self._queue = queue
         self._records = record_dir
@@ -227,8 +235,13 @@ class ModelTable:
             with self._load_lock:
                 self._check_size(package)
                 signature = SignatureRequest.from_json(request.signature)
-                model = select.load(package, signature, request.options(self._options))
+                mode = Mode.parse(request.proof)
+                options = request.options(self._options)
+                model = select.load(package, signature, options)
                 entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up)
+                if self._proofs is not None:
+                    shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
+                    self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
             entry.model, entry.state = model, ModelState.READY
         except Exception as error:
             if model is not None:
@@ -331,6 +344,8 @@ class ModelTable:
 
     def close(self) -> None:
         """Free all models; closing twice is fine."""
+        if self._proofs is not None:
+            self._proofs.close()
         for entry in self.entries():
             if entry.model is not None:
                 entry.model.close()

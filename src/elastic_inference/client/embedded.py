@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastic_inference.client import interpreter
+from elastic_inference import interpreter
 from elastic_inference.client.connection import Address
 from elastic_inference.deadline import NO_DEADLINE, Deadline
 from elastic_inference.errors import ConnectionLost, ElasticInferenceError, EngineNotAvailable

@@ -20,8 +20,10 @@ class LoadOptions:
             model.
         precision: "fp32", "tf32", "bf16", "fp16" or "int8", where the engine has it; "auto" leaves it to the engine.
         warm_up: Whether to predict once on made-up values after loading, or the shapes to do it with, by input alias.
-        cache_dir: Where an engine on this machine (embedded or in process) keeps compiled models for the next load;
-            None keeps none. An accelerator elsewhere has a place of its own.
+        cache_dir: Where an engine on this machine (embedded or in process) keeps compiled models and proofs for the
+            next load; None keeps none. An accelerator elsewhere has a place of its own.
+        proof: When an accelerator compares a quick engine with the reference of the model's format: "background", after
+            loading and while nobody calls; "before" anything is answered; or "off".
 
     Raises:
         InvalidInput: A value has a wrong type. Which engines and precisions there are, the accelerator knows.
@@ -31,9 +33,10 @@ class LoadOptions:
     precision: str = "fp32"
     warm_up: bool | Mapping[str, Sequence[int]] = True
     cache_dir: str | None = None
+    proof: str = "background"
 
     def __post_init__(self) -> None:
-        for name in ("engine", "precision"):
+        for name in ("engine", "precision", "proof"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise InvalidInput(f"{name} must be text, not {checks.shown(value)}")
@@ -42,7 +45,9 @@ class LoadOptions:
 
     def parameters(self) -> dict[str, Any]:
         """Return what an accelerator is told with the model."""
-        return {"engine": self.engine, "precision": self.precision, "warm_up": self.warm_up}
+        return {
+            "engine": self.engine, "precision": self.precision, "warm_up": self.warm_up, "proof": self.proof
+        }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back."""

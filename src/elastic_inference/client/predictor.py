@@ -76,7 +76,7 @@ class EIPredictor:
         host, accelerator_type: Short for `accelerator=Accelerator.attach(accelerator_type, host=host, ...)`; `host`
             alone, for `Accelerator.of_id(host=host, ...)`.
         num_threads: Short for `threads` of an embedded or local `accelerator`.
-        engine, precision, warm_up, cache_dir: Short for `load=LoadOptions(...)`.
+        engine, precision, warm_up, cache_dir, proof: Short for `load=LoadOptions(...)`.
 
     Raises:
         InvalidInput: An argument is wrong, or two contradict each other, or the model has no such signature.
@@ -116,6 +116,7 @@ class EIPredictor:
         precision: str | None = None,
         warm_up: bool | Mapping[str, Sequence[int]] | None = None,
         cache_dir: str | None = None,
+        proof: str | None = None,
         input_specs: Mapping[str, str] | None = None,
     ) -> None:
         self._request = _signature_request(
@@ -126,7 +127,7 @@ class EIPredictor:
             accelerator_id, address, token, host, accelerator_type, tls_ca, tls_cert, tls_key, num_threads
         )
         self._accelerator = shorthand.where(accelerator, use_ei, keywords)
-        self._load = shorthand.how(load, engine, precision, warm_up, cache_dir)
+        self._load = shorthand.how(load, engine, precision, warm_up, cache_dir, proof)
         self._cache_dir = shorthand.cache_dir_of(self._accelerator, self._load)
         self._unused = shorthand.unused(self._accelerator, num_threads)
         self._model_dir = model_dir
@@ -185,6 +186,10 @@ class EIPredictor:
             place.close()
             raise
         return remote, place.close
+
+    def report_now(self) -> PredictorReport:
+        """Return what is in force now, as a comparison in the background may have changed it since `report`."""
+        return self._model.report(self.report.start_seconds)
 
     def _set_graph(self) -> None:
         """Show TensorFlow's own graph and session where TensorFlow computes here, else objects that stand for them."""

@@ -330,7 +330,8 @@ class RemoteModel:
         """Return what is in force on the accelerator's side."""
         with self._pool.connection(Deadline(CONTROL_SECONDS)) as connection:
             accelerator = connection.call("GET", "/v2/accelerator")
-        engine = self._config["report"]
+            now = connection.call("GET", f"/v2/models/{self.name}/config")
+        engine = now["report"]
         notes = [*engine["notes"], self._config["warm_up_note"], self._shared_memory_note]
         endpoint = self._pool.address.endpoint
         return PredictorReport(
@@ -349,6 +350,7 @@ class RemoteModel:
             upload_seconds=self._upload_seconds,
             load_seconds=engine["load_seconds"],
             warm_up_seconds=self._config["warm_up_seconds"],
+            proof=now["proof"],
             notes=tuple(note for note in notes if note),
         )
 

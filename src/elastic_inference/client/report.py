@@ -21,6 +21,8 @@ class PredictorReport:
         load_seconds: Reading and compiling the model.
         warm_up_seconds: One prediction on made-up values, after loading.
         start_seconds: Starting the embedded accelerator or attaching one.
+        proof: What comparing the engine with the reference of the model's format came to; "" where the reference
+            itself computes.
         notes: What a user should know; a sentence each.
     """
 
@@ -39,6 +41,7 @@ class PredictorReport:
     upload_seconds: float = 0.0
     load_seconds: float = 0.0
     warm_up_seconds: float = 0.0
+    proof: str = ""
     notes: tuple[str, ...] = ()
 
     @property

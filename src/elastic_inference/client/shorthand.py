@@ -106,13 +106,16 @@ def how(
     precision: str | None,
     warm_up: bool | Mapping[str, Sequence[int]] | None,
     cache_dir: str | None,
+    proof: str | None,
 ) -> LoadOptions:
     """Return the options that the caller means: the value, or what the flat keywords stand for.
 
     Raises:
         InvalidInput: Both are given, or a value is wrong.
     """
-    keywords = {"engine": engine, "precision": precision, "warm_up": warm_up, "cache_dir": cache_dir}
+    keywords = {
+        "engine": engine, "precision": precision, "warm_up": warm_up, "cache_dir": cache_dir, "proof": proof
+    }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
     if load is None:
         return LoadOptions(**given)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from elastic_inference.engines import no_telemetry  # noqa: F401  # before any engine's library
 from elastic_inference.errors import EngineNotAvailable, InvalidInput, UnsupportedModel
 from elastic_inference.models.package import ModelFormat, ModelPackage
 

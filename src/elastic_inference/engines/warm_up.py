@@ -10,9 +10,9 @@ import numpy as np
 
 from elastic_inference.engines.base import LoadedModel
 from elastic_inference.errors import ElasticInferenceError, InvalidInput
+from elastic_inference.proof.samples import default_shape
 from elastic_inference.tensors import TensorSpec
 
-OPEN_SIZE = 64  # of an open axis: a small image, which detectors resize themselves
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -20,8 +20,7 @@ def warm_up(model: LoadedModel, wanted: bool | Shapes) -> tuple[float, str]:
     """Run the model once.
 
     Args:
-        wanted: False for not at all, or the shape of some inputs by alias; open axes are otherwise 1 for the first
-            and OPEN_SIZE for the others.
+        wanted: False for not at all, or the shape of some inputs by alias; others get `default_shape`.
 
     Returns:
         Seconds, and what a user should know, "" for nothing.
@@ -53,16 +52,9 @@ def warm_up(model: LoadedModel, wanted: bool | Shapes) -> tuple[float, str]:
 
 def _filled(spec: TensorSpec, shape: Any) -> Any:
     if shape is None:
-        shape = _default_shape(spec)
+        shape = default_shape(spec)
     elif not isinstance(shape, Sequence) or not all(isinstance(size, int) and size >= 0 for size in shape):
         raise InvalidInput(f"warm_up of {spec.name!r} must be a list of sizes, not {shape!r:.80}")
     if not spec.is_compatible(shape):
         raise InvalidInput(f"warm_up of {spec.name!r} has shape {list(shape)}, the model's is {spec.shape}")
     return np.full(shape, b"" if spec.base_dtype == "string" else 0, spec.numpy_dtype)
-
-
-def _default_shape(spec: TensorSpec) -> tuple[int, ...]:
-    shape = spec.shape if spec.shape is not None else (1,)
-    return tuple(
-        size if size is not None else (1 if axis == 0 else OPEN_SIZE) for axis, size in enumerate(shape)
-    )

@@ -1,4 +1,4 @@
-"""Which Python runs an embedded accelerator, and what it may import.
+"""Which Python runs a process of ours beside this one, such as an embedded accelerator, and what that may import.
 
 `sys.executable` is not always one: in a frozen program or under uWSGI it is the program, which would start itself again
 and again. And a child of `python -m` looks for modules in the current folder first, so a file `queue.py` there would
@@ -43,12 +43,21 @@ def command(module: str) -> list[str]:
         )
     python, is_same_version = find_python()
     paths = import_paths() if is_same_version else []
-    return [python, "-I", "-c", _BOOT, json.dumps(paths), module]
+    return _isolated(python, module, paths)
+
+
+def sibling_command(module: str) -> list[str]:
+    """Return the command that runs a module of ours on this process's own Python, which is one of ours already."""
+    return _isolated(sys.executable, module, [path for path in sys.path if path])
+
+
+def _isolated(python: str, module: str, paths: Sequence[str]) -> list[str]:
+    return [python, "-I", "-c", _BOOT, json.dumps(list(paths)), module]
 
 
 def environment() -> dict[str, str]:
     """Return the environment of the new process, which says whose accelerator it is."""
-    return settings.with_variable(settings.EMBEDDED.name, str(os.getpid()))
+    return settings.with_variables(**{settings.EMBEDDED.name: str(os.getpid())})
 
 
 def import_paths() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.client import interpreter
+from elastic_inference import interpreter
 from elastic_inference.testing import write_model
 
 VECTOR = {"x": ("uint8", (None,))}
