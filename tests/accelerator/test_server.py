@@ -74,6 +74,8 @@ def test_a_client_that_rests_longer_than_its_buffer_is_kept_is_still_served(
 def test_a_body_may_take_longer_than_a_head(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.5)
     with Connection(address) as connection:
+        connection.send(ALLOWED)
+        assert connection.read().status == 200
         connection.send(MALFORMED_LOAD)
         threading.Event().wait(0.8)  # as a slow wire would
         connection.send(b"{]")
@@ -81,13 +83,22 @@ def test_a_body_may_take_longer_than_a_head(address: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("bound", "sent"), [("HEAD_SECONDS", MALFORMED_LOAD[:-1]), ("MESSAGE_SECONDS", MALFORMED_LOAD + b"{")]
+    ("bound", "is_proven", "sent"),
+    [
+        ("FIRST_SECONDS", False, MALFORMED_LOAD[:-1]),
+        ("HEAD_SECONDS", True, MALFORMED_LOAD[:-1]),
+        ("MESSAGE_SECONDS", True, MALFORMED_LOAD + b"{"),
+    ],
 )
 def test_a_client_that_stops_in_a_message_is_hung_up_on(
-    address: str, bound: str, sent: bytes, monkeypatch: pytest.MonkeyPatch
+    address: str, bound: str, is_proven: bool, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "KEEP_SECONDS", 600.0)
-    monkeypatch.setattr(server_module, bound, 0.05)
+    for name in ("FIRST_SECONDS", "HEAD_SECONDS", "KEEP_SECONDS", "MESSAGE_SECONDS"):
+        monkeypatch.setattr(server_module, name, 600.0)
     with Connection(address) as connection:
+        if is_proven:
+            connection.send(ALLOWED)
+            assert connection.read().status == 200
+        monkeypatch.setattr(server_module, bound, 0.05)
         connection.send(sent)
         assert connection.socket.recv(100) == b""
