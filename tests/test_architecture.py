@@ -25,6 +25,7 @@ ALLOWED_SIBLINGS = {
     ("units", "errors"),
     ("telemetry", "errors"),
     ("settings", "errors"),
+    ("settings", "units"),
 }
 # Imported where it is used only, so that what does not use it stays small.
 ALLOWED_LAZY = {("client/local.py", "engines")}

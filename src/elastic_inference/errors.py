@@ -65,6 +65,8 @@ __all__ = [
     "ModelError",
     "ModelNotFound",
     "ModelNotReady",
+    "NameTaken",
+    "NotAsWritten",
     "PermissionDenied",
     "PredictorClosed",
     "PriceMissing",

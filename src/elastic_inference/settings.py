@@ -7,9 +7,7 @@ docs/settings.md is this table; a test compares the two.
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.units import parse_seconds
 
 T = TypeVar("T")
 
@@ -107,9 +106,10 @@ def _level(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text) or not math.isfinite(float(text)):
-        raise ValueError("is not a number of seconds, 0 or more")
-    return float(text)
+    try:
+        return parse_seconds(text)
+    except InvalidInput:
+        raise ValueError("is not a duration such as 5s or 250ms") from None
 
 
 HOST = Setting(
@@ -148,7 +148,7 @@ LOG_LEVEL = Setting(
     "WARNING for an embedded one, INFO for a host's", _level,
 )  # fmt: skip
 PROGRESS_SECONDS = Setting(
-    "EI_PROGRESS_SECONDS", "Between two lines of progress where standard error is no terminal", "5", _seconds
+    "EI_PROGRESS_SECONDS", "Between two lines of progress where standard error is no terminal", "5s", _seconds
 )
 DATABASE = Setting(
     "EI_DATABASE",

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from elastic_inference.client.accelerator import Accelerator
+from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.errors import InvalidInput, UnsupportedModel
@@ -33,6 +35,8 @@ def attach(
     *,
     dynamic_shapes: Any = None,
     strict_export: bool = False,
+    accelerator: Accelerator | None = None,
+    load: LoadOptions | None = None,
     **options: Any,
 ) -> AttachedModule:
     """Compute a module on an accelerator.
@@ -44,7 +48,8 @@ def attach(
         dynamic_shapes: Which sizes may differ from the examples', as `torch.export.export` takes it: for instance
             `({0: torch.export.Dim("batch")},)`.
         strict_export: As `strict` of `torch.export.export`.
-        options: Further arguments of EIPredictor, such as `host=`, `address=`, `precision=`, `use_ei=False`.
+        accelerator, load: Where to compute and how to load, as EIPredictor has them.
+        options: Further arguments of EIPredictor, such as `timeout_seconds=`; its short keywords are taken too.
 
     Returns:
         A callable with the module's arguments and results. Close it, or use it as a context manager.
@@ -68,7 +73,7 @@ def attach(
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
         path = Path(folder, "module.pt2")
         _save(exported, inspect.signature(module.forward), [i.name for i in inputs], len(outputs), path)
-        predictor = EIPredictor(path, **options)
+        predictor = EIPredictor(path, accelerator=accelerator, load=load, **options)
     return AttachedModule(predictor, structure, fixed, outputs)
 
 

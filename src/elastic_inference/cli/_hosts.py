@@ -44,11 +44,15 @@ KeyOption = Annotated[
 
 
 def tls_of(tls_ca: str | None, tls_cert: str | None, tls_key: str | None) -> Tls | None:
-    """Make a value of the TLS options; None where none is given: what the environment names, else the system's."""
+    """Make a value of the TLS options, with what the environment adds; None where no option is given.
+
+    Where none is, the session asks the environment, if the host speaks TLS at all.
+    """
     if tls_key is not None and tls_cert is None:
         raise InvalidInput("--tls-key needs --tls-cert: give the certificate that the key belongs to")
-    files = (tls_ca, tls_cert, tls_key)
-    return None if files == (None, None, None) else Tls(*files)
+    if tls_ca is tls_cert is tls_key is None:
+        return None
+    return Tls(settings.TLS_CA.of(tls_ca), settings.TLS_CERT.of(tls_cert), settings.TLS_KEY.of(tls_key))
 
 
 def open_session(
