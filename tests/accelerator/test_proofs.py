@@ -171,7 +171,7 @@ sys.stdin.read()
     assert parent.stdin is not None
     child = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
-    parent.wait()
+    parent.wait(30)
     parent.stdin.close()
     parent.stdout.close()
     child.wait(60)
