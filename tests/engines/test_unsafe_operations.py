@@ -14,7 +14,7 @@ import pytest
 
 from elastic_inference.engines.tensorflow_library import import_tensorflow
 from elastic_inference.engines.unsafe_operations import is_unsafe
-from elastic_inference.errors import UnsafeModel
+from elastic_inference.errors import InvalidModel, UnsafeModel, UnsupportedModel
 from elastic_inference.models.operations import is_stateful
 from elastic_inference.models.signature import SignatureRequest
 from tests.engines.conftest import Load
@@ -65,6 +65,62 @@ def test_unsafe(op: str) -> None:
 )  # fmt: skip
 def test_harmless(op: str) -> None:
     assert not is_unsafe(op)
+
+
+def _with_vocabulary(tf: Any, folder: Path) -> Path:
+    """A SavedModel that reads a table from its own asset."""
+    source = folder / "words.txt"
+    source.write_text("red\ngreen\n")
+
+    class Words(tf.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            names = tf.lookup.TextFileInitializer(
+                str(source),
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            )
+            self.table = tf.lookup.StaticHashTable(names, -1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
+        def serve(self, word: Any) -> Any:
+            return {"number": self.table.lookup(word)}
+
+    module = Words()
+    tf.saved_model.save(module, str(folder / "words"), signatures=module.serve)
+    source.unlink()
+    return folder / "words"
+
+
+def test_vocabulary_of_its_own_is_allowed_and_no_other_file(tmp_path: Path, load: Load) -> None:
+    path = _with_vocabulary(import_tensorflow(), tmp_path)
+    model = load(path)
+    words = np.array([b"green", b"blue"], object)
+    assert model.predict({"word": words})["number"].tolist() == [1, -1]
+    # Where a call may feed the name of the file, it could be any.
+    fed = SignatureRequest(
+        input_names={"word": "serving_default_word:0", "path": "asset_path_initializer:0"},
+        output_names={"number": "StatefulPartitionedCall:0"},
+    )
+    with pytest.raises(UnsafeModel, match="InitializeTableFromTextFileV2"):
+        load(path, fed, engine="tensorflow")
+    (path / "assets" / "words.txt").unlink()
+    with pytest.raises(InvalidModel, match=r"asset 'words.txt', which is not in its folder assets"):
+        load(path)
+
+
+def test_operation_that_nobody_knows_is_not_called_unsafe(tmp_path: Path, load: Load) -> None:
+    tf = import_tensorflow()
+    with tf.Graph().as_default() as graph:
+        tf.identity(tf.identity(tf.compat.v1.placeholder(tf.float32, [1], name="x"), name="middle"), name="y")
+    graph_def = graph.as_graph_def()
+    next(node for node in graph_def.node if node.name == "middle").op = "CustomThing"
+    path = tmp_path / "custom.pb"
+    path.write_bytes(graph_def.SerializeToString())
+    request = SignatureRequest(input_names={"x": "x:0"}, output_names={"y": "y:0"})
+    with pytest.raises(UnsupportedModel, match="operations that this version does not know: CustomThing"):
+        load(path, request, engine="tensorflow")
 
 
 def test_most_stateful_operations_are_denied() -> None:

@@ -37,6 +37,7 @@ from elastic_inference.units import format_bytes
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MAX_FAILED = 64  # entries of models that could not be loaded, whose reasons are kept; the oldest goes
+_OF_THE_CLIENT = ("instance", "label")  # what may differ between loads of one model
 BUCKETS_SECONDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1, 2, 5))
 
 
@@ -58,6 +59,9 @@ class LoadRequest:
         engine, precision: See EngineOptions; None leaves them to the accelerator.
         warm_up: Whether to run it once, or with which shape of which input.
         proof: When it is compared with its reference: "background", "before" or "off".
+        label: What the client calls the model, for errors; None: they name the accelerator's own copy.
+        instance: Which predictor asks, for models that keep what a call changes: each gets one of its own, called
+            by the name and this.
     """
 
     package: Mapping[str, Any]
@@ -66,6 +70,8 @@ class LoadRequest:
     precision: str | None = None
     warm_up: bool | Mapping[str, tuple[int, ...]] = True
     proof: str = "background"
+    instance: str | None = None
+    label: str | None = None
 
     @classmethod
     def of(cls, load: Mapping[str, Any]) -> LoadRequest:
@@ -209,9 +215,19 @@ class ModelTable:
         if not _NAME.fullmatch(name):
             raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")
         request = LoadRequest.of(load)
+        load = {key: value for key, value in load.items() if key not in _OF_THE_CLIENT}
         package = self._store.package(request.package)
+        while True:
+            entry = self._loaded(name, load, request, package)
+            if entry.name in (name, _own_name(name, request)):
+                return entry
+            # It is another predictor's alone; the next turn loads one for this one.
+
+    def _loaded(
+        self, name: str, load: Mapping[str, Any], request: LoadRequest, package: ModelPackage
+    ) -> ModelEntry:
         with self._lock:
-            entry = self._entries.get(name)
+            entry = self._entries.get(_own_name(name, request)) or self._entries.get(name)
             if (
                 entry is not None
                 and entry.state is not ModelState.UNAVAILABLE
@@ -226,8 +242,8 @@ class ModelTable:
         assert entry is not None
         if is_new:
             self._load_new(entry, request, package)
-        self.ready(name)
-        return entry
+        entry.settled.wait()
+        return self.ready(entry.name)
 
     def _load_new(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
         model: LoadedModel | None = None
@@ -242,11 +258,12 @@ class ModelTable:
                 if self._proofs is not None:
                     shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
                     self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
+            self._set_apart(entry, model, request)
             entry.model, entry.state = model, ModelState.READY
         except Exception as error:
             if model is not None:
                 model.close()
-            entry.error = self._told(error, package)
+            entry.error = _labelled(self._told(error, package), package, request.label)
             entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
             self._forget_old_failures()
             raise entry.error from error
@@ -254,6 +271,14 @@ class ModelTable:
             entry.settled.set()
         self._record(entry)
         log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
+
+    def _set_apart(self, entry: ModelEntry, model: LoadedModel, request: LoadRequest) -> None:
+        """Give a model that keeps what a call changes the name of the one predictor that asked for it."""
+        own_name = _own_name(entry.name, request)
+        if model.changes and request.instance is not None and not entry.name.endswith(f".{request.instance}"):
+            with self._lock:
+                self._entries[own_name] = self._entries.pop(entry.name)
+                entry.name = own_name
 
     def _forget_old_failures(self) -> None:
         with self._lock:
@@ -349,3 +374,18 @@ class ModelTable:
         for entry in self.entries():
             if entry.model is not None:
                 entry.model.close()
+
+
+def _labelled(
+    error: ElasticInferenceError, package: ModelPackage, label: str | None
+) -> ElasticInferenceError:
+    """Return the error with the client's name of the model in place of where its copy lies here."""
+    if label is not None and error.args and isinstance(error.args[0], str):
+        text = error.args[0].replace(str(package.main_path), label)
+        error.args = (text.replace(str(package.root), str(Path(label).parent)), *error.args[1:])
+    return error
+
+
+def _own_name(name: str, request: LoadRequest) -> str:
+    """Return what a model is called that is one predictor's alone."""
+    return name if request.instance is None else f"{name}.{request.instance}"

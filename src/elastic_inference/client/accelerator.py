@@ -93,14 +93,21 @@ class Accelerator:
         return At(address, token, tls)
 
     @classmethod
-    def embedded(cls, *, threads: int | None = None, cache_dir: str | None = None) -> Embedded:
+    def embedded(
+        cls,
+        *,
+        threads: int | None = None,
+        cache_dir: str | None = None,
+        allow_unsafe_operations: bool = False,
+    ) -> Embedded:
         """Return a private one on this machine, in a process that ends with this program.
 
         Args:
             threads: Of the engine; None: all cores that this process may use.
             cache_dir: Where compiled models are kept for the next load; None keeps none.
+            allow_unsafe_operations: Whether it runs models that touch files, processes or the network.
         """
-        return Embedded(threads, cache_dir)
+        return Embedded(threads, cache_dir, allow_unsafe_operations)
 
     @classmethod
     def local(cls, *, threads: int | None = None) -> Local:
@@ -191,6 +198,7 @@ class Embedded(Accelerator):
 
     threads: int | None = None
     cache_dir: str | None = None
+    allow_unsafe_operations: bool = False
 
     def __post_init__(self) -> None:
         checks.threads("threads", self.threads)
@@ -214,11 +222,13 @@ class FromEnvironment(Accelerator):
     Attributes:
         host: With what right the host of the environment is asked; its URL is None.
         threads: Of the engine, where the accelerator is embedded.
+        allow_unsafe_operations: See `Accelerator.embedded`; of a host, its operator decides.
     """
 
     ordinal: int | None = None
     host: HostAccess = field(default_factory=HostAccess)
     threads: int | None = None
+    allow_unsafe_operations: bool = False
 
     def __post_init__(self) -> None:
         checks.ordinal("accelerator_id", self.ordinal)

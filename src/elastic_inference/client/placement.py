@@ -79,6 +79,11 @@ def find(accelerator: Accelerator, cache_dir: str | None = None) -> Place:
 def _from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
     """Return an ordinal alone names no host: a program written for one accelerator counts the embedded one."""
     if settings.HOST.get() is not None or settings.ACCELERATOR.get():
+        if accelerator.allow_unsafe_operations:
+            raise InvalidInput(
+                f"allow_unsafe_operations is for an embedded accelerator, but {settings.HOST.name} names a host, whose "
+                "operator decides"
+            )
         return OfId(accelerator.ordinal, accelerator.host)
     for name in ("token", "tls"):
         if getattr(accelerator.host, name) is not None:
@@ -87,11 +92,15 @@ def _from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
                 f"too, or set {settings.HOST.name}"
             )
     choose(accelerator.ordinal, ["embedded"])
-    return Embedded(accelerator.threads)
+    return Embedded(accelerator.threads, allow_unsafe_operations=accelerator.allow_unsafe_operations)
 
 
 def _embedded(accelerator: Embedded, cache_dir: str | None) -> Place:
-    options = embedded.EmbeddedOptions(num_threads=accelerator.threads, cache_dir=cache_dir)
+    options = embedded.EmbeddedOptions(
+        num_threads=accelerator.threads,
+        cache_dir=cache_dir,
+        allow_unsafe_operations=accelerator.allow_unsafe_operations,
+    )
     process = embedded.acquire(options)
     return Place(ConnectionPool(process.address), process.explain, lambda: embedded.release(options, process))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -76,6 +77,8 @@ class EIPredictor:
         host, accelerator_type: Short for `accelerator=Accelerator.attach(accelerator_type, host=host, ...)`; `host`
             alone, for `Accelerator.of_id(host=host, ...)`.
         num_threads: Short for `threads` of an embedded or local `accelerator`.
+        allow_unsafe_operations: Short for that of an embedded `accelerator`: whether it runs models that touch files,
+            processes or the network.
         engine, precision, warm_up, cache_dir, proof: Short for `load=LoadOptions(...)`.
 
     Raises:
@@ -117,6 +120,7 @@ class EIPredictor:
         warm_up: bool | Mapping[str, Sequence[int]] | None = None,
         cache_dir: str | None = None,
         proof: str | None = None,
+        allow_unsafe_operations: bool | None = None,
         input_specs: Mapping[str, str] | None = None,
     ) -> None:
         self._request = _signature_request(
@@ -124,7 +128,16 @@ class EIPredictor:
         )
         checks.seconds("timeout_seconds", timeout_seconds)
         keywords = shorthand.PlaceKeywords(
-            accelerator_id, address, token, host, accelerator_type, tls_ca, tls_cert, tls_key, num_threads
+            accelerator_id,
+            address,
+            token,
+            host,
+            accelerator_type,
+            tls_ca,
+            tls_cert,
+            tls_key,
+            num_threads,
+            allow_unsafe_operations,
         )
         self._accelerator = shorthand.where(accelerator, use_ei, keywords)
         self._load = shorthand.how(load, engine, precision, warm_up, cache_dir, proof)
@@ -185,7 +198,7 @@ class EIPredictor:
         except BaseException:
             place.close()
             raise
-        return remote, place.close
+        return remote, functools.partial(_end, remote, place)
 
     def report_now(self) -> PredictorReport:
         """Return what is in force now, as a comparison in the background may have changed it since `report`."""
@@ -334,6 +347,11 @@ def check_in_flight(in_flight: int) -> None:
     """Refuse what is no number of requests at once."""
     if not isinstance(in_flight, int) or not 1 <= in_flight <= MAX_THREADS:
         raise InvalidInput(f"in_flight {in_flight} is not between 1 and {MAX_THREADS}")
+
+
+def _end(model: RemoteModel, place: placement.Place) -> None:
+    model.give_back()
+    place.close()
 
 
 def _nothing() -> None:

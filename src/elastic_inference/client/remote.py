@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import re
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     ConnectError,
     ConnectionLost,
+    ElasticInferenceError,
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHARED_MEMORY_FROM_BYTES = 1 << 15  # below this, one send is as quick as a copy
+GIVE_BACK_SECONDS = 2.0
 LOAD_SECONDS = 600.0  # a large graph takes tens of seconds to compile on a small share
 MAX_LOADS_A_CALL = 3  # an accelerator that lost its store; more often, and it is something else that answers
 CONTROL_SECONDS = 10.0  # for what an accelerator answers at once
@@ -84,7 +87,10 @@ class RemoteModel:
         self._explain = explain
         self._package = package
         self._load_body = self._make_load_body(package, request, options)
-        self.name = model_name(package, self._load_body)
+        self._shared_name = self.name = model_name(package, self._load_body)
+        # For a model that keeps what a call changes: the accelerator then gives this predictor one of its own.
+        self._instance = secrets.token_hex(8)
+        self._pid = os.getpid()
         self._use_shared_memory = use_shared_memory and pool.address.endpoint.is_local()
         self._shared_memory_note = ""
         self._progress = progress
@@ -120,8 +126,13 @@ class RemoteModel:
         upload(self._pool, self._package, self._progress, deadline)
         self._upload_seconds = time.monotonic() - start
         with self._pool.connection(deadline) as connection:
-            body = json.dumps({"parameters": self._load_body}).encode()
-            return connection.call("POST", f"/v2/repository/models/{self.name}/load", body)
+            own = {"instance": self._instance, "label": str(self._package.main_path)}
+            body = json.dumps({"parameters": {**self._load_body, **own}}).encode()
+            config = connection.call("POST", f"/v2/repository/models/{self._shared_name}/load", body)
+        if config["name"] != self.name:
+            self.name = config["name"]
+            self._request_heads.clear()
+        return config
 
     def predict(self, inputs: Mapping[str, npt.NDArray[Any]], deadline: Deadline) -> Prediction:
         """Run once; see `EIPredictor.__call__`.
@@ -355,8 +366,20 @@ class RemoteModel:
         )
 
     def close(self) -> None:
-        """Close the connections; the model stays on the accelerator for others. Closing twice is fine."""
+        """Close the connections; a model that is shared stays on the accelerator for others. Closing twice is fine."""
+        self.give_back()
         self._pool.close()
+
+    def give_back(self) -> None:
+        """Unload a model that is this predictor's alone, where the accelerator can still be asked."""
+        if self.name == self._shared_name or self._pid != os.getpid():
+            return
+        path, self.name = f"/v2/repository/models/{self.name}/unload", self._shared_name
+        with (
+            contextlib.suppress(ElasticInferenceError),
+            self._pool.connection(Deadline(GIVE_BACK_SECONDS)) as connection,
+        ):
+            connection.call("POST", path)
 
 
 def model_name(package: ModelPackage, load_body: Mapping[str, Any]) -> str:

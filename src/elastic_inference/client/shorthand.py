@@ -35,6 +35,7 @@ class PlaceKeywords:
     tls_cert: str | None = None
     tls_key: str | None = None
     num_threads: int | None = None
+    allow_unsafe_operations: bool | None = None
 
     def given(self) -> list[str]:
         """Return the names of those that the caller gave."""
@@ -48,7 +49,9 @@ class PlaceKeywords:
         """
         checks.threads("num_threads", self.num_threads)
         if not use_ei:
-            return Local(self.num_threads)
+            return Local(self.num_threads)  # which runs whatever this program trusts
+        if self.allow_unsafe_operations:
+            self._refuse_beside("allow_unsafe_operations", "address", "host", "accelerator_type")
         if self.address is not None:
             self._refuse_beside("address", "host", "accelerator_id", "accelerator_type")
             return At(self.address, self.token, self._tls())
@@ -60,7 +63,7 @@ class PlaceKeywords:
         if self.host is not None or not by_id.is_ordinal:
             return by_id
         ordinal = None if self.accelerator_id is None else int(self.accelerator_id)
-        return FromEnvironment(ordinal, access, self.num_threads)
+        return FromEnvironment(ordinal, access, self.num_threads, bool(self.allow_unsafe_operations))
 
     def _refuse_beside(self, name: str, *others: str) -> None:
         for other in others:

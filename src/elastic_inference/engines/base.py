@@ -80,6 +80,8 @@ class LoadedModel(ABC):
 
     signature: Signature
     report: EngineReport
+    changes: tuple[str, ...] = ()
+    """Operations by which a call changes what the next one sees; such a model is not warmed up and not shared."""
 
     @abstractmethod
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:

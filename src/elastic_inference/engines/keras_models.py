@@ -5,12 +5,14 @@ Aliases are the names of the model's input layers and of the layers that give it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +39,73 @@ def exported(package: ModelPackage, options: EngineOptions) -> Iterator[ModelPac
         UnsupportedModel: This Keras cannot build it.
     """
     tf = import_tensorflow()
+    path = package.main_path
     if not options.allow_unsafe_operations:
-        _refuse_unsafe(package.main_path)
+        _refuse_unsafe(path)
+    version = _saved_by(path)
+    keras = _keras_for(tf, version)
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
         with quiet_stderr(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras uses what numpy deprecates
             try:
-                model = tf.keras.models.load_model(
-                    package.main_path, compile=False, safe_mode=not options.allow_unsafe_operations
-                )
-                _export(tf, model, folder)
+                if keras is tf.keras:
+                    is_safe = not options.allow_unsafe_operations
+                    model = keras.models.load_model(path, compile=False, safe_mode=is_safe)
+                    _export(tf, model, folder)
+                else:
+                    _export_keras_2(tf, keras.models.load_model(path, compile=False), folder)
             except Exception as error:  # Keras raises nearly every class for a model that it cannot build
                 raise UnsupportedModel(
-                    f"Keras {tf.keras.__version__} cannot load {package.main_path}: {_last_line(error)}"
+                    f"Keras {keras.__version__} cannot load {path}: {_last_line(error)}{_advice(keras, tf, version)}"
                 ) from error
         yield ModelPackage.read(folder)
+
+
+def _saved_by(path: Path) -> str:
+    """Return the version of Keras that wrote the file; "" where it does not say."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return str(json.loads(archive.read("metadata.json"))["keras_version"])
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            return str(file.attrs["keras_version"])
+    except (OSError, KeyError, ValueError):  # what it is then, loading it tells
+        return ""
+
+
+def _keras_for(tf: Any, version: str) -> Any:
+    """Return Keras 2 for a file that it wrote, where it is installed; else the Keras that TensorFlow has."""
+    if version.startswith("2.") and not tf.keras.__version__.startswith("2."):
+        with quiet_stderr(), contextlib.suppress(ImportError):
+            return import_module("tf_keras")
+    return tf.keras
+
+
+def _advice(keras: Any, tf: Any, version: str) -> str:
+    if keras is tf.keras and version.startswith("2.") and not keras.__version__.startswith("2."):
+        return f". Keras {version} wrote the file: install tf_keras, which reads it"
+    return ""
+
+
+def _export_keras_2(tf: Any, model: Any, folder: str) -> None:
+    """Export a model of tf_keras, whose variables are TensorFlow's own."""
+    names = _unique([tensor.name.partition(":")[0] for tensor in model.inputs])
+    outputs = _unique(list(model.output_names))
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        results = model(tf.nest.pack_sequence_as(model.inputs, list(tensors)), training=False)
+        return dict(zip(outputs, tf.nest.flatten(results), strict=True))
+
+    specs = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+        for name, tensor in zip(names, model.inputs, strict=True)
+    ]
+    module = tf.Module()
+    module.model = model
+    module.serve = tf.function(serve, input_signature=specs)
+    tf.saved_model.save(module, folder, signatures={DEFAULT_SIGNATURE_KEY: module.serve})
 
 
 def _refuse_unsafe(path: Path) -> None:
@@ -112,8 +166,12 @@ def _export(tf: Any, model: Any, folder: str) -> None:
         results = model(tf.nest.pack_sequence_as(structure, list(tensors)), training=False)
         return dict(zip(output_names, tf.nest.flatten(results), strict=True))
 
+    # A Sequential that was built by a call holds the number of pictures, or rows, of that call.
+    is_free = isinstance(model, tf.keras.Sequential) and not any(
+        getattr(layer, "stateful", False) for layer in model.layers
+    )
     specs = [
-        tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+        tf.TensorSpec((None, *tensor.shape[1:]) if is_free else tensor.shape, tensor.dtype, name=name)
         for name, tensor in zip(names, inputs, strict=True)
     ]
     module = tf.Module()

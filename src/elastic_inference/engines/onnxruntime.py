@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.engines.base import (
@@ -28,11 +30,15 @@ from elastic_inference.errors import (
     PredictorClosed,
     UnsupportedModel,
 )
+from elastic_inference.models.onnx_file import check_external_data, onnx_nodes, unranked
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.resolve import named_signature
 from elastic_inference.models.signature import SignatureRequest, unfed_text
+from elastic_inference.models.source_nodes import SourceNode
+from elastic_inference.models.state import onnx_changes
 from elastic_inference.tensors import TensorSpec
 
+_MAPS = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
@@ -54,16 +60,21 @@ class OnnxModel(LoadedModel):
         self, ort: ModuleType, package: ModelPackage, request: SignatureRequest, options: EngineOptions
     ) -> None:
         started = time.perf_counter()
+        check_external_data(package.main_path, [file.path for file in package.files])
         num_threads = options.num_threads or available_cores()
         self._session = _open_session(ort, package, options.device, num_threads)
+        nodes = onnx_nodes(package.main_path)
+        without_rank = unranked(package.main_path)
+        self._labels = _labels(nodes)
         self.signature = named_signature(
             request,
-            [_spec(port) for port in self._session.get_inputs()],
-            [_spec(port) for port in self._session.get_outputs()],
+            [_spec(port, without_rank) for port in self._session.get_inputs()],
+            [_spec(port, without_rank) for port in self._session.get_outputs()],
         )
         if self.signature.unfed_placeholders:
             names = ", ".join(repr(spec.name) for spec in self.signature.unfed_placeholders)
             raise InvalidInput(f"input_names leave out {names}, and the model needs all of its inputs")
+        self.changes = onnx_changes(nodes)
         self._feeds = {alias: spec.name for alias, spec in self.signature.inputs.items()}
         self._fetches = {alias: spec.name for alias, spec in self.signature.outputs.items()}
         self._names = list(dict.fromkeys(self._fetches.values()))
@@ -74,6 +85,11 @@ class OnnxModel(LoadedModel):
             precision="fp32",
             num_threads=num_threads,
             load_seconds=time.perf_counter() - started,
+            notes=tuple(
+                f"Output {name!r} is a sequence of maps; it is given as an array with a column each for {labels}."
+                for name, labels in self._labels.items()
+                if name in self._names
+            ),
         )
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -83,15 +99,40 @@ class OnnxModel(LoadedModel):
         for alias in self._feeds:
             if alias not in inputs:
                 raise InvalidArgumentError(unfed_text(self.signature.inputs[alias]))
-        feed = {name: inputs[alias] for alias, name in self._feeds.items()}
+        feed = {name: _to_runtime(alias, inputs[alias]) for alias, name in self._feeds.items()}
         try:
             results = dict(zip(self._names, session.run(self._names, feed), strict=True))
         except Exception as error:  # its classes share no base but Exception
             raise _translated(error) from error
-        return {alias: results[name] for alias, name in self._fetches.items()}
+        return {alias: self._from_runtime(name, results[name]) for alias, name in self._fetches.items()}
+
+    def _from_runtime(self, name: str, value: Any) -> npt.NDArray[Any]:
+        labels = self._labels.get(name)
+        return _from_runtime(value) if labels is None else _of_maps(value, labels)
 
     def close(self) -> None:
         self._session = None
+
+
+def _to_runtime(alias: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Make the array one that ONNX Runtime takes: of bytes its binding would make the text "b'red'"."""
+    if not array.dtype.hasobject:
+        return array
+    texts = np.empty(array.size, dtype=object)
+    try:
+        texts[:] = [bytes(item).decode() for item in array.reshape(-1)]
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"input {alias!r} holds a string that is not UTF-8: {error}") from error
+    return texts.reshape(array.shape)
+
+
+def _from_runtime(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Give strings as bytes, as everywhere in this package."""
+    if not array.dtype.hasobject:
+        return array
+    strings = np.empty(array.size, dtype=object)
+    strings[:] = [item.encode() if isinstance(item, str) else item for item in array.reshape(-1)]
+    return strings.reshape(array.shape)
 
 
 def _import() -> ModuleType:
@@ -123,11 +164,34 @@ def _open_session(ort: ModuleType, package: ModelPackage, device: str, num_threa
     return session
 
 
-def _spec(port: Any) -> TensorSpec:
+def _labels(nodes: Sequence[SourceNode]) -> dict[str, list[Any]]:
+    """Find outputs that are sequences of maps from class to probability -> the classes, as columns."""
+    found = {}
+    for node in nodes:
+        labels = node.attributes.get("classlabels_int64s") or node.attributes.get("classlabels_strings")
+        if node.op == "ZipMap" and labels:
+            found[node.outputs[0]] = list(labels)
+    return found
+
+
+def _of_maps(maps: Sequence[dict[Any, float]], labels: Sequence[Any]) -> npt.NDArray[np.float32]:
+    return np.array([[row[label] for label in labels] for row in maps], np.float32).reshape(-1, len(labels))
+
+
+def _spec(port: Any, without_rank: Collection[str]) -> TensorSpec:
+    if port.type in _MAPS:
+        return TensorSpec(port.name, "float32", (None, None))
     element = port.type.removeprefix("tensor(").removesuffix(")")
     if element == port.type or element == "bfloat16":
-        raise UnsupportedModel(f"tensor {port.name!r} is a {port.type}, which no request can carry")
-    shape = tuple(size if isinstance(size, int) else None for size in port.shape)
+        raise UnsupportedModel(
+            f"tensor {port.name!r} is a {port.type}, which no request can carry; export it as a tensor "
+            "(skl2onnx: options={'zipmap': False})"
+        )
+    shape = (
+        None
+        if port.name in without_rank
+        else tuple(size if isinstance(size, int) else None for size in port.shape)
+    )
     return TensorSpec(port.name, _DTYPES.get(element, element), shape)
 
 

@@ -188,6 +188,16 @@ class _Plan:
         positions = {name: position for position, port in enumerate(ports) for name in port.get_names()}
         if None in feeds or not positions.keys() >= set(made.fetches.values()):
             raise UnsupportedModel("OpenVINO read the graph, but lost tensors that are to be fed or fetched")
+        strings = [
+            spec.name
+            for spec in (
+                *(resolved.inputs[a] for a in made.feeds),
+                *(resolved.outputs[a] for a in made.fetches),
+            )
+            if spec.base_dtype == "string"
+        ]
+        if strings:
+            raise UnsupportedModel(f"OpenVINO does not compute strings, and tensor {strings[0]!r} is one")
         self.feeds = tuple(aliases[name] for name in feeds if name is not None)
         self._fetches = tuple(
             (alias, positions[name], resolved.outputs[alias].numpy_dtype)

@@ -42,7 +42,7 @@ _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 _DAMAGED_TEXTS = re.compile(
     r"Wrong index file|cannot be mapped|exceed data size|Conversion is failed for: (VarHandleOp|VariableV2)"
 )
-_UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\w, >]+)")
+_UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\w., >]+)")
 
 
 @cache

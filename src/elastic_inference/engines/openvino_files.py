@@ -12,6 +12,7 @@ from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
 from elastic_inference.engines.openvino_knowledge import accept, call_checks, file_differences
 from elastic_inference.engines.openvino_runner import Runner, last_line, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, InvalidInput, InvalidModel, UnsupportedModel
+from elastic_inference.models.onnx_file import check_external_data, onnx_nodes
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import named_signature
 from elastic_inference.models.signature import SignatureRequest, unfed_text
@@ -27,6 +28,8 @@ _FRONT_ENDS = {ModelFormat.ONNX: "onnx", ModelFormat.TFLITE: "tflite"}
 
 def _open(package: ModelPackage) -> tuple[Any, Any, tuple[list[str], list[str]]]:
     """Return the format's front end, the file as it reads it but not converted, its inputs' and outputs' names."""
+    if package.format is ModelFormat.ONNX:
+        check_external_data(package.main_path, [file.path for file in package.files])
     front_end = FrontEndManager().load_by_framework(_FRONT_ENDS[package.format])
     try:
         loaded = front_end.load(package.main_path)
@@ -35,6 +38,8 @@ def _open(package: ModelPackage) -> tuple[Any, Any, tuple[list[str], list[str]]]
             for places in (loaded.get_inputs(), loaded.get_outputs())
         )
     except openvino_compile.LOAD_ERRORS as error:
+        if package.format is ModelFormat.ONNX and onnx_nodes(package.main_path):
+            raise UnsupportedModel(f"OpenVINO cannot read {package.main_path}: {last_line(error)}") from error
         raise InvalidModel(
             f"{package.main_path} is no {package.format.value} model: {last_line(error)}"
         ) from error
@@ -49,6 +54,8 @@ def _spec(port: Any, name: str) -> TensorSpec:
     dtype = _DTYPES.get(element)
     if dtype is None:
         raise UnsupportedModel(f"tensor {name!r} has dtype {element}, which no request can carry")
+    if dtype == "string":
+        raise UnsupportedModel(f"OpenVINO does not compute strings, and tensor {name!r} is one")
     return TensorSpec(name, dtype, shape_of_port(port))
 
 

@@ -22,6 +22,7 @@ from elastic_inference.models.onnx_file import onnx_nodes
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph
 from elastic_inference.models.signature import Signature
+from elastic_inference.models.state import tensorflow_changes
 from elastic_inference.models.tensorflow_nodes import tensorflow_nodes
 
 _MAX_TOLD = 4
@@ -67,8 +68,10 @@ def study(model: Any) -> Knowledge:
 
 def graph_differences(resolved: ResolvedGraph, found: Assertions) -> list[str]:
     """Return what is lost when OpenVINO reads a TensorFlow graph; a sentence each."""
+    nodes = list(tensorflow_nodes(resolved))
     lost = [f"Assert ({name!r}) is left out" for name in found.lost]
-    return lost + openvino_rows.differences(tensorflow_nodes(resolved), openvino_rows.TENSORFLOW_ROWS)
+    lost += [f"{op} changes what the next call sees" for op in tensorflow_changes(nodes)]
+    return lost + openvino_rows.differences(nodes, openvino_rows.TENSORFLOW_ROWS)
 
 
 def file_differences(package: ModelPackage) -> list[str]:

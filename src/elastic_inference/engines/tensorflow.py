@@ -39,6 +39,8 @@ from elastic_inference.errors import (
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.resolve import ResolvedGraph, resolve_graph
 from elastic_inference.models.signature import Signature, SignatureRequest, unfed_text
+from elastic_inference.models.state import tensorflow_changes
+from elastic_inference.models.tensorflow_nodes import tensorflow_nodes
 from elastic_inference.tensors import TensorSpec
 
 # The caller's own tf.Graph and ConfigProto for the next load of this thread, None for ours.
@@ -73,6 +75,7 @@ class TensorFlowGraph(LoadedModel):
     ) -> None:
         if not options.allow_unsafe_operations:
             refuse_unsafe(resolved)
+        self.changes = tensorflow_changes(tensorflow_nodes(resolved))
         self._tf = tf
         num_threads = options.num_threads or available_cores()
         self._session = _open_session(tf, resolved, options.device, num_threads)
@@ -157,6 +160,36 @@ def _fill(tf: ModuleType, resolved: ResolvedGraph, session: Any) -> None:
     else:
         tags = list(resolved.meta_graph.meta_info_def.tags)
         tf.compat.v1.saved_model.load(session, tags, str(resolved.package.root))
+        _fill_mirrored(tf, resolved, session)
+
+
+def _fill_mirrored(tf: ModuleType, resolved: ResolvedGraph, session: Any) -> None:
+    """Give Keras 3's variables their values, which TensorFlow 1's loader restores into copies of them alone.
+
+    In the graph, each copy is initialized by reading the variable that it stands for.
+    """
+    nodes = resolved.graph.nodes
+    pairs = []
+    for node in nodes.values():
+        if node.op != "AssignVariableOp" or len(node.input) < 2:
+            continue
+        copy, read = (nodes.get(name.partition(":")[0]) for name in node.input[:2])
+        source = nodes.get(read.input[0].partition(":")[0]) if read is not None and read.input else None
+        if (
+            copy is not None and copy.op == "VarHandleOp"
+            and read is not None and read.op == "ReadVariableOp"
+            and source is not None and source.op == "VarHandleOp"
+        ):  # fmt: skip
+            pairs.append((source.name, copy.name, read.attr["dtype"].type))
+    if not pairs:
+        return
+    is_filled = tf.raw_ops.VarIsInitializedOp
+    handles = {name: session.graph.get_tensor_by_name(f"{name}:0") for pair in pairs for name in pair[:2]}
+    filled = session.run({name: is_filled(resource=handle) for name, handle in handles.items()})
+    for source_name, copy_name, dtype in pairs:
+        if filled[copy_name] and not filled[source_name]:
+            value = tf.raw_ops.ReadVariableOp(resource=handles[copy_name], dtype=tf.as_dtype(dtype))
+            session.run(tf.raw_ops.AssignVariableOp(resource=handles[source_name], value=value))
 
 
 def _load_error(tf: ModuleType, resolved: ResolvedGraph, error: Exception) -> ElasticInferenceError:

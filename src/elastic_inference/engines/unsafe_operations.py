@@ -1,8 +1,9 @@
 """Which TensorFlow operations may touch files, processes or the network, and which of them a model would run.
 
-Whatever is not known to be harmless counts as unsafe: operations that TensorFlow does not know, stateful ones that
-are not listed here, and the stateless ones listed here, which TensorFlow does not mark although they read files,
-load native code or run graphs that they are handed as text.
+Whatever is not known to be harmless counts as unsafe: stateful operations that are not listed here, and the stateless
+ones listed here, which TensorFlow does not mark although they read files, load native code or run graphs that they are
+handed as text. Reading a table from one of the model's own assets is allowed. Operations that TensorFlow does not know
+run nowhere, so they are refused as unknown.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from elastic_inference.errors import UnsafeModel
+from elastic_inference.errors import UnsafeModel, UnsupportedModel
+from elastic_inference.models.assets import asset_tensors, reads_assets_only
 from elastic_inference.models.graph_pb2 import FunctionDef, GraphDef, NodeDef
 from elastic_inference.models.operations import is_known, is_stateful
 from elastic_inference.models.resolve import ResolvedGraph
@@ -58,10 +60,10 @@ def refuse_unsafe(resolved: ResolvedGraph) -> None:
 
     Raises:
         UnsafeModel: Names the operations.
+        UnsupportedModel: Names those that this version does not know.
     """
-    library = {
-        function.signature.name: function.node_def for function in _functions(resolved.graph.graph_def)
-    }
+    functions = {function.signature.name: function for function in _functions(resolved.graph.graph_def)}
+    library = {name: function.node_def for name, function in functions.items()}
     graph = resolved.graph
     outputs = [spec.name for spec in resolved.outputs.values()]
     running = graph.reach([*outputs, *_initializers(resolved)], ()).nodes
@@ -69,10 +71,23 @@ def refuse_unsafe(resolved: ResolvedGraph) -> None:
     restoring = graph.reach(_restorers(resolved), ()).nodes
     restore_ops = _unsafe_ops((graph.nodes[name] for name in restoring), library)
     found |= {op for op in restore_ops if not _RESTORE.fullmatch(op)}
+    if resolved.meta_graph is not None and found:
+        fed = {spec.name.partition(":")[0] for spec in resolved.inputs.values()}
+        # A tensor that a call may feed names any file.
+        assets = asset_tensors(resolved.meta_graph, resolved.package).keys() - fed
+        nodes = [graph.nodes[name] for name in running]
+        found = {op for op in found if not reads_assets_only(op, nodes, functions, assets)}
+    unknown = sorted(op for op in found if not is_known(op))
+    if unknown:
+        raise UnsupportedModel(
+            f"{resolved.package.main_path} has operations that this version does not know: {', '.join(unknown)}"
+        )
     if found:
         raise UnsafeModel(
             f"{resolved.package.main_path} holds operations that may touch files, processes or the network: "
-            f"{', '.join(sorted(found))}. Allow unsafe operations if you trust the model."
+            f"{', '.join(sorted(found))}. Allow unsafe operations if you trust the model: "
+            "allow_unsafe_operations=True of EIPredictor for its own embedded accelerator; a host's operator decides "
+            "for its accelerators."
         )
 
 

@@ -30,6 +30,8 @@ def warm_up(model: LoadedModel, wanted: bool | Shapes) -> tuple[float, str]:
     """
     if wanted is False:
         return 0.0, "no warm-up was asked for"
+    if model.changes:
+        return 0.0, f"no warm-up, because a call changes what the next one sees ({', '.join(model.changes)})"
     shapes = wanted if isinstance(wanted, Mapping) else {}
     unknown = set(shapes) - set(model.signature.inputs)
     if unknown:

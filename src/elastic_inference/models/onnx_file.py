@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from elastic_inference.models.source_nodes import SourceNode
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_FUNCTIONS = 7, 8, 25
 _FUNCTION_NODE, _FUNCTION_OPSETS = 7, 9
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
+_GRAPH_INPUT, _GRAPH_OUTPUT = 11, 12
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE = 1, 2, 1, 2
 _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 3, 4, 5, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_F, _ATTRIBUTE_I, _ATTRIBUTE_S, _ATTRIBUTE_T, _ATTRIBUTE_G = 1, 2, 3, 4, 5, 6
 _ATTRIBUTE_INTS, _ATTRIBUTE_STRINGS, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 8, 9, 10, 11
@@ -35,11 +37,14 @@ def onnx_nodes(path: Path) -> list[SourceNode]:
     """
     found: list[SourceNode] = []
     model = _mapped(path)
-    opsets = _opsets(model, _MODEL_OPSETS)
-    for graph in _messages(model, _MODEL_GRAPH):
-        found += _nodes(graph, _GRAPH_NODE, opsets)
-    for function in _messages(model, _MODEL_FUNCTIONS):
-        found += _nodes(function, _FUNCTION_NODE, {**opsets, **_opsets(function, _FUNCTION_OPSETS)})
+    try:
+        opsets = _opsets(model, _MODEL_OPSETS)
+        for graph in _messages(model, _MODEL_GRAPH):
+            found += _nodes(graph, _GRAPH_NODE, opsets)
+        for function in _messages(model, _MODEL_FUNCTIONS):
+            found += _nodes(function, _FUNCTION_NODE, {**opsets, **_opsets(function, _FUNCTION_OPSETS)})
+    except InvalidModel as error:
+        raise InvalidModel(f"{path} is not an ONNX model, or is cut short: {error}") from error
     return found
 
 
@@ -55,6 +60,35 @@ def external_data(path: Path) -> tuple[str, ...]:
     except InvalidModel:  # the engine that reads it says so
         return ()
     return tuple(found)
+
+
+def check_external_data(path: Path, files: Collection[str]) -> None:
+    """Refuse a model that would read files which are not its own.
+
+    Args:
+        files: The model's files, relative to its folder.
+
+    Raises:
+        InvalidModel: Names the file.
+    """
+    for location in external_data(path):
+        if location not in files:
+            raise InvalidModel(
+                f"{path} names the file {location!r} for its data, which is not one of its own"
+            )
+
+
+def unranked(path: Path) -> frozenset[str]:
+    """Names of the graph's inputs and outputs that have a dtype but no shape, not even a rank."""
+    found = set()
+    for graph in _messages(_mapped(path), _MODEL_GRAPH):
+        for number in (_GRAPH_INPUT, _GRAPH_OUTPUT):
+            for value in _messages(graph, number):
+                for kind in _messages(value, _VALUE_TYPE):
+                    for tensor in _messages(kind, _TYPE_TENSOR):
+                        if not any(field == _TENSOR_SHAPE for field, _ in fields(tensor)):
+                            found.add(text(dict(fields(value)).get(_VALUE_NAME, 0)))
+    return frozenset(found)
 
 
 def _mapped(path: Path) -> memoryview:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from elastic_inference.errors import InvalidModel, ModelNotFound
-from elastic_inference.models import torch_archives
+from elastic_inference.models import directories, onnx_file, torch_archives
 
 
 class ModelFormat(Enum):
@@ -34,6 +34,9 @@ _FORMAT_OF_SUFFIX = {
     ".testing": ModelFormat.TESTING,
 }
 _TORCH_SUFFIXES = (".pt2", ".pt", ".pth")  # what they hold is told by their content
+_SUFFIXES = [s for s, kind in _FORMAT_OF_SUFFIX.items() if kind is not ModelFormat.TESTING] + [
+    *_TORCH_SUFFIXES
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class ModelPackage:
 
     Attributes:
         root: The SavedModel directory, or the directory that holds the single file.
-        files: Sorted by path.
+        files: Sorted by path; the one that an engine opens first, where that is a file.
     """
 
     format: ModelFormat
@@ -85,9 +88,14 @@ class ModelPackage:
         path = Path(path)
         if path.is_file():
             return cls._read_single_file(path)
+        if path.is_dir() and not (path / "saved_model.pb").is_file():
+            found = directories.model_within(path)
+            if found is not None:
+                return cls.read(found)
         if not (path / "saved_model.pb").is_file():
             raise ModelNotFound(
                 f"SavedModel file does not exist at: {path}/{{saved_model.pbtxt|saved_model.pb}}"
+                + directories.explanation(path)
             )
         names = ["saved_model.pb"]
         for folder in ("variables", "assets", "assets.extra"):
@@ -101,7 +109,7 @@ class ModelPackage:
         if model_format is None and suffix not in _TORCH_SUFFIXES:
             raise InvalidModel(
                 f"model file {path} has suffix {path.suffix!r}; known are "
-                f"{', '.join((*_FORMAT_OF_SUFFIX, *_TORCH_SUFFIXES))}, or a SavedModel directory"
+                f"{', '.join(_SUFFIXES)}, or a SavedModel directory"
             )
         if path.name == "saved_model.pb":
             return cls.read(path.parent)
@@ -109,7 +117,27 @@ class ModelPackage:
             raise InvalidModel(f"model file {path} is empty")
         if model_format is None:
             model_format = ModelFormat(torch_archives.kind_of(path).value)
-        return cls(model_format, path.parent, (_hash(path.parent, path.name),))
+        names = [path.name, *(external_files(path) if model_format is ModelFormat.ONNX else ())]
+        return cls(model_format, path.parent, tuple(_hash(path.parent, name) for name in names))
+
+
+def external_files(path: Path) -> tuple[str, ...]:
+    """Find the files beside an ONNX model that hold its data, relative to its folder.
+
+    Raises:
+        InvalidModel: One is absent, or leads out of the folder.
+    """
+    folder = path.parent.resolve()
+    names = []
+    for location in onnx_file.external_data(path):
+        place = PurePosixPath(location)
+        target = (folder / place).resolve()
+        if place.is_absolute() or ".." in place.parts or not target.is_relative_to(folder):
+            raise InvalidModel(f"{path} keeps data in {location!r}, which is not within its folder")
+        if not target.is_file():
+            raise InvalidModel(f"{path} keeps data in {location!r}, which is not beside it")
+        names.append(place.as_posix())
+    return tuple(names)
 
 
 def _hash(root: Path, name: str) -> ModelFile:
