@@ -68,7 +68,7 @@ for path in sys.argv[2:]:
 
 def test_where_openvino_is_not_installed(models: Path) -> None:
     paths = [str(models / name) for name in ("tf2", "model.onnx", "model.tflite")]
-    tf2, onnx, tflite = run_without(["openvino"], _LOAD, "auto", *paths).splitlines()
+    tf2, onnx, tflite = run_without(["openvino", "ai_edge_litert"], _LOAD, "auto", *paths).splitlines()
     assert tf2.startswith("tensorflow | Engine openvino was not taken: engine openvino is not installed here")
     assert onnx.startswith(
         "onnxruntime | Engine openvino was not taken: engine openvino is not installed here"

@@ -16,8 +16,8 @@ class LoadOptions:
     """How a model is loaded.
 
     Attributes:
-        engine: What computes: "openvino", "tensorflow", "onnxruntime" or "torch"; "auto" takes the first that suits the
-            model.
+        engine: What computes: "openvino", "tensorflow", "onnxruntime", "litert" or "torch"; "auto" takes the first that
+            suits the model.
         precision: "fp32", "tf32", "bf16", "fp16" or "int8", where the engine has it; "auto" leaves it to the engine.
         warm_up: Whether to predict once on made-up values after loading, or the shapes to do it with, by input alias.
         cache_dir: Where an engine on this machine (embedded or in process) keeps compiled models and proofs for the

@@ -168,6 +168,15 @@ _ENGINES = (
         devices=("cpu", "cuda"),
     ),
     Engine(
+        name="litert",
+        module="elastic_inference.engines.litert",
+        requires="ai_edge_litert",
+        extra="litert",
+        distributions=("ai-edge-litert",),
+        formats=(ModelFormat.TFLITE,),
+        reference_of=(ModelFormat.TFLITE,),
+    ),
+    Engine(
         name="torch",
         module="elastic_inference.engines.torch",
         requires="torch",

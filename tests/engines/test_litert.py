@@ -1,0 +1,55 @@
+"""TFLite models on LiteRT, and behind OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elastic_inference.errors import ElasticInferenceError, InvalidArgumentError, InvalidModel
+from tests.engines.build import images
+from tests.engines.conftest import Load
+
+pytest.importorskip("ai_edge_litert")
+
+
+def test_same_answers_as_openvino(models: Path, load: Load) -> None:
+    ours, reference = (load(models / "model.tflite", engine=engine) for engine in ("openvino", "litert"))
+    assert ours.signature.inputs.keys() == reference.signature.inputs.keys()
+    assert ours.signature.outputs.keys() == reference.signature.outputs.keys()
+    (alias,), (output,) = ours.signature.inputs, ours.signature.outputs
+    for count in (1, 3, 2):  # the number of pictures may change from call to call
+        inputs = {alias: images(count)}
+        np.testing.assert_allclose(reference.predict(inputs)[output], ours.predict(inputs)[output], atol=1e-5)
+    assert reference.report.engine == "litert"
+
+
+def test_nan_goes_to_litert(models: Path, load: Load) -> None:
+    model = load(models / "model.tflite")
+    (alias,) = model.signature.inputs
+    assert model.report.engine == "openvino"
+    picture = images(1)
+    picture[0, 0, 0, 0] = np.nan
+    (given,) = model.predict({alias: picture}).values()
+    (wanted,) = load(models / "model.tflite", engine="litert").predict({alias: picture}).values()
+    np.testing.assert_array_equal(given, wanted)
+
+
+def test_values_that_do_not_fit(models: Path, load: Load) -> None:
+    model = load(models / "model.tflite", engine="litert")
+    (alias,) = model.signature.inputs
+    with pytest.raises(InvalidArgumentError):
+        model.predict({alias: np.zeros([1, 7, 8, 3], np.float32)})
+    assert model.predict({alias: images(2)})
+    with pytest.raises(InvalidArgumentError, match="must feed a value"):
+        model.predict({})
+    model.close()
+    with pytest.raises(ElasticInferenceError, match="closed"):
+        model.predict({alias: images(1)})
+
+
+def test_file_that_is_no_model(tmp_path: Path, load: Load) -> None:
+    (tmp_path / "m.tflite").write_bytes(b"no model at all")
+    with pytest.raises(InvalidModel, match="LiteRT cannot load"):
+        load(tmp_path / "m.tflite", engine="litert")
