@@ -142,9 +142,9 @@ def _latency_row(light: Tenant, other: Tenant, seconds: float, rounds: int, is_j
                     result = client.run(seconds)
                 runs.append([sample * 1e3 for sample in result["latencies_seconds"]])
                 failed += result["num_failed"] + result["num_wrong"]
-    ratios = [percentile(b, 99) / percentile(a, 99) for a, b in zip(alone, beside, strict=True)]
-    p99 = [percentile([x for run in runs for x in run], 99) for runs in (alone, beside)]
-    p50 = [percentile([x for run in runs for x in run], 50) for runs in (alone, beside)]
+    ratios = [percentile(b, 0.99) / percentile(a, 0.99) for a, b in zip(alone, beside, strict=True)]
+    p99 = [percentile([x for run in runs for x in run], 0.99) for runs in (alone, beside)]
+    p50 = [percentile([x for run in runs for x in run], 0.5) for runs in (alone, beside)]
     burst = ", which may burst" if other.may_burst else ""
     pieces = "whole" if light.piece_seconds is None else f"pieces of {PIECE_SECONDS * 1e3:g} ms"
     return Row(

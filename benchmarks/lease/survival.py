@@ -27,14 +27,14 @@ def handover(seconds: float) -> list[Row]:
             for before, after in itertools.pairwise(turns)
             if before[2] != after[2] and 0 < after[0] - before[1] < 0.1
         ]
-        p50, p99 = percentile(gaps, 50), percentile(gaps, 99)
+        p50, p99 = percentile(gaps, 0.5), percentile(gaps, 0.99)
         rows.append(
             Row(
                 f"hand-over among {num_peers} processes, each always waiting, us (p50)",
                 f"{p50:.0f} us, p99 {p99:.0f} us",
                 f"{len(gaps)} hand-overs",
                 p50,
-                detail={"p10": percentile(gaps, 10), "p90": percentile(gaps, 90)},
+                detail={"p10": percentile(gaps, 0.1), "p90": percentile(gaps, 0.9)},
             )
         )
     return rows
