@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -90,9 +91,19 @@ def gpu_host(setting: Setting, *types: Type) -> Iterator[RunningHost]:
         host = RunningHost(Path(folder), (), setting.limits, False, types=text, arguments=arguments)
         try:
             yield host
+        except Exception:
+            _print_logs(Path(folder))
+            raise
         finally:
             if host.process.poll() is None:
                 host.close()
+
+
+def _print_logs(folder: Path) -> None:
+    """What host and accelerators said, into the row's log, before the folder goes."""
+    for path in (folder / "host.log", *sorted(folder.glob("state/logs/*.log"))):
+        if path.exists() and (text := path.read_text(errors="replace").strip()):
+            print(f"--- {path.name}: {text[-3000:]}", file=sys.stderr)
 
 
 @contextlib.contextmanager
