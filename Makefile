@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp --python-version 3.12 \
+	$(foreach tag,manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1,--platform $(tag)_x86_64)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer generate clean
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer gpu-check gpu-wheels generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -41,13 +44,25 @@ bench-lease: $(VENV)/.dev ## Measure whether a device shared by lease is shared 
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
 	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json
 
+gpu-wheels: ## Fetch what gpu-check needs on a machine with an NVIDIA GPU, Python 3.12 and PyTorch but no registry (15 MB)
+	rm -rf .gpu-wheels
+	$(PYTHON) -m pip download $(GPU_WHEELS) pydantic
+	$(PYTHON) -m pip download $(GPU_WHEELS) --no-deps httptools fastapi starlette annotated-doc uvicorn \
+		sqlalchemy alembic mako cryptography cffi pycparser
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir .gpu-wheels .
+
+gpu-check: ## Measure what this machine's GPU gives, with its own python3 and PyTorch (7 minutes); writes gpu-check/
+	test ! -d .gpu-wheels || $(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade \
+		--target .gpu-site .gpu-wheels/*.whl
+	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/.gpu-site $(PYTHON) -m benchmarks.gpu -o gpu-check $(ARGS)
+
 generate: $(VENV)/.dev ## Make the generated files again: protobuf messages, table of TensorFlow's operations, commands.md
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. elastic_inference/models/graph.proto
 	$(BIN)/python -m elastic_inference.models.generate_operations
 	$(BIN)/python -m elastic_inference.cli._document > docs/commands.md
 
 clean: ## Remove environments and outputs
-	rm -rf .venv .venv-* demo-output *.egg-info src/*.egg-info
+	rm -rf .venv .venv-* .gpu-* gpu-check demo-output *.egg-info src/*.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

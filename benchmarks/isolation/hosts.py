@@ -31,14 +31,25 @@ class RunningHost:
         folder: Of its state.
         shares: Types `share-NN` to offer, of so many hundredths of the device.
         limits_mode: See `ei host start --limits`.
+        types: The types file's text, instead of what `shares` make.
+        arguments: Further ones of `ei host start`.
     """
 
-    def __init__(self, folder: Path, shares: Sequence[float], limits_mode: str, is_bursting: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shares: Sequence[float],
+        limits_mode: str,
+        is_bursting: bool,
+        types: str | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
         self._types = folder / "types.toml"
-        self._types.write_text(
-            "".join(_type(share, is_bursting) for share in sorted(set(shares))) + _small_type()
-        )
+        if types is None:
+            types = "".join(_type(share, is_bursting) for share in sorted(set(shares))) + _small_type()
+        self._types.write_text(types)
+        self._arguments = arguments
         self._limits_mode = limits_mode
         self._address = f"unix:{folder}/host.sock"
         self.start()
@@ -51,6 +62,7 @@ class RunningHost:
                 *("--listen", self._address, "--state-dir", str(self._folder / "state")),
                 *("--types", str(self._types)),
                 *(("--limits", self._limits_mode) if self._limits_mode != "best" else ()),
+                *self._arguments,
             ],
             start_new_session=True,  # as a service has one
             stdout=subprocess.DEVNULL,
@@ -149,8 +161,13 @@ def memory_group(pid: int) -> Path | None:
 
 def cpu_seconds(attachment: Attachment) -> float:
     """CPU seconds of the accelerator's process so far, by its own metrics."""
+    return metric(attachment, "elastic_inference_cpu_seconds_total")
+
+
+def metric(attachment: Attachment, name: str) -> float:
+    """One of the accelerator's own metrics, as it stands now."""
     endpoint = Endpoint.parse(attachment.usable_endpoints()[0])
     text = str(request_json(endpoint, "GET", "/metrics", token=attachment.token))
-    match = re.search(r"^elastic_inference_cpu_seconds_total (\S+)$", text, re.MULTILINE)
-    assert match is not None, "the metric elastic_inference_cpu_seconds_total is not there"
+    match = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    assert match is not None, f"the metric {name} is not there"
     return float(match[1])

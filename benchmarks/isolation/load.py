@@ -31,6 +31,7 @@ class LoadSpec:
         model: Path.
         inputs: alias -> tensor name, and the same for outputs; empty for a model with signatures.
         dtype, shape: Of the one input.
+        specs: alias -> dtype and sizes, for a model of TorchScript.
         threads: Requests at once.
         rate: Requests a second over all threads, from an even schedule; None: as many as will go.
         is_remote: The process stands for one on another machine, which would not wait here for a core: it runs before
@@ -48,6 +49,7 @@ class LoadSpec:
     rate: float | None = None
     is_remote: bool = False
     timeout_seconds: float = 60.0
+    specs: dict[str, str] | None = None
 
 
 class LoadProcess:
@@ -173,6 +175,7 @@ def main() -> None:
         address=spec.address,
         token=spec.token,
         timeout_seconds=spec.timeout_seconds,
+        input_specs=spec.specs,
     ) as predictor:
         load = _Load(spec, predictor)
         print("ready", flush=True)

@@ -19,7 +19,7 @@ class Isolation:
 
     Attributes:
         python: The interpreter that runs them.
-        python_path: Where it finds our packages; "" where it finds them by itself.
+        python_path: Where it finds our packages, PYTHONPATH of the host among it; "" where it finds them by itself.
         uids: Users for them, one each; None: they run as the host's own user.
         statement: What is in force, and why not more; for `host status`.
     """
@@ -37,17 +37,18 @@ def find_isolation(directory: Path, uids: range) -> Isolation:
         directory: Where their folders will be; it must be reachable for them.
         uids: Users (and groups of the same numbers) that nothing else on this machine uses.
     """
+    own_path = _own_path()
     if os.geteuid() != 0:
         user = os.geteuid()
-        return Isolation(
-            sys.executable, "", None, f"the host's own user (uid {user}), because the host is not root"
-        )
+        text = f"the host's own user (uid {user}), because the host is not root"
+        return Isolation(sys.executable, os.pathsep.join(own_path), None, text)
     closed = [str(p) for p in (directory, *directory.parents) if not p.stat().st_mode & 0o001]
     if closed:
         text = f"root, because other users may not enter {closed[0]} (chmod o+x it, or choose --state-dir)"
-        return Isolation(sys.executable, "", None, text)
+        return Isolation(sys.executable, os.pathsep.join(own_path), None, text)
     package_root = Path(__file__).resolve().parents[3]
-    library_paths = dict.fromkeys((str(package_root), *map(sysconfig.get_path, ("purelib", "platlib"))))
+    installed = map(sysconfig.get_path, ("purelib", "platlib"))
+    library_paths = dict.fromkeys((*own_path, str(package_root), *installed))
     python_path = os.pathsep.join(library_paths)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     # An interpreter below /root, as pyenv puts it, is closed to others; the system's own of that version is not.
@@ -56,7 +57,14 @@ def find_isolation(directory: Path, uids: range) -> Isolation:
             text = f"a user of its own for each (uids {uids[0]} to {uids[-1]}), no_new_privs, {python}"
             return Isolation(python, python_path, uids, text)
     text = f"root, because other users may not run {sys.executable} with this package"
-    return Isolation(sys.executable, "", None, text)
+    return Isolation(sys.executable, os.pathsep.join(own_path), None, text)
+
+
+def _own_path() -> tuple[str, ...]:
+    """The entries of PYTHONPATH, from the root on: accelerators have an environment and a folder of their own."""
+    return tuple(
+        os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
+    )
 
 
 def _can_run(python: str, python_path: str, uid: int) -> bool:

@@ -158,6 +158,7 @@ class Launcher:
     ) -> None:
         self.isolation = isolation
         self._homes = folder.homes
+        self._own_homes: set[Path] = set()  # of this run, spare processes' among them
         self._logs = folder.logs
         self._num_spares = num_spares
         self._users = users
@@ -246,6 +247,7 @@ class Launcher:
         uid = self._users.take() if is_new else uid
         token = secrets.token_hex(8)
         home, log_path = self._homes / token, self._logs / f"spare-{token}.log"
+        self._own_homes.add(home)
         try:
             home.mkdir(mode=0o700)
             if uid is not None:
@@ -302,6 +304,9 @@ class Launcher:
             own["PYTHONPATH"] = self.isolation.python_path
         if self.isolation.uids is not None:
             own["PYTHONDONTWRITEBYTECODE"] = "1"
+            own["LOGNAME"] = (
+                "accelerator"  # such users have no name, which PyTorch up to 2.11 wants as it loads
+            )
         return {**kept, **own, "PYTHONSAFEPATH": "1"}
 
     def release_uid(self, uid: int | None) -> None:
@@ -318,6 +323,7 @@ class Launcher:
         """Remove the home of a process that has ended; a path that is none is left alone."""
         if home.parent == self._homes:
             shutil.rmtree(home, ignore_errors=True)
+            self._own_homes.discard(home)
 
     def _prune_logs(self, accelerator_id: str) -> None:
         """Keep the logs of the last processes only, for one that dies again and again would fill the disk."""
@@ -331,9 +337,9 @@ class Launcher:
             path.unlink(missing_ok=True)
 
     def clean_homes(self, kept: frozenset[Path]) -> None:
-        """Remove homes that an earlier run of the host left, but those kept."""
+        """Remove homes that an earlier run of the host left, but those kept; this run's spare processes have theirs."""
         for home in self._homes.iterdir() if self._homes.exists() else ():
-            if home not in kept:
+            if home not in kept and home not in self._own_homes:
                 shutil.rmtree(home, ignore_errors=True)
 
 

@@ -1,0 +1,1 @@
+"""What one GPU gives through accelerators: speed, shares, latencies and faults; it dry-runs on the CPU, small."""
