@@ -99,6 +99,10 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _folders(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(os.pathsep) if part)
+
+
 def _level(text: str) -> str:
     if text.upper() not in _LEVELS:
         raise ValueError(f"is not one of {', '.join(_LEVELS)}")
@@ -140,6 +144,9 @@ PYTHON = Setting(
     "EI_PYTHON", "The Python that runs an embedded accelerator, such as under uWSGI or in a frozen program",
     "the program's own", _file,
 )  # fmt: skip
+PYTHONPATH = Setting(
+    "PYTHONPATH", "Where Python looks for packages; a host hands it on to its accelerators", "unset", _folders
+)
 EMBEDDED = Setting(
     "EI_EMBEDDED", "Set in an embedded accelerator's process: the process that it belongs to", "unset", _text
 )

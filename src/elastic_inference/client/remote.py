@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, Conn
 from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.report import PredictorReport
-from elastic_inference.client.upload import Progress, upload
+from elastic_inference.client.upload import Progress, model_name, upload
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     ConnectError,
@@ -380,12 +379,6 @@ class RemoteModel:
             self._pool.connection(Deadline(GIVE_BACK_SECONDS)) as connection,
         ):
             connection.call("POST", path)
-
-
-def model_name(package: ModelPackage, load_body: Mapping[str, Any]) -> str:
-    """One name for each content, signature and options: models are never mixed up, and equal ones are shared."""
-    rest = json.dumps({k: v for k, v in load_body.items() if k != "package"}, sort_keys=True)
-    return f"m-{package.content_hash[:32]}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
 
 
 def _parse_response(text: bytes) -> ParsedHead:

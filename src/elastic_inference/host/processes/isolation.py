@@ -9,6 +9,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from elastic_inference import settings
 from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
 
@@ -61,10 +62,8 @@ def find_isolation(directory: Path, uids: range) -> Isolation:
 
 
 def _own_path() -> tuple[str, ...]:
-    """The entries of PYTHONPATH, from the root on: accelerators have an environment and a folder of their own."""
-    return tuple(
-        os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
-    )
+    """Return the entries of PYTHONPATH, absolute, since accelerators have an environment and a folder of their own."""
+    return tuple(os.path.abspath(entry) for entry in settings.PYTHONPATH.get() or ())
 
 
 def _can_run(python: str, python_path: str, uid: int) -> bool:
