@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.client.predictor import EIPredictor
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import ElasticInferenceError
 
 pytest.importorskip("tensorflow")
@@ -102,9 +103,9 @@ def test_model_that_was_one_predictors_alone_is_gone_with_it() -> None:
         pool = first._model._pool  # type: ignore[attr-defined]  # of the accelerator that both share
         with EIPredictor(CASES / "counter") as predictor:
             predictor({"x": np.float32([1])})
-            with pool.connection(10.0) as connection:
+            with pool.connection(Deadline(10.0)) as connection:
                 assert len(connection.call("GET", "/v2/accelerator")["models"]) == 2
-        with pool.connection(10.0) as connection:
+        with pool.connection(Deadline(10.0)) as connection:
             assert len(connection.call("GET", "/v2/accelerator")["models"]) == 1
 
 

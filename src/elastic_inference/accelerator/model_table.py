@@ -9,12 +9,12 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from elastic_inference.accelerator import bodies
+from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
@@ -37,7 +37,6 @@ from elastic_inference.units import format_bytes
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MAX_FAILED = 64  # entries of models that could not be loaded, whose reasons are kept; the oldest goes
-_OF_THE_CLIENT = ("instance", "label")  # what may differ between loads of one model
 BUCKETS_SECONDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1, 2, 5))
 
 
@@ -47,41 +46,6 @@ class ModelState(Enum):
     LOADING = "LOADING"  # the engine reads, compiles or warms it up
     READY = "READY"  # requests run
     UNAVAILABLE = "UNAVAILABLE"  # loading failed; the reason says why
-
-
-@dataclass(frozen=True)
-class LoadRequest:
-    """What a client asks for when it loads a model.
-
-    Attributes:
-        package: See `ModelStore.package`.
-        signature: See `SignatureRequest.from_json`.
-        engine, precision: See EngineOptions; None leaves them to the accelerator.
-        warm_up: Whether to run it once, or with which shape of which input.
-        proof: When it is compared with its reference: "background", "before" or "off".
-        label: What the client calls the model, for errors; None: they name the accelerator's own copy.
-        instance: Which predictor asks, for models that keep what a call changes: each gets one of its own, called
-            by the name and this.
-    """
-
-    package: Mapping[str, Any]
-    signature: Mapping[str, Any]
-    engine: str | None = None
-    precision: str | None = None
-    warm_up: bool | Mapping[str, tuple[int, ...]] = True
-    proof: str = "background"
-    instance: str | None = None
-    label: str | None = None
-
-    @classmethod
-    def of(cls, load: Mapping[str, Any]) -> LoadRequest:
-        """Read the parameters of a load; raises InvalidInput that names the field."""
-        return bodies.read(cls, load, "load")
-
-    def options(self, defaults: EngineOptions) -> EngineOptions:
-        """Return the accelerator's options, with what the client chose."""
-        chosen: dict[str, Any] = {"engine": self.engine, "precision": self.precision}
-        return replace(defaults, **{name: value for name, value in chosen.items() if value is not None})
 
 
 @dataclass
@@ -215,11 +179,11 @@ class ModelTable:
         if not _NAME.fullmatch(name):
             raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")
         request = LoadRequest.of(load)
-        load = {key: value for key, value in load.items() if key not in _OF_THE_CLIENT}
+        load = {key: value for key, value in load.items() if key not in OF_THE_CLIENT}
         package = self._store.package(request.package)
         while True:
             entry = self._loaded(name, load, request, package)
-            if entry.name in (name, _own_name(name, request)):
+            if entry.name in (name, request.own_name(name)):
                 return entry
             # It is another predictor's alone; the next turn loads one for this one.
 
@@ -227,7 +191,7 @@ class ModelTable:
         self, name: str, load: Mapping[str, Any], request: LoadRequest, package: ModelPackage
     ) -> ModelEntry:
         with self._lock:
-            entry = self._entries.get(_own_name(name, request)) or self._entries.get(name)
+            entry = self._entries.get(request.own_name(name)) or self._entries.get(name)
             if (
                 entry is not None
                 and entry.state is not ModelState.UNAVAILABLE
@@ -263,7 +227,7 @@ class ModelTable:
         except Exception as error:
             if model is not None:
                 model.close()
-            entry.error = _labelled(self._told(error, package), package, request.label)
+            entry.error = request.labelled(self._told(error, package), package)
             entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
             self._forget_old_failures()
             raise entry.error from error
@@ -274,7 +238,7 @@ class ModelTable:
 
     def _set_apart(self, entry: ModelEntry, model: LoadedModel, request: LoadRequest) -> None:
         """Give a model that keeps what a call changes the name of the one predictor that asked for it."""
-        own_name = _own_name(entry.name, request)
+        own_name = request.own_name(entry.name)
         if model.changes and request.instance is not None and not entry.name.endswith(f".{request.instance}"):
             with self._lock:
                 self._entries[own_name] = self._entries.pop(entry.name)
@@ -374,18 +338,3 @@ class ModelTable:
         for entry in self.entries():
             if entry.model is not None:
                 entry.model.close()
-
-
-def _labelled(
-    error: ElasticInferenceError, package: ModelPackage, label: str | None
-) -> ElasticInferenceError:
-    """Return the error with the client's name of the model in place of where its copy lies here."""
-    if label is not None and error.args and isinstance(error.args[0], str):
-        text = error.args[0].replace(str(package.main_path), label)
-        error.args = (text.replace(str(package.root), str(Path(label).parent)), *error.args[1:])
-    return error
-
-
-def _own_name(name: str, request: LoadRequest) -> str:
-    """Return what a model is called that is one predictor's alone."""
-    return name if request.instance is None else f"{name}.{request.instance}"

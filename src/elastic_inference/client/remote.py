@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool, ResponseHead
 from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.client.model_name import model_name
 from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.client.upload import Progress, model_name, upload
@@ -365,7 +366,7 @@ class RemoteModel:
         )
 
     def close(self) -> None:
-        """Close the connections; a model that is shared stays on the accelerator for others. Closing twice is fine."""
+        """Close the connections; a shared model stays on the accelerator for others. Closing twice is fine."""
         self.give_back()
         self._pool.close()
 
