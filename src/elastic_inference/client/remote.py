@@ -21,7 +21,7 @@ from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.model_name import model_name
 from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.report import PredictorReport
-from elastic_inference.client.upload import Progress, model_name, upload
+from elastic_inference.client.upload import Progress, upload
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     ConnectError,

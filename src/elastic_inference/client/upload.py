@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from elastic_inference.client.connection import Connection, ConnectionPool
@@ -88,9 +86,3 @@ def _read_chunk(source: BinaryIO, file: ModelFile, position: int) -> bytes:
             f"model file {source.name} became shorter than {file.size_bytes} bytes while it was sent"
         )
     return chunk
-
-
-def model_name(package: ModelPackage, load_body: Mapping[str, Any]) -> str:
-    """Return one name for each content, signature and options: models are never mixed up, and equal ones are shared."""
-    rest = json.dumps({k: v for k, v in load_body.items() if k != "package"}, sort_keys=True)
-    return f"m-{package.content_hash[:32]}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
