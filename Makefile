@@ -48,10 +48,10 @@ gpu-wheels: ## Fetch what gpu-check needs on a machine with an NVIDIA GPU, Pytho
 	rm -rf .gpu-wheels
 	$(PYTHON) -m pip download $(GPU_WHEELS) pydantic
 	$(PYTHON) -m pip download $(GPU_WHEELS) --no-deps httptools fastapi starlette annotated-doc uvicorn \
-		sqlalchemy alembic mako cryptography cffi pycparser
+		sqlalchemy alembic mako cryptography cffi pycparser opentelemetry-api
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir .gpu-wheels .
 
-gpu-check: ## Measure what this machine's GPU gives, with its own python3 and PyTorch (7 minutes); writes gpu-check/
+gpu-check: ## Measure what this machine's GPU gives, with its own python3 and PyTorch (8 minutes); writes gpu-check/
 	test ! -d .gpu-wheels || $(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade \
 		--target .gpu-site .gpu-wheels/*.whl
 	PYTHONPATH=$(CURDIR)/src:$(CURDIR):$(CURDIR)/.gpu-site $(PYTHON) -m benchmarks.gpu -o gpu-check $(ARGS)

@@ -131,8 +131,9 @@ class Cuda:
             yield
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether the error says that no memory could be had."""
-        return isinstance(error, self._torch.OutOfMemoryError | MemoryError)
+        """Whether the error says that no memory could be had; TorchScript hands on the text in an error of its own."""
+        is_one = isinstance(error, self._torch.OutOfMemoryError | MemoryError)
+        return is_one or "CUDA out of memory" in str(error)
 
     def free(self) -> bool:
         """Give back what the allocator keeps; trying again may then help."""

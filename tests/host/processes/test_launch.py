@@ -81,6 +81,31 @@ def test_a_spare_that_died_is_not_given_out(open_host: Callable[..., Host]) -> N
     assert record.state is State.READY
 
 
+def test_a_spare_keeps_its_home_when_those_of_earlier_runs_are_removed(
+    open_host: Callable[..., Host],
+) -> None:
+    host = open_host(user_types=(SMALL,), num_spares=1)
+    wait_until(lambda: host.launcher.num_spares_ready == 1, "the spare process")
+    (host.folder.path / "homes" / "old").mkdir()
+    host.launcher.clean_homes(frozenset())
+    assert not (host.folder.path / "homes" / "old").exists()
+    record, _ = host.service.attach("small")
+    assert record.process is not None
+    assert Path(os.readlink(f"/proc/{record.process.pid}/cwd")).is_dir()
+
+
+def test_accelerators_find_packages_where_the_host_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(("", "wheels", "/elsewhere")))
+    for directory in (closed, Path("/tmp")):  # closed to other users, and open to them
+        found = find_isolation(directory, range(61000, 61010)).python_path.split(os.pathsep)
+        assert found[:2] == [str(tmp_path / "wheels"), "/elsewhere"]
+
+
 def test_all_users_taken_is_told(open_host: Callable[..., Host]) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: others cannot give processes users of their own")
