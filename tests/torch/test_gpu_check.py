@@ -38,6 +38,7 @@ def test_gpu_check_dry_run_breaks_no_row(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=280,
     )
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert done.returncode == 0, [line for line in lines if "error" in line.get("detail", {})]
@@ -50,8 +51,9 @@ def test_gpu_check_dry_run_breaks_no_row(tmp_path: Path) -> None:
 def test_gpu_check_shows_a_row_that_breaks_and_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cuda:99", "-o", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--rows", "device,start", "--limit", "100"], cwd=ROOT, capture_output=True, check=False
-    )
+        [*command, "--rows", "device,start", "--limit", "100"], cwd=ROOT, capture_output=True, check=False,
+        timeout=200,
+    )  # fmt: skip
     assert done.returncode == 1
     table = (tmp_path / "table.md").read_text()
     assert "BROKEN: ended with status 1" in table
