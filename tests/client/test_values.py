@@ -130,6 +130,8 @@ WRONG: list[tuple[Any, str]] = [
     (lambda: EIPredictor("m", accelerator=Accelerator()), "accelerator must be made by a method"),
     (lambda: EIPredictor("m", load={"engine": "auto"}), "load must be a LoadOptions"),  # type: ignore[arg-type]
     (lambda: EIPredictor("m", num_threads=0), "num_threads must be 1 to 1024"),
+    (lambda: EIPredictor("m", use_ei="no"), "use_ei must be True or False, not 'no'"),  # type: ignore[arg-type]
+    (lambda: EIPredictor("m", strict="yes"), "strict must be True or False, not 'yes'"),  # type: ignore[arg-type]
     (lambda: EIPredictor("m", timeout_seconds="1"), "timeout_seconds '1' must be above 0"),  # type: ignore[arg-type]
     (lambda: accelerator_from_json({"kind": "Cloud"}), "kind 'Cloud' is not one of"),
 ]  # fmt: skip

@@ -102,7 +102,7 @@ def find_id(session: HostSession, wanted: str) -> str:
         listed = ", ".join(f"{key} ({names[key]})" for key in found[:_MAX_CANDIDATES])
         more = f" and {len(found) - _MAX_CANDIDATES} more" if len(found) > _MAX_CANDIDATES else ""
         raise InvalidInput(
-            f"{wanted!r} means {len(found)} accelerators: {listed}{more}; give more digits of the id, or the whole name"
+            f"{wanted!r} means {len(found)} accelerators: {listed}{more}; give more digits of the id"
         )
     return found[0]
 

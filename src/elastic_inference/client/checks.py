@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+
 from elastic_inference.errors import InvalidInput
 
 MAX_THREADS = 1024  # of an engine, as engines have it
@@ -34,6 +36,12 @@ def path(name: str, value: Any) -> str | None:
     if not isinstance(found, str) or not found:
         raise InvalidInput(f"{name} must be a path, or None, not {shown(value)}")
     return found
+
+
+def flag(name: str, value: Any) -> None:
+    """Refuse what is not True or False: the text "no" would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{name} must be True or False, not {shown(value)}")
 
 
 def threads(name: str, value: Any) -> None:

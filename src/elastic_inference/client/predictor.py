@@ -127,6 +127,9 @@ class EIPredictor:
             signature_def_key, signature_def, input_names, output_names, tags, input_specs
         )
         checks.seconds("timeout_seconds", timeout_seconds)
+        checks.flag("use_ei", use_ei)
+        checks.flag("strict", strict)
+        checks.flag("use_shared_memory", use_shared_memory)
         keywords = shorthand.PlaceKeywords(
             accelerator_id,
             address,
