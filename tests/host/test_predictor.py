@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastic_inference import EIPredictor
+from elastic_inference import Accelerator, EIPredictor
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import AcceleratorNotFound, CapacityExceeded, InvalidInput, PermissionDenied
 from tests.host.conftest import HostProcess, _starter, new_state_dir
@@ -48,6 +48,22 @@ def test_a_predictor_attaches_and_detaches_by_itself(operator: HostSession, mode
         (shown,) = operator.request("GET", "/v1/accelerators")
         assert 0 < shown["lease_left_seconds"] <= shown["lease_seconds"]
     assert attached_ids(operator) == []
+
+
+def test_an_attached_accelerator_is_found_by_its_name_and_by_the_beginning_of_its_id(
+    operator: HostSession, model: Path
+) -> None:
+    attached = operator.attach("cpu.quarter", name="mybox", lease_seconds=None)
+    for wanted in ("mybox", attached.accelerator_id[:10], attached.accelerator_id):
+        place = Accelerator.of_id(wanted, host=operator.url, token=attached.token)
+        with EIPredictor(model, **NAMES, accelerator=place) as predict:
+            assert predict.report.accelerator_id == attached.accelerator_id
+            assert predict({"x": np.array([4], np.int32)})["y"].tolist() == [8]
+    for wanted in ("box", "eia-"):
+        with pytest.raises(AcceleratorNotFound, match=f"no accelerator has the name '{wanted}'"):
+            EIPredictor(
+                model, **NAMES, accelerator=Accelerator.of_id(wanted, host=operator.url, token=attached.token)
+            )
 
 
 def test_a_predictor_takes_an_attached_accelerator_from_the_environment_and_leaves_it(

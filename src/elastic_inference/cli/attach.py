@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from elastic_inference.cli.answers import Accelerator, Attached, Resized
-from elastic_inference.cli.host_access import AcceleratorArgument, HostAccess, TypeOption, find_id
+from elastic_inference.cli.host_access import AcceleratorArgument, HostAccess, TypeOption
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Listing, Sentence
 from elastic_inference.client.host_session import accelerator_path
@@ -88,7 +88,7 @@ def show(accelerator: AcceleratorArgument, access: HostAccess) -> Accelerator:
       ei show mybox --json
     """
     session = access.open()
-    path = accelerator_path(find_id(session, accelerator))
+    path = accelerator_path(session.find_id(accelerator))
     return Accelerator.read(session.request("GET", path), session)
 
 
@@ -102,7 +102,7 @@ def resize(accelerator: AcceleratorArgument, type_name: TypeOption, access: Host
       ei resize mybox --type cpu.half
     """
     session = access.open()
-    path = accelerator_path(find_id(session, accelerator))
+    path = accelerator_path(session.find_id(accelerator))
     body = {"type": type_name}
     value = session.request("PATCH", path, body, timeout_seconds=_ATTACH_TIMEOUT_SECONDS)
     return Resized.read(value, session)
@@ -129,6 +129,6 @@ def detach(
     """
     drain_seconds = None if drain is None else parse_seconds(drain)
     session = access.open()
-    accelerator_id = find_id(session, accelerator)
+    accelerator_id = session.find_id(accelerator)
     session.detach(accelerator_id, drain_seconds=drain_seconds)
     return Sentence(f"detached {accelerator_id}", {"accelerator_id": accelerator_id, "detached": True})

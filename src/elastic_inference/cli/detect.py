@@ -11,7 +11,7 @@ from elastic_inference.cli import _predictor as options
 from elastic_inference.cli import completion
 from elastic_inference.cli._hosts import CertOption, KeyOption
 from elastic_inference.cli._support import Progress, extra
-from elastic_inference.cli.host_access import HostAccess, find_id
+from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.models import fetch_model
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Output
@@ -97,7 +97,7 @@ def detect(
     names = None if labels is None else read_labels(labels)
     check_paths(video, output, frames)
     if accelerator_id is not None and not accelerator_id.isdigit():
-        accelerator_id = find_id(HostAccess(host, token, tls_ca, tls_cert, tls_key).open(), accelerator_id)
+        accelerator_id = HostAccess(host, token, tls_ca, tls_cert, tls_key).open().find_id(accelerator_id)
     found = fetch_model(model, said)
     with (
         Progress("sending model", "bytes", said.as_json) as upload,

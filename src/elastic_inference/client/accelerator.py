@@ -74,7 +74,8 @@ class Accelerator:
         """One that is attached already, and stays so.
 
         Args:
-            accelerator_id: Its id, or its ordinal among those that are visible; None: the first.
+            accelerator_id: Its id, the beginning of it or its name; or its ordinal among those that are visible;
+                None: the first.
             host: URL; None: EI_HOST, else `http://127.0.0.1:8500`.
             token: The accelerator's; None: EI_TOKEN.
             tls: For the host and the accelerator.

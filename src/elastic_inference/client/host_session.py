@@ -6,6 +6,7 @@ The host is not on the data path: what comes back from `attach` says where the a
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,13 +16,16 @@ from urllib.parse import quote
 from elastic_inference import settings
 from elastic_inference.client.accelerator import DEFAULT_LEASE_SECONDS, HostAccess
 from elastic_inference.deadline import Deadline
-from elastic_inference.errors import InvalidInput, ProtocolError
+from elastic_inference.errors import AcceleratorNotFound, InvalidInput, ProtocolError
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 from elastic_inference.protocol.tls import Tls
 
 DEFAULT_HOST_URL = "http://127.0.0.1:8500"
 _ATTACH_TIMEOUT_SECONDS = 120.0
+_FULL_ID = re.compile(r"eia-[0-9a-f]{32}")
+_ID_START = "eia-"
+_MAX_CANDIDATES = 10
 _WILDCARDS = ("0.0.0.0", "::")
 
 
@@ -129,6 +133,36 @@ class HostSession:
             body["name"] = name
         return self._read(self.request("POST", "/v1/accelerators", body, timeout_seconds=timeout_seconds))
 
+    def find_id(self, wanted: str) -> str:
+        """Find the accelerator that a user means by id, name or beginning of an id.
+
+        Raises:
+            AcceleratorNotFound: None that this token sees.
+            InvalidInput: Several; the text lists them.
+            ProtocolError: What answers is not a host.
+        """
+        if _FULL_ID.fullmatch(wanted):
+            return wanted
+        attached = self.request("GET", "/v1/accelerators")
+        if not isinstance(attached, list):
+            raise ProtocolError(
+                f"{self.url} answered without a list, so it is not a host of elastic-inference; check the URL"
+            )
+        names: dict[str, str] = {each["accelerator_id"]: each["name"] for each in attached}
+        found = [key for key, name in names.items() if name == wanted or _begins(key, wanted)]
+        if not found:
+            raise AcceleratorNotFound(
+                f"no accelerator has the name {wanted!r:.120} or an id that begins with it; `ei list` shows the "
+                f"{len(names)} attached at {self.url} that this token may see"
+            )
+        if len(found) > 1:
+            listed = ", ".join(f"{key} ({names[key]})" for key in found[:_MAX_CANDIDATES])
+            more = f" and {len(found) - _MAX_CANDIDATES} more" if len(found) > _MAX_CANDIDATES else ""
+            raise InvalidInput(
+                f"{wanted!r} means {len(found)} accelerators: {listed}{more}; give more digits of the id"
+            )
+        return found[0]
+
     def describe(
         self, accelerator_id: str, *, token: str | None = None, deadline: Deadline | None = None
     ) -> Attachment:
@@ -199,6 +233,11 @@ def tls_in_force(tls: Tls | None, endpoint: Endpoint) -> ssl.SSLContext | None:
         return None
     with settings.TLS_CA.named() if ca is not None else settings.TLS_CERT.named():
         return Tls(ca, cert, key).client_context()
+
+
+def _begins(accelerator_id: str, wanted: str) -> bool:
+    # At least one digit, or every id would begin with what is given.
+    return len(wanted) > len(_ID_START) and accelerator_id.startswith(wanted)
 
 
 def accelerator_path(accelerator_id: str) -> str:

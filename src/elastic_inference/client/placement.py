@@ -135,7 +135,8 @@ def _chosen(accelerator: OfId) -> tuple[str, str | None]:
     wanted = accelerator.accelerator_id
     is_visible_unset = settings.VISIBLE_DEVICES.get() is None
     if not accelerator.is_ordinal and wanted not in attached and is_visible_unset:
-        return str(wanted), _first(tokens)
+        token = _first(tokens)
+        return HostSession(access.url, token, tls=access.tls).find_id(str(wanted)), token
     if not attached:
         shown = HostSession(access.url, _first(tokens), tls=access.tls).request("GET", "/v1/accelerators")
         attached = [value["accelerator_id"] for value in shown]
