@@ -56,6 +56,7 @@ def test_a_call_gives_what_the_other_gives(quick: Path, place: Accelerator) -> N
             many = await asyncio.gather(*(predictor(X) for _ in range(100)))
             assert all(np.array_equal(each["outputs"], wanted["outputs"]) for each in many)
             assert predictor.report.accelerator_id
+            assert (await predictor.report_now()).accelerator_id == predictor.report.accelerator_id
             assert list(predictor.feed_tensors) == ["inputs"]
             assert list(predictor.fetch_tensors) == ["outputs"]
             with pytest.raises(InvalidInput, match="unexpected keys"):

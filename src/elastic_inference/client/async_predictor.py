@@ -161,6 +161,11 @@ class AsyncEIPredictor:
         """What is in force; InvalidInput before the model is loaded."""
         return self._loaded().report
 
+    async def report_now(self) -> PredictorReport:
+        """Return what is in force now; see `EIPredictor.report_now`."""
+        await self.start()
+        return await _outcome(self._predictor.run(self._predictor.report_now))
+
     @property
     def feed_tensors(self) -> dict[str, Any]:
         """The input tensors by alias; InvalidInput before the model is loaded."""
