@@ -10,7 +10,7 @@ PROGRAM = """
 import numpy as np, openvino as ov, psutil
 from openvino import opset8 as ops
 from elastic_inference.engines.base import EngineOptions
-from elastic_inference.engines.openvino_compile import _properties, core
+from elastic_inference.engines.openvino.compile import _properties, core
 
 rng = np.random.default_rng(0)
 x = y = ops.parameter([-1, 3, -1, -1], np.float32, name="x")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_inference.engines import openvino_compile
-from elastic_inference.engines.openvino_runner import translated
+from elastic_inference.engines.openvino import compile as openvino_compile
+from elastic_inference.engines.openvino.runner import translated
 from elastic_inference.errors import (
     EngineNotAvailable,
     InvalidArgumentError,

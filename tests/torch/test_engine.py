@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.engines import preemption
-from elastic_inference.engines.torch_device import PIECE_SECONDS, Cpu, _Points
+from elastic_inference.engines.torch.device import PIECE_SECONDS, Cpu, _Points
 from elastic_inference.errors import InvalidArgumentError, MemoryQuotaExceeded, ModelError, PredictorClosed
 from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.testing.accelerator import start_accelerator
@@ -80,7 +80,7 @@ def test_an_error_at_a_point_ends_the_prediction(
 def test_points_of_a_device_that_runs_ahead_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each operation takes a tenth of a piece, so that one point in about ten needs to wait."""
     now = [0.0]
-    monkeypatch.setattr("elastic_inference.engines.torch_device.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("elastic_inference.engines.torch.device.time.perf_counter", lambda: now[0])
     waits: list[float] = []
     points = _Points(lambda: waits.append(now[0]))
     monkeypatch.setattr(preemption, "_preemption", Asked())

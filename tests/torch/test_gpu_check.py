@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.engines.torch_device import Cuda
+from elastic_inference.engines.torch.device import Cuda
 
 pytest.importorskip("torchvision", reason="needs PyTorch and torchvision: make test-torch")
 

@@ -139,7 +139,7 @@ _TENSORFLOW_FORMATS = (ModelFormat.SAVED_MODEL, ModelFormat.FROZEN_GRAPH, ModelF
 _ENGINES = (
     Engine(
         name="openvino",
-        module="elastic_inference.engines.openvino",
+        module="elastic_inference.engines.openvino.engine",
         requires="openvino",
         extra="host",
         distributions=("openvino",),
@@ -178,7 +178,7 @@ _ENGINES = (
     ),
     Engine(
         name="torch",
-        module="elastic_inference.engines.torch",
+        module="elastic_inference.engines.torch.engine",
         requires="torch",
         extra="torch",
         distributions=("torch", "torchvision"),

@@ -100,7 +100,7 @@ ROWS = (
 
 
 def _integers() -> Iterator[Case]:
-    """One for each row of `openvino_kernels.ARITHMETIC` that a TensorFlow operation becomes."""
+    """One for each row of `kernels.ARITHMETIC` that a TensorFlow operation becomes."""
     for op in ("AddV2", "Sub", "Mul", "Maximum", "BitwiseAnd", "BitwiseOr", "BitwiseXor"):
         yield case(f"{op} of a constant beyond int32", _beyond(op), [("int64", [3])], "int32")
     yield case("Minimum beyond int32", lambda tf, x: tf.minimum(x, tf.constant([-3_000_000_000], "int64")),

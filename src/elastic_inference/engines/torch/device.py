@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.engines.preemption import is_preemptible, let_others, paced
-from elastic_inference.engines.torch_library import use_threads
+from elastic_inference.engines.torch.library import use_threads
 from elastic_inference.errors import EngineNotAvailable, InvalidInput
 
 T = TypeVar("T")

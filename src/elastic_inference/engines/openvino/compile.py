@@ -17,9 +17,9 @@ import openvino as ov
 from openvino import frontend
 
 from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
-from elastic_inference.engines.openvino_knowledge import Knowledge, accept, study
-from elastic_inference.engines.openvino_runner import NO_MEMORY_TEXTS, last_line
-from elastic_inference.engines.openvino_shapes import compiled_differences
+from elastic_inference.engines.openvino.knowledge import Knowledge, accept, study
+from elastic_inference.engines.openvino.runner import NO_MEMORY_TEXTS, last_line
+from elastic_inference.engines.openvino.shapes import compiled_differences
 from elastic_inference.errors import (
     ElasticInferenceError,
     InvalidModel,

@@ -14,10 +14,10 @@ from types import ModuleType
 from typing import Any
 
 from elastic_inference.engines.preemption import checkpoint
-from elastic_inference.engines.torch_effects import changed_places
-from elastic_inference.engines.torch_library import import_torchvision
-from elastic_inference.engines.torch_program import OUTPUT, Program, Run, path_name, spec_of, spec_of_value
-from elastic_inference.engines.torch_safety import check_export, read_program
+from elastic_inference.engines.torch.effects import changed_places
+from elastic_inference.engines.torch.library import import_torchvision
+from elastic_inference.engines.torch.program import OUTPUT, Program, Run, path_name, spec_of, spec_of_value
+from elastic_inference.engines.torch.safety import check_export, read_program
 from elastic_inference.errors import ElasticInferenceError, InvalidModel, UnsupportedModel
 from elastic_inference.tensors import TensorSpec
 

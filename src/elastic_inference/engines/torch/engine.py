@@ -22,11 +22,11 @@ from elastic_inference.engines.base import (
     LoadedModel,
     available_cores,
 )
-from elastic_inference.engines.torch_device import Cpu, Cuda, find_device
-from elastic_inference.engines.torch_export import load_program
-from elastic_inference.engines.torch_library import import_torch
-from elastic_inference.engines.torch_program import Program, to_array, to_tensor
-from elastic_inference.engines.torch_script import load_script
+from elastic_inference.engines.torch.device import Cpu, Cuda, find_device
+from elastic_inference.engines.torch.export import load_program
+from elastic_inference.engines.torch.library import import_torch
+from elastic_inference.engines.torch.program import Program, to_array, to_tensor
+from elastic_inference.engines.torch.script import load_script
 from elastic_inference.errors import (
     ElasticInferenceError,
     InvalidArgumentError,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from elastic_inference.engines.torch_expressions import check_expression
+from elastic_inference.engines.torch.expressions import check_expression
 from elastic_inference.errors import InvalidModel, UnsafeModel
 from elastic_inference.models.torch_archives import HOW_TO_EXPORT, relative_names
 

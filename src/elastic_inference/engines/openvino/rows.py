@@ -1,7 +1,7 @@
 """What OpenVINO reads otherwise than a model says, by the model's own operations and their attributes: data, and tests.
 
 These are the operations whose meaning is lost when OpenVINO reads a graph; what it then computes in other numbers is in
-`openvino_arithmetic`. Found by running each against its own runtime, with OpenVINO 2026.4. A test has a model for each
+`arithmetic`. Found by running each against its own runtime, with OpenVINO 2026.4. A test has a model for each
 row, and fails when a newer OpenVINO computes it right, so that the row can go.
 """
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from elastic_inference.engines.torch_library import import_torchvision
-from elastic_inference.engines.torch_program import OUTPUT, Program, path_name, spec_of_value
-from elastic_inference.engines.torch_safety import check_script, uses_torchvision
+from elastic_inference.engines.torch.library import import_torchvision
+from elastic_inference.engines.torch.program import OUTPUT, Program, path_name, spec_of_value
+from elastic_inference.engines.torch.safety import check_script, uses_torchvision
 from elastic_inference.errors import InvalidInput, InvalidModel, UnsupportedModel
 from elastic_inference.tensors import TensorSpec
 

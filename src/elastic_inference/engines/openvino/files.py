@@ -7,10 +7,10 @@ from typing import Any
 import numpy.typing as npt
 from openvino.frontend import FrontEndManager
 
-from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
-from elastic_inference.engines.openvino_knowledge import accept, call_checks, file_differences
-from elastic_inference.engines.openvino_runner import Runner, last_line, shape_of_port
+from elastic_inference.engines.openvino import compile as openvino_compile
+from elastic_inference.engines.openvino.knowledge import accept, call_checks, file_differences
+from elastic_inference.engines.openvino.runner import Runner, last_line, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, InvalidInput, InvalidModel, UnsupportedModel
 from elastic_inference.models.onnx_file import check_external_data, onnx_nodes
 from elastic_inference.models.package import ModelFormat, ModelPackage

@@ -19,16 +19,16 @@ import numpy.typing as npt
 import openvino as ov
 from google.protobuf.message import EncodeError
 
-from elastic_inference.engines import openvino_compile
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
-from elastic_inference.engines.openvino_knowledge import (
+from elastic_inference.engines.openvino import compile as openvino_compile
+from elastic_inference.engines.openvino.knowledge import (
     Knowledge,
     accept,
     call_checks,
     graph_differences,
     with_assertions,
 )
-from elastic_inference.engines.openvino_runner import Runner, shape_conflict, shape_of_port
+from elastic_inference.engines.openvino.runner import Runner, shape_conflict, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, PredictorClosed, UnsupportedModel
 from elastic_inference.models.assertions import assertions
 from elastic_inference.models.package import ModelFormat, ModelPackage
@@ -50,7 +50,7 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
     """
     started = time.perf_counter()
     if package.format in (ModelFormat.ONNX, ModelFormat.TFLITE):
-        from elastic_inference.engines.openvino_files import OpenVinoFile
+        from elastic_inference.engines.openvino.files import OpenVinoFile
 
         return OpenVinoFile(package, request, options, started)
     if package.format is ModelFormat.KERAS:

@@ -1,7 +1,7 @@
 """What is known of a model on OpenVINO before it answers: what it would compute otherwise, and in which calls.
 
 "auto" leaves a model of which something is known to the reference engine; whoever names the engine gets a note.
-The knowledge itself stands in `openvino_rows`, `openvino_arithmetic` and `openvino_shapes`.
+The knowledge itself stands in `rows`, `arithmetic` and `shapes`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from elastic_inference.engines import openvino_rows, registry
+from elastic_inference.engines import registry
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.engines.call_checks import CallChecks
-from elastic_inference.engines.openvino_arithmetic import examine
-from elastic_inference.engines.openvino_shapes import order_equal_values, shape_differences
+from elastic_inference.engines.openvino import rows
+from elastic_inference.engines.openvino.arithmetic import examine
+from elastic_inference.engines.openvino.shapes import order_equal_values, shape_differences
 from elastic_inference.errors import UnsupportedModel
 from elastic_inference.models.assertions import Assertions
 from elastic_inference.models.onnx_file import onnx_nodes
@@ -71,14 +72,14 @@ def graph_differences(resolved: ResolvedGraph, found: Assertions) -> list[str]:
     nodes = list(tensorflow_nodes(resolved))
     lost = [f"Assert ({name!r}) is left out" for name in found.lost]
     lost += [f"{op} changes what the next call sees" for op in tensorflow_changes(nodes)]
-    return lost + openvino_rows.differences(nodes, openvino_rows.TENSORFLOW_ROWS)
+    return lost + rows.differences(nodes, rows.TENSORFLOW_ROWS)
 
 
 def file_differences(package: ModelPackage) -> list[str]:
     """Return what is lost when OpenVINO reads an ONNX file; a sentence each."""
     if package.format is not ModelFormat.ONNX:
         return []
-    return openvino_rows.differences(onnx_nodes(package.main_path), openvino_rows.ONNX_ROWS)
+    return rows.differences(onnx_nodes(package.main_path), rows.ONNX_ROWS)
 
 
 def accept(differences: Sequence[str], options: EngineOptions) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How OpenVINO's CPU plugin computes operations on integers and NaN: tables of what `openvino_arithmetic` looks for.
+"""How OpenVINO's CPU plugin computes operations on integers and NaN: tables of what `arithmetic` looks for.
 
 Seen with OpenVINO 2026.4: int64, uint64 and uint32 are computed in int32 and float64 in float32; sums of int8 and uint8
 saturate where others wrap; some operations take integers through float32, which holds them up to 2**24; and NaN gets

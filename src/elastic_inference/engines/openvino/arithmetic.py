@@ -1,6 +1,6 @@
 """Where OpenVINO would compute other numbers than a model says, found in the model as OpenVINO read it.
 
-How operations are computed stands in `openvino_kernels`. Here the numbers are followed from inputs to results, the
+How operations are computed stands in `kernels`. Here the numbers are followed from inputs to results, the
 bodies of loops and branches included: sizes, positions and whatever stays in range are right in any case.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from elastic_inference.engines import openvino_kernels as kernels
 from elastic_inference.engines import value_bounds as bounds
+from elastic_inference.engines.openvino import kernels
 from elastic_inference.engines.value_bounds import ANYTHING, SIZE, Bound
 
 

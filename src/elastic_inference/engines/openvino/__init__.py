@@ -1,0 +1,1 @@
+"""The engine openvino: reading, what it computes otherwise, compiling, running."""
