@@ -192,6 +192,16 @@ SETTINGS: tuple[Setting[object], ...] = tuple(
 """All of them, in the order of the table."""
 
 
+def check() -> None:
+    """Refuse wrong values of what a command may come to read late or only in a process that it starts.
+
+    Raises:
+        InvalidInput: A variable holds what it cannot mean.
+    """
+    for setting in (LOG_LEVEL, PROGRESS_SECONDS):
+        setting.get()
+
+
 def cache_dir() -> Path:
     """Where fetched and compiled models and measured devices are kept."""
     return CACHE_DIR.get() or (XDG_CACHE_HOME.get() or Path.home() / ".cache") / "elastic-inference"

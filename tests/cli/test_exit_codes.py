@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from elastic_inference import errors
+from elastic_inference.cli import main
 from elastic_inference.cli.exit_codes import OF_ERROR, ExitCode, exit_code_of
 from elastic_inference.errors import ElasticInferenceError
 
@@ -58,3 +59,11 @@ def test_a_file_that_may_not_be_read_is_told_by_name(tmp_path: Path) -> None:
     )
     assert done.returncode == ExitCode.BAD_INPUT
     assert str(tmp_path) in done.stderr
+
+
+def test_a_variable_that_cannot_be_read_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EI_PROGRESS_SECONDS", "soon")
+    assert main(["types"]) == ExitCode.BAD_INPUT
+    assert "environment variable EI_PROGRESS_SECONDS='soon'" in capsys.readouterr().err

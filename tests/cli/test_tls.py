@@ -61,7 +61,7 @@ def test_without_a_certificate_the_host_is_unreachable(
     files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["types", "--tls-ca", files["--tls-ca"]]) == ExitCode.UNREACHABLE
-    assert main(["types", "--tls-ca", "/none.pem"]) == ExitCode.BAD_INPUT
+    assert main(["types", "--tls-ca", "/none.pem"]) == ExitCode.NOT_FOUND
     assert "'/none.pem' cannot be used" in capsys.readouterr().err
 
 
@@ -79,9 +79,9 @@ def test_an_exploration_measures_accelerators_of_such_a_host(
     prices.write_text(
         "vendor,name,kind,usd_per_hour,region,as_of,source\nmine,cpu.quarter,accelerator,0,here,2026-11,ours\n"
     )
-    assert main([*arguments, "--prices", str(prices), *flat(files)]) == 0
-    found = json.loads(capsys.readouterr().out)
     # So small a model is too quick for a verdict; what counts is that its process attached at the host.
+    assert main([*arguments, "--prices", str(prices), *flat(files)]) in (ExitCode.OK, ExitCode.TARGET_NOT_MET)
+    found = json.loads(capsys.readouterr().out)
     assert "compute: 0.25 of 1.9 cores" in found["facts"]["In force, cores=1 + cpu.quarter"]
     (row,) = found["combinations"]
     assert row["usd_per_hour"] == "0.048"  # the core's; the accelerator costs nothing

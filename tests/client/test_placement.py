@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elastic_inference import EIPredictor
+from elastic_inference import Accelerator, EIPredictor
 from elastic_inference.client.host_session import Attachment, HostSession
-from elastic_inference.errors import AcceleratorNotFound, InvalidInput, PermissionDenied
+from elastic_inference.errors import AcceleratorNotFound, ConnectError, InvalidInput, PermissionDenied
 from elastic_inference.testing import start_accelerator
 from tests.host.conftest import HostProcess, _starter, new_state_dir
 from tests.integration.small_models import NUM_INPUTS, expected, write_saved_model
@@ -141,3 +141,30 @@ def test_an_address_needs_no_host_and_takes_the_environments_token(
         assert used(model, address=running.address) == running.config.accelerator_id
         with pytest.raises(InvalidInput, match="must be None"):
             used(model, address=running.address, accelerator_id=0)
+
+
+def test_a_name_wins_over_the_ids_that_begin_with_it(
+    operator: HostSession, attached: tuple[Attachment, Attachment]
+) -> None:
+    first, second = (one.accelerator_id for one in attached)
+    assert (
+        operator.find_id(first[:12]) == first
+    )  # the name that the host made up, and the beginning of one id
+    assert operator.find_id(second[:-1]) == second
+
+
+def test_a_url_is_told_from_an_address() -> None:
+    with pytest.raises(InvalidInput, match=r"'http://10\.0\.0\.5:8500' is a URL, as hosts have"):
+        Accelerator.at("http://10.0.0.5:8500")
+
+
+def test_errors_say_which_host_and_which_token(
+    operator: HostSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PermissionDenied, match="none was given, nor EI_TOKEN"):
+        HostSession(operator.url).request("GET", "/v1/accelerators")
+    with pytest.raises(PermissionDenied, match=f"one was given, for the host {operator.url}"):
+        HostSession(operator.url, "wrong").request("GET", "/v1/accelerators")
+    monkeypatch.setattr("elastic_inference.client.host_session.DEFAULT_HOST_URL", "http://127.0.0.1:1")
+    with pytest.raises(ConnectError, match="no host was given, nor EI_HOST"):
+        HostSession().request("GET", "/v1/accelerators")

@@ -154,8 +154,11 @@ def test_paths_may_be_path_objects_and_shapes_numpys(tmp_path: Path) -> None:
 
 def test_a_flat_keyword_without_effect_is_told() -> None:
     place = Accelerator.at("tcp:h:1")
-    assert "num_threads=2 is not used" in shorthand.unused(place, 2)
-    assert shorthand.unused(Embedded(2), None) == ""
+    assert "num_threads=2 is not used" in shorthand.unused(place, PlaceKeywords(num_threads=2))
+    assert shorthand.unused(Embedded(2), PlaceKeywords()) == ""
+    assert (
+        shorthand.unused(Local(), PlaceKeywords(host=URL)) == "host has no effect: use_ei=False computes here"
+    )
 
 
 @pytest.fixture(scope="module")

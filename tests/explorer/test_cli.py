@@ -121,9 +121,13 @@ def test_walk_back_and_prices_with_json(capsys: pytest.CaptureFixture[str]) -> N
         (["explore", "--article", "--rate", "-1/s"], ExitCode.BAD_INPUT, "rate '-1/s'"),
         (["explore", "--article", "--method", "guess"], ExitCode.BAD_INPUT, "'guess'"),
         (["explore", "--article", "--model", "x"], ExitCode.BAD_INPUT, "exactly one of --model"),
-        (["explore", "--measurements", "absent.csv"], ExitCode.BAD_INPUT, "absent.csv"),
+        (["explore", "--measurements", "absent.csv"], ExitCode.NOT_FOUND, "absent.csv"),
+        (["explore", "--article", "--percentile", "90"], ExitCode.BAD_INPUT, "--percentile is for measuring"),
+        (["explore", "--article", "--target-latency", "223"], ExitCode.BAD_INPUT, "write 223ms or 223s"),
+        (["explore", "--model", "x", "--shape", "banana"], ExitCode.BAD_INPUT, "shape 'banana' is not"),
+        (["explore", "--model", "x", "--input", "absent.npy"], ExitCode.NOT_FOUND, "absent.npy"),
         (["prices", "--vendor", "ibm"], ExitCode.BAD_INPUT, "'ibm'"),
-        (["prices", "check", "--prices", "absent.csv"], ExitCode.BAD_INPUT, "absent.csv"),
+        (["prices", "check", "--prices", "absent.csv"], ExitCode.NOT_FOUND, "absent.csv"),
     ],
 )
 def test_wrong_input_is_one_clear_line(

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING
 
+from elastic_inference import settings
 from elastic_inference.cli import failures
 from elastic_inference.cli.exit_codes import ExitCode, describe_exit_codes
 from elastic_inference.cli.rendering import silence_standard_output
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
+        settings.check()
         with failures.interrupted_by_sigterm():
             code = _run(given, as_json)
             sys.stdout.flush()

@@ -36,9 +36,8 @@ class Explored:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Not met where a target was given and no combination is named."""
-        asked = self.exploration.target_seconds is not None
-        return ExitCode.TARGET_NOT_MET if asked and self.exploration.result.winner is None else ExitCode.OK
+        """Not met where no combination is named: none is fast enough, or none could be measured and priced."""
+        return ExitCode.TARGET_NOT_MET if self.exploration.result.winner is None else ExitCode.OK
 
     def blocks(self) -> Iterable[Block]:
         """Show every combination by cost, skipped ones with the reason; then the verdict and its proof."""

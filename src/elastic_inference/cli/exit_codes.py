@@ -27,7 +27,10 @@ class ExitCode(IntEnum):
     NO_RIGHTS = 4, "no right: the token is missing, wrong or not enough, or the system denies access"
     UNREACHABLE = 5, "unreachable: no connection, a broken one, or no answer in time; a retry is safe"
     NOT_FOUND = 6, "not found: no accelerator, model, price or file of that name"
-    TARGET_NOT_MET = 7, "done, but the target is not met: nothing is fast enough, or two runs disagree"
+    TARGET_NOT_MET = (
+        7,
+        "done, but the target is not met: nothing is fast enough or priced, or two runs disagree",
+    )
     INTERRUPTED = 130, "interrupted by Ctrl-C or SIGTERM"
     READER_GONE = 141, "whoever read the output closed it early, as `head` does"
 
@@ -73,6 +76,8 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """Say with which code a command ends that an error has stopped."""
+    if isinstance(error, errors.InvalidInput) and isinstance(error.__cause__, FileNotFoundError):
+        return ExitCode.NOT_FOUND
     for kind in type(error).__mro__:
         if kind in OF_ERROR:
             return OF_ERROR[kind]

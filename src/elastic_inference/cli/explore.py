@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import shlex
 import sys
@@ -26,7 +27,7 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.units import format_seconds, parse_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from elastic_inference.cli._explore_text import Explored
     from elastic_inference.explorer.article import Claim
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from elastic_inference.explorer.walk_back import WalkBackResult
 
 DEFAULT_OUTPUT = Path("report")
+DEFAULT_PERCENTILE = 95.0
 
 
 def register(app: typer.Typer) -> None:
@@ -86,8 +88,11 @@ def explore(
         typer.Option("--target-latency", metavar="TIME", help="Such as 250ms; by default any latency."),
     ] = None,
     percentile: Annotated[
-        float, typer.Option("--percentile", help="Of the latencies, which must be within the target.")
-    ] = 95.0,
+        float | None,
+        typer.Option(
+            "--percentile", help="Of the latencies, which must be within the target; by default the 95th."
+        ),
+    ] = None,
     demand: Annotated[
         str | None, typer.Option("--rate", metavar="RATE", help="Demand, such as 20/s, for cost (c).")
     ] = None,
@@ -136,7 +141,7 @@ def explore(
     """Name the cheapest combination that meets the target.
 
     Measures combinations of clients and accelerators, or analyses given measurements, and says why no other can be
-    cheaper. Exit code 7 if no combination meets the target.
+    cheaper. Exit code 7 if no combination meets the target, or none could be measured and priced.
 
     \b
     Examples:
@@ -150,7 +155,7 @@ def explore(
         from elastic_inference.explorer.search_result import SearchOptions
     prices = load_prices(prices_file)
     options = SearchOptions(
-        target_latency_seconds=None if target_latency is None else parse_seconds(target_latency),
+        target_latency_seconds=None if target_latency is None else _parse_latency(target_latency),
         slack_share=slack,
         budget=budget,
         repeats=repeats,
@@ -162,9 +167,11 @@ def explore(
         raise InvalidInput("give exactly one of --model MODEL, --measurements CSV and --article")
     rate = parse_rate(demand)
     if model is None:
+        _refuse_unused({"--percentile": percentile, "--input": input_file, "--shape": shape})
         return _analyse(measurements, prices, options, method, rate, output, said)
     if (input_file is None) == (shape is None):
         raise InvalidInput("give exactly one of --input FILE and --shape SHAPE")
+    _check_input(input_file, shape)
     wanted = {
         "precisions": _names(precision),
         "accelerators": _names(accelerators) if access.is_named else [],
@@ -172,7 +179,8 @@ def explore(
     }
     path = str(fetch_model(model, said).path)
     plan = _plan(path, str(input_file or shape), clients, wanted, prices, options, engine, access)
-    plan = _with(plan, percentile, rate, curves, parse_seconds(seconds), method == "walk-back")
+    at = DEFAULT_PERCENTILE if percentile is None else percentile
+    plan = _with(plan, at, rate, curves, parse_seconds(seconds), method == "walk-back")
     return _measure(plan, output or DEFAULT_OUTPUT, listen, said)
 
 
@@ -200,6 +208,33 @@ def parse_rate(text: str | None) -> float | None:
     if seconds is None or not 0 < value < float("inf"):
         raise InvalidInput(f"--rate {text!r} must be above 0 and end in /s, /min or /h")
     return value / seconds
+
+
+def _parse_latency(text: str) -> float:
+    """Read a duration with its unit: a bare 223 was meant as milliseconds and taken as seconds, which all meet."""
+    if text.strip().replace(".", "", 1).isdigit():
+        raise InvalidInput(
+            f"--target-latency {text!r} has no unit; write {text.strip()}ms or {text.strip()}s"
+        )
+    return parse_seconds(text)
+
+
+def _refuse_unused(options: Mapping[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidInput(
+                f"{name} is for measuring a --model; given measurements say themselves what their latencies are"
+            )
+
+
+def _check_input(input_file: str | None, shape: str | None) -> None:
+    """Refuse at once what the first measurement would refuse, minutes later."""
+    with extra("explore"):
+        from elastic_inference.explorer.measuring.task import parse_shape
+    if shape is not None:
+        parse_shape(shape)
+    elif not Path(str(input_file)).is_file():
+        raise FileNotFoundError(errno.ENOENT, "No such file", input_file)
 
 
 def _names(text: str) -> list[str]:

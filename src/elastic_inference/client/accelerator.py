@@ -184,6 +184,12 @@ class At(Accelerator):
         if not isinstance(self.address, str):
             raise InvalidInput(f"address must be text, not {checks.shown(self.address)}")
         endpoint = Endpoint.parse(self.address)
+        if "://" in self.address:
+            raise InvalidInput(
+                f"address {self.address!r} is a URL, as hosts have: Accelerator.attach('cpu.half', host=...) or "
+                "Accelerator.of_id('eia-...', host=...) ask one; what serves tensors itself is at tcp:HOST:PORT, "
+                "tls:HOST:PORT or unix:/PATH"
+            )
         checks.token(self.token)
         _check_tls(self.tls)
         if self.tls is not None and endpoint.kind == "tcp":

@@ -16,7 +16,13 @@ from urllib.parse import quote
 from elastic_inference import settings
 from elastic_inference.client.accelerator import DEFAULT_LEASE_SECONDS, HostAccess
 from elastic_inference.deadline import Deadline
-from elastic_inference.errors import AcceleratorNotFound, InvalidInput, ProtocolError
+from elastic_inference.errors import (
+    AcceleratorNotFound,
+    ConnectError,
+    InvalidInput,
+    PermissionDenied,
+    ProtocolError,
+)
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 from elastic_inference.protocol.tls import Tls
@@ -74,6 +80,7 @@ class HostSession:
         timeout_seconds: float = 30.0,
     ) -> None:
         self.url, self.endpoint = _where(host_url)
+        self._is_default = not host_url and settings.HOST.get() is None
         self.token = token if token is not None else next(iter(settings.TOKEN.get() or ()), None)
         self._timeout_seconds = timeout_seconds
         self._tls = tls_in_force(tls, self.endpoint)
@@ -99,15 +106,24 @@ class HostSession:
             timeout_seconds: For the whole request; None: what the session was made with.
             deadline: Of the call that this request is a part of, in place of that.
         """
-        return request_json(
-            self.endpoint,
-            method,
-            path,
-            body,
-            token=token or self.token,
-            deadline=deadline or Deadline(timeout_seconds or self._timeout_seconds),
-            tls=self._tls,
-        )
+        try:
+            return request_json(
+                self.endpoint,
+                method,
+                path,
+                body,
+                token=token or self.token,
+                deadline=deadline or Deadline(timeout_seconds or self._timeout_seconds),
+                tls=self._tls,
+            )
+        except ConnectError as error:
+            if self._is_default:
+                raise ConnectError(f"{error}; no host was given, nor {settings.HOST.name}") from error
+            raise
+        except PermissionDenied as error:
+            if token or self.token:
+                raise PermissionDenied(f"{error}; one was given, for the host {self.url}") from error
+            raise PermissionDenied(f"{error}; none was given, nor {settings.TOKEN.name}") from error
 
     def attach(
         self,
@@ -149,7 +165,10 @@ class HostSession:
                 f"{self.url} answered without a list, so it is not a host of elastic-inference; check the URL"
             )
         names: dict[str, str] = {each["accelerator_id"]: each["name"] for each in attached}
-        found = [key for key, name in names.items() if name == wanted or _begins(key, wanted)]
+        # A name in full is one accelerator's, whatever ids begin with it.
+        found = [key for key, name in names.items() if name == wanted] or [
+            key for key in names if _begins(key, wanted)
+        ]
         if not found:
             raise AcceleratorNotFound(
                 f"no accelerator has the name {wanted!r:.120} or an id that begins with it; `ei list` shows the "

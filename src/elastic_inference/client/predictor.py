@@ -145,7 +145,7 @@ class EIPredictor:
         self._accelerator = shorthand.where(accelerator, use_ei, keywords)
         self._load = shorthand.how(load, engine, precision, warm_up, cache_dir, proof)
         self._cache_dir = shorthand.cache_dir_of(self._accelerator, self._load)
-        self._unused = shorthand.unused(self._accelerator, num_threads)
+        self._unused = shorthand.unused(self._accelerator, keywords)
         self._model_dir = model_dir
         self._tensorflow = {"graph": graph, "config": config}
         self.timeout_seconds = timeout_seconds

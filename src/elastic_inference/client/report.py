@@ -55,10 +55,11 @@ class PredictorReport:
 
     def summary(self) -> str:
         """One line: engine, device, precision, threads, transport."""
-        place = f"accelerator {self.accelerator_id}" if self.accelerator_id else "in process"
+        place = f"accelerator {self.accelerator_id}, " if self.accelerator_id else ""
+        threads = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
         return (
-            f"{self.engine} {self.engine_version} on {self.device}, {self.precision}, {self.num_threads} threads, "
-            f"{place}, {self.transport}"
+            f"{self.engine} {self.engine_version} on {self.device}, {self.precision}, {threads}, "
+            f"{place}{self.transport}"
         )
 
 

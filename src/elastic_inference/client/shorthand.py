@@ -21,6 +21,8 @@ from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.errors import InvalidInput
 from elastic_inference.protocol.tls import Tls
 
+_PLACES = ("address", "host", "accelerator_type", "accelerator_id")
+
 
 @dataclass(frozen=True)
 class PlaceKeywords:
@@ -146,8 +148,12 @@ def cache_dir_of(accelerator: Accelerator, load: LoadOptions) -> str | None:
     return own or load.cache_dir
 
 
-def unused(accelerator: Accelerator, num_threads: int | None) -> str:
-    """Return a sentence for the report where a flat keyword has no effect, "" where there is none."""
+def unused(accelerator: Accelerator, keywords: PlaceKeywords) -> str:
+    """Return a sentence for the report where flat keywords have no effect, "" where there are none."""
+    places = [name for name in keywords.given() if name in _PLACES]
+    if isinstance(accelerator, Local) and places:  # use_ei=False switches a program over that names its place
+        return f"{' and '.join(places)} {'has' if len(places) == 1 else 'have'} no effect: use_ei=False computes here"
+    num_threads = keywords.num_threads
     if num_threads is None or isinstance(accelerator, Local | FromEnvironment):
         return ""
     return f"num_threads={num_threads} is not used: an attached accelerator has the threads of its type"

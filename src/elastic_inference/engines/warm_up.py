@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from elastic_inference.engines.base import LoadedModel
-from elastic_inference.errors import ElasticInferenceError, InvalidInput
+from elastic_inference.errors import ElasticInferenceError, InvalidInput, MemoryQuotaExceeded
 from elastic_inference.proof.samples import default_shape
 from elastic_inference.tensors import TensorSpec
+from elastic_inference.units import format_bytes
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -59,4 +61,11 @@ def _filled(spec: TensorSpec, shape: Any) -> Any:
         raise InvalidInput(f"warm_up of {spec.name!r} must be a list of sizes, not {shape!r:.80}")
     if not spec.is_compatible(shape):
         raise InvalidInput(f"warm_up of {spec.name!r} has shape {list(shape)}, the model's is {spec.shape}")
-    return np.full(shape, b"" if spec.base_dtype == "string" else 0, spec.numpy_dtype)
+    try:
+        return np.full(shape, b"" if spec.base_dtype == "string" else 0, spec.numpy_dtype)
+    except MemoryError as error:
+        size = math.prod(shape) * spec.numpy_dtype.itemsize
+        raise MemoryQuotaExceeded(
+            f"warm_up of {spec.name!r} has shape {list(shape)}: there is no memory for its {format_bytes(size)}",
+            requested_bytes=size,
+        ) from error

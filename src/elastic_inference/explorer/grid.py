@@ -11,7 +11,7 @@ from typing import Any
 
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import InvalidInput, ProtocolError
-from elastic_inference.explorer.prices import PriceRow, PriceTable
+from elastic_inference.explorer.prices import REQUIRED_COLUMNS, PriceRow, PriceTable
 from elastic_inference.explorer.space import Cell
 
 CORES = "cores="
@@ -144,7 +144,12 @@ def make_grid(
     table = table.with_rows([_own_price(row, table) for row in offered if row not in unpriced])
     if any(row.name in names for row in unpriced):
         missing = ", ".join(row.name for row in unpriced if row.name in names)
-        warnings.append(f"The host has no price for {missing}; add rows to your own prices file.")
+        first = next(row.name for row in unpriced if row.name in names)
+        warnings.append(
+            f"The host has no price for {missing}; add rows to your own prices file (--prices), such as "
+            f"mine,{first},accelerator,0.05,here,{date.today():%Y-%m},own under the columns "
+            f"{','.join(REQUIRED_COLUMNS)}."
+        )
     choices: list[str | None] = [*([None] if with_no_accelerator else []), *names]
     cells = tuple(
         Cell(client.name, accelerator, precision)

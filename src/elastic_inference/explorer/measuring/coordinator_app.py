@@ -117,7 +117,7 @@ def _answer_errors_in_our_form(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
-        text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        text = "; ".join(f"{'.'.join(map(str, p['loc'][1:]))}: {p['msg']}" for p in error.errors())
         return JSONResponse({"error": text}, 400)
 
     @app.exception_handler(InvalidInput)

@@ -139,9 +139,9 @@ def read_input(text: str, aliases: Mapping[str, Any], seed: int = 1) -> dict[str
 
 
 def _read_array(text: str, seed: int) -> npt.NDArray[Any]:
-    dtype, colon, sizes = text.partition(":")
+    dtype, colon, _ = text.partition(":")
     if colon and dtype in NUMPY_DTYPES:
-        return _made_up(dtype, sizes, text, seed)
+        return _made_up(text, seed)
     path = _existing(text)
     if path.suffix == ".npy":
         try:
@@ -152,7 +152,15 @@ def _read_array(text: str, seed: int) -> npt.NDArray[Any]:
     return _read_image(path)
 
 
-def _made_up(dtype: str, sizes: str, text: str, seed: int) -> npt.NDArray[Any]:
+def parse_shape(text: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Read `uint8:1,1080,1920,3`.
+
+    Raises:
+        InvalidInput: It is something else, no numbers, or more than `MAX_INPUT_BYTES`.
+    """
+    dtype, colon, sizes = text.partition(":")
+    if not colon or dtype not in NUMPY_DTYPES:
+        raise InvalidInput(f"shape {text!r} is not a dtype and sizes such as uint8:1,1080,1920,3")
     try:
         shape = tuple(int(size) for size in sizes.split(",")) if sizes else ()
     except ValueError as error:
@@ -162,6 +170,11 @@ def _made_up(dtype: str, sizes: str, text: str, seed: int) -> npt.NDArray[Any]:
         raise InvalidInput(f"shape {text!r} needs a numeric dtype and sizes of 1 or more")
     if np.prod(shape, dtype=float) * kind.itemsize > MAX_INPUT_BYTES:
         raise InvalidInput(f"shape {text!r} is more than {MAX_INPUT_BYTES} bytes")
+    return kind, shape
+
+
+def _made_up(text: str, seed: int) -> npt.NDArray[Any]:
+    kind, shape = parse_shape(text)
     chance = np.random.default_rng(seed)
     if kind.kind in "iu":
         return chance.integers(0, min(255, np.iinfo(kind).max), shape, endpoint=True).astype(kind)

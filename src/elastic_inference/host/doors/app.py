@@ -84,8 +84,8 @@ def _add_error_handlers(app: FastAPI, paths: HostPaths) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
-        problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}{_given(p)}" for p in error.errors()]
-        fields = {"fields": [".".join(map(str, p["loc"])) for p in error.errors()]}
+        problems = [f"{_field(p)}: {p['msg']}{_given(p)}" for p in error.errors()]
+        fields = {"fields": [_field(p) for p in error.errors()]}
         return JSONResponse({"error": "; ".join(problems), "code": "InvalidInput", "fields": fields}, 400)
 
     @app.exception_handler(HTTPException)
@@ -99,6 +99,11 @@ def _add_error_handlers(app: FastAPI, paths: HostPaths) -> None:
         logger.error("request failed", exc_info=error, extra={"path": request.url.path})
         text = "the host failed; its log says why, under the request id of this answer"
         return JSONResponse({"error": text, "code": "ElasticInferenceError"}, 500)
+
+
+def _field(problem: Any) -> str:
+    """Return a field's name without the place where FastAPI found it (body, query), which callers need not know."""
+    return ".".join(map(str, problem["loc"][1:])) or "the body"
 
 
 def _given(problem: Any) -> str:
