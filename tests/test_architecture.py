@@ -150,6 +150,25 @@ def test_no_door_imports_another() -> None:
                 assert rest.split(".")[0] not in DOORS_ARE_ASSEMBLED_IN, (path, module)
 
 
+def test_no_door_of_an_accelerator_imports_another() -> None:
+    folder = PACKAGE / "accelerator" / "doors"
+    prefix = "elastic_inference.accelerator.doors."
+    doors = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert doors >= {"http"}
+    for path in folder.rglob("*.py"):
+        door = path.relative_to(folder).parts[0]
+        others = {module for module, _ in imports(path) if module.startswith(prefix)}
+        assert {module.removeprefix(prefix).split(".")[0] for module in others} <= {door}, path
+
+
+def test_what_is_behind_the_doors_of_an_accelerator_knows_none() -> None:
+    for path in (PACKAGE / "accelerator").glob("*.py"):
+        if path.stem not in {"server", "process"}:  # which put them together
+            assert not [m for m, _ in imports(path) if m.startswith("elastic_inference.accelerator.doors")], (
+                path
+            )
+
+
 def test_every_error_lives_in_the_one_tree() -> None:
     from elastic_inference import errors
 

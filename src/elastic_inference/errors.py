@@ -30,6 +30,7 @@
     ├─ PermissionDenied (PermissionError)   a token is missing or wrong
     │  └─ Forbidden                         the token is known, but does not allow this
     ├─ DeadlineExceeded (TimeoutError)      no reply in time; the device may still run it
+    ├─ RequestCancelled (RuntimeError)      its client took the request back while it waited; nothing ran
     └─ TransportError (ConnectionError)
        ├─ ConnectError                      nothing was sent; a retry is safe
        ├─ ConnectionLost                    it may have run; a retry is safe, predictions have no effects
@@ -71,6 +72,7 @@ __all__ = [
     "PredictorClosed",
     "PriceMissing",
     "ProtocolError",
+    "RequestCancelled",
     "SignatureNotFound",
     "StartFailed",
     "TagsNotFound",
@@ -221,6 +223,10 @@ class DeadlineExceeded(ElasticInferenceError, TimeoutError):
     """No reply in time. The device may still run the request; a retry is safe."""
 
 
+class RequestCancelled(ElasticInferenceError, RuntimeError):
+    """The client took the request back while it waited. Nothing ran."""
+
+
 class TransportError(ElasticInferenceError, ConnectionError):
     """The connection to the accelerator failed."""
 
@@ -242,8 +248,10 @@ class HttpError(ProtocolError):
 
     Attributes:
         status: The HTTP status that it is answered with, 400 to 599.
+        allow: The methods that the path takes, where that is what was wrong.
     """
 
-    def __init__(self, message: str, *, status: int = 400) -> None:
+    def __init__(self, message: str, *, status: int = 400, allow: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.allow = allow

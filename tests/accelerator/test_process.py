@@ -173,7 +173,7 @@ def test_drain_refuses_new_requests_and_is_told_as_not_ready(echo: Path) -> None
             predict({"x": [1]})
         with pytest.raises(ElasticInferenceError):
             admin.call("GET", "/v2/health/ready")
-        assert admin.call("GET", "/v2/health/live") == {}
+        assert admin.call("GET", "/v2/health/live") == {"live": True}
 
 
 def test_sigterm_lets_the_request_that_runs_finish(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from elastic_inference.accelerator import server as server_module
+from elastic_inference.accelerator import visit
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.accelerator.http import KeptBuffer
+from elastic_inference.accelerator.kept_buffer import KeptBuffer
 from elastic_inference.accelerator.process import make_service
 from elastic_inference.accelerator.server import Server
 from tests.integration.hostile_support import Connection
@@ -38,7 +38,7 @@ def address(tmp_path: Path, before_an_answer: list[Callable[[], object]]) -> Ite
             act()
         return service.answer(*request)  # type: ignore[arg-type]
 
-    scripted = SimpleNamespace(shared=service.shared, tokens=service.tokens, answer=answer)
+    scripted = SimpleNamespace(inference=service.inference, answer=answer)
     server = Server(config, scripted)  # type: ignore[arg-type]
     stack_bytes = threading.stack_size()
     try:
@@ -51,7 +51,7 @@ def address(tmp_path: Path, before_an_answer: list[Callable[[], object]]) -> Ite
 def test_an_answer_that_took_longer_than_a_message_may_is_sent(
     address: str, before_an_answer: list[Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "MESSAGE_SECONDS", 1.0)
+    monkeypatch.setattr(visit, "MESSAGE_SECONDS", 1.0)
     before_an_answer.append(lambda: threading.Event().wait(1.2))  # as a slow model would
     with Connection(address) as connection:
         connection.send(SERVING)
@@ -61,7 +61,7 @@ def test_an_answer_that_took_longer_than_a_message_may_is_sent(
 def test_a_client_that_rests_longer_than_its_buffer_is_kept_is_still_served(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "KEEP_SECONDS", 0.02)
+    monkeypatch.setattr(visit, "KEEP_SECONDS", 0.02)
     gave_back = threading.Semaphore(0)
     monkeypatch.setattr(KeptBuffer, "trim", lambda _, *size: gave_back.release() if size == (0,) else None)
     with Connection(address) as connection:
@@ -72,7 +72,7 @@ def test_a_client_that_rests_longer_than_its_buffer_is_kept_is_still_served(
 
 
 def test_a_body_may_take_longer_than_a_head(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(visit, "HEAD_SECONDS", 0.5)
     with Connection(address) as connection:
         connection.send(ALLOWED)
         assert connection.read().status == 200
@@ -94,11 +94,11 @@ def test_a_client_that_stops_in_a_message_is_hung_up_on(
     address: str, bound: str, is_proven: bool, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("FIRST_SECONDS", "HEAD_SECONDS", "KEEP_SECONDS", "MESSAGE_SECONDS"):
-        monkeypatch.setattr(server_module, name, 600.0)
+        monkeypatch.setattr(visit, name, 600.0)
     with Connection(address) as connection:
         if is_proven:
             connection.send(ALLOWED)
             assert connection.read().status == 200
-        monkeypatch.setattr(server_module, bound, 0.05)
+        monkeypatch.setattr(visit, bound, 0.05)
         connection.send(sent)
         assert connection.socket.recv(100) == b""

@@ -77,6 +77,11 @@ class Connection:
         assert len(body) == length, "the server closed in the middle of an answer"
         return Answer(int(status_line.split()[1]), body, headers.get("Connection", "").lower() == "close")
 
+    def read_head(self) -> bytes:
+        """The head of a response, as it comes."""
+        lines = list(iter(self._reader.readline, b"\r\n"))
+        return b"".join(lines)
+
     def read_interim(self) -> bytes:
         """The two lines of an interim response such as `100 Continue`."""
         return self._reader.readline() + self._reader.readline()

@@ -269,11 +269,67 @@ def test_unknown_models_and_missing_tokens_are_refused(served: Served) -> None:
     assert caught.value.status() == "401"
 
 
-def test_compressed_bodies_are_refused(served: Served) -> None:
-    tensor = _input("x", np.array([1], np.int32), "INT32")
-    with pytest.raises(TritonError) as caught:
-        served.infer(served.doubling, [tensor], request_compression_algorithm="gzip")
-    assert caught.value.status() in ("400", "415")
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_compressed_bodies_are_unpacked(served: Served, coding: str) -> None:
+    values = np.arange(10_000, dtype=np.int32)
+    result = served.infer(
+        served.doubling, [_input("x", values, "INT32")], request_compression_algorithm=coding
+    )
+    np.testing.assert_array_equal(result.as_numpy("y"), values * 2)
+
+
+def test_an_output_comes_as_its_largest_values(served: Served) -> None:
+    values = np.array([3, -4, 7, 7], np.int32)
+    wanted = triton.InferRequestedOutput("y", class_count=3)
+    result = served.infer(served.doubling, [_input("x", values, "INT32")], outputs=[wanted])
+    assert result.get_output("y")["datatype"] == "BYTES"
+    assert result.as_numpy("y").tolist() == [b"14:2", b"14:3", b"6:0"]
+
+
+def test_a_configuration_has_tritons_form(served: Served) -> None:
+    doubling = served.client.get_model_config(served.doubling, headers=served.headers)
+    assert doubling["max_batch_size"] == 0  # its only axis may be anything
+    assert doubling["input"] == [{"name": "x", "data_type": "TYPE_INT32", "dims": [-1]}]
+    half = served.client.get_model_config(served.half, headers=served.headers)
+    assert half["max_batch_size"] > 0
+    assert half["output"] == [{"name": "y", "data_type": "TYPE_FP16", "dims": [2]}]
+
+
+def test_statistics_say_where_the_time_went(served: Served) -> None:
+    served.infer(served.doubling, [_input("x", np.arange(100_000, dtype=np.int32), "INT32")])
+    stats = served.client.get_inference_statistics(served.doubling, headers=served.headers)
+    durations = stats["model_stats"][0]["inference_stats"]
+    parts = [durations[name]["ns"] for name in ("compute_input", "queue", "compute_infer", "compute_output")]
+    assert min(parts) > 0
+    assert durations["success"]["ns"] == pytest.approx(sum(parts), abs=4)
+
+
+def test_cuda_shared_memory_has_no_regions_and_takes_none(served: Served) -> None:
+    client, headers = served.client, served.headers
+    assert client.get_cuda_shared_memory_status(headers=headers) == []
+    client.unregister_cuda_shared_memory(headers=headers)
+    with pytest.raises(TritonError, match="not offered"):
+        client.register_cuda_shared_memory("a", b"handle", 0, 64, headers=headers)
+
+
+def test_log_settings_are_told_and_changed_as_far_as_they_can_be(served: Served) -> None:
+    client, headers = served.client, served.headers
+    before = client.get_log_settings(headers=headers)
+    assert client.update_log_settings({"log_verbose_level": 1}, headers=headers)["log_verbose_level"] == 1
+    assert client.update_log_settings({"log_verbose_level": 0}, headers=headers) == before | {
+        "log_info": True
+    }
+    with pytest.raises(TritonError, match="log_file is '' here"):
+        client.update_log_settings({"log_file": "/tmp/x"}, headers=headers)
+
+
+def test_trace_settings_are_told_and_cannot_be_changed(served: Served) -> None:
+    client, headers = served.client, served.headers
+    settings = client.get_trace_settings(headers=headers)
+    assert settings["trace_level"] == ["OFF"]
+    assert client.update_trace_settings(settings=settings, headers=headers) == settings
+    with pytest.raises(TritonError, match="trace_rate is '1' here"):
+        client.update_trace_settings(settings={"trace_rate": "5"}, headers=headers)
 
 
 def test_a_model_is_loaded_and_unloaded(served: Served, tmp_path: Path) -> None:
@@ -288,8 +344,15 @@ def test_a_model_is_loaded_and_unloaded(served: Served, tmp_path: Path) -> None:
         assert client.is_model_ready(name, headers=headers)
         client.unload_model(name, headers=headers)
         assert not client.is_model_ready(name, headers=headers)
+        (row,) = [r for r in client.get_model_repository_index(headers=headers) if r["name"] == name]
+        assert (row["state"], row["reason"]) == ("UNAVAILABLE", "unloaded")
         with pytest.raises(TritonError) as caught:
             client.unload_model(name, headers=headers)
         assert caught.value.status() in ("400", "404")
-    with pytest.raises(TritonError):
+        client.load_model(name, headers=headers)  # its files are still here
+        assert client.is_model_ready(name, headers=headers)
+        client.unload_model(name, headers=headers)
+    with pytest.raises(TritonError, match="failed to load"):
         client.load_model("nothing", headers=headers)
+    with pytest.raises(TritonError, match="failed to load 'nothing': parameter 'config'"):
+        client.load_model("nothing", headers=headers, config="{}")

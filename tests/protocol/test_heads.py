@@ -120,12 +120,14 @@ def test_fields_that_ask_for_nothing_are_fine() -> None:
     assert parse_request_head(json.dumps({"inputs": [], "parameters": nothing}).encode()).inputs == ()
 
 
-def test_an_output_that_is_to_be_classified_is_refused() -> None:
-    tensor = encode_tensor("x", "uint8", (1,), 1)
-    for wanted in (0, 1):
-        head = {"inputs": [tensor], "outputs": [{"name": "y", "parameters": {"classification": wanted}}]}
-        if wanted:
-            with pytest.raises(InvalidInput, match="output 'y': the classification extension"):
-                parse_request_head(encode_head(head))
-        else:
-            assert parse_request_head(encode_head(head)).outputs is not None
+def test_an_output_says_how_many_classes_it_is_to_be() -> None:
+    def head(wanted: object) -> bytes:
+        outputs = [{"name": "y", "parameters": {"classification": wanted}}]
+        return encode_head({"inputs": [encode_tensor("x", "uint8", (1,), 1)], "outputs": outputs})
+
+    for wanted in (0, 3):
+        (output,) = parse_request_head(head(wanted)).outputs or ()
+        assert output.num_classes == wanted
+    for wrong in (-1, "3", 1 << 40, True):
+        with pytest.raises(InvalidInput, match="classification of output 'y'"):
+            parse_request_head(head(wrong))

@@ -11,14 +11,25 @@ from hypothesis import strategies as st
 
 from elastic_inference import errors
 from elastic_inference.errors import ElasticInferenceError
-from elastic_inference.protocol.status import REASONS, STATUS_OF_ERROR, decode_error, encode_error, error_text
+from elastic_inference.protocol.status import (
+    REASONS,
+    STATUS_OF_ERROR,
+    GrpcCode,
+    decode_error,
+    encode_error,
+    error_text,
+)
 
 CLASSES = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, ElasticInferenceError)]
 
 
 def test_every_error_has_a_status_with_a_reason() -> None:
     assert set(STATUS_OF_ERROR) == set(CLASSES)
-    assert set(STATUS_OF_ERROR.values()) <= set(REASONS)
+    assert {status.http for status in STATUS_OF_ERROR.values()} <= set(REASONS)
+
+
+def test_every_error_is_an_error_in_grpc_too() -> None:
+    assert GrpcCode.OK not in {status.grpc for status in STATUS_OF_ERROR.values()}
 
 
 @given(st.sampled_from(CLASSES), st.text())

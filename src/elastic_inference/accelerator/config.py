@@ -55,6 +55,7 @@ class AcceleratorConfig:
         allow_unsafe_operations: See EngineOptions.
         use_shared_memory: Whether clients may register shared memory.
         accelerator_type: Name of the catalogue row, for reports; None for an embedded one.
+        server_name: What the server metadata say; clients of other servers may ask for another name.
     """
 
     accelerator_id: str
@@ -79,6 +80,7 @@ class AcceleratorConfig:
     allow_unsafe_operations: bool = False
     use_shared_memory: bool = True
     accelerator_type: str | None = None
+    server_name: str = "elastic-inference"
 
     def __post_init__(self) -> None:
         if not is_accelerator_id(self.accelerator_id):

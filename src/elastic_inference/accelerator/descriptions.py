@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from elastic_inference.accelerator.model_table import Histogram, ModelEntry
+from elastic_inference.accelerator.model_table import ModelEntry, ModelState
+from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
+MAX_BATCH_SIZE = 1 << 16  # there is no limit of ours, and the field must say a number
 
-def _tensors(specs: Any) -> list[dict[str, Any]]:
+
+def _tensors(specs: Mapping[str, TensorSpec]) -> list[dict[str, Any]]:
     def entry(alias: str, spec: TensorSpec) -> dict[str, Any]:
         shape = [-1 if size is None else size for size in spec.shape] if spec.shape is not None else [-1]
         return {"name": alias, "datatype": WIRE_NAMES[spec.base_dtype], "shape": shape}
@@ -29,12 +33,39 @@ def metadata(entry: ModelEntry) -> dict[str, Any]:
     }
 
 
+def _max_batch_size(signature: Signature) -> int:
+    """Return Triton's max_batch_size: 0 unless the first axis of every tensor is open and not its only one.
+
+    Only then may a client that reads it put requests together along that axis, and leave it out of the shapes.
+    """
+    specs = [*signature.inputs.values(), *signature.outputs.values()]
+    is_batch = all(spec.shape is not None and len(spec.shape) > 1 and spec.shape[0] is None for spec in specs)
+    return MAX_BATCH_SIZE if specs and is_batch else 0
+
+
+def _config_tensors(specs: Mapping[str, TensorSpec], skipped_axes: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": tensor["name"],
+            "data_type": "TYPE_STRING" if tensor["datatype"] == "BYTES" else f"TYPE_{tensor['datatype']}",
+            "dims": tensor["shape"][skipped_axes:],
+        }
+        for tensor in _tensors(specs)
+    ]
+
+
 def config(entry: ModelEntry) -> dict[str, Any]:
-    """Return the protocol's metadata and, beside it, what our own client wants to know."""
+    """Return Triton's configuration of a loaded model and, beside it, what our own client wants to know."""
     assert entry.model is not None
+    signature = entry.model.signature
+    max_batch_size = _max_batch_size(signature)
     return metadata(entry) | {
-        "max_batch_size": 0,
-        "signature": entry.model.signature.to_json(),
+        "backend": entry.model.report.engine,
+        "max_batch_size": max_batch_size,
+        "input": _config_tensors(signature.inputs, int(max_batch_size > 0)),
+        "output": _config_tensors(signature.outputs, int(max_batch_size > 0)),
+        "instance_group": [{"name": entry.name, "kind": "KIND_AUTO", "count": 1}],
+        "signature": signature.to_json(),
         "report": asdict(entry.model.report),
         "warm_up_seconds": entry.warm_up_seconds,
         "warm_up_note": entry.warm_up_note,
@@ -46,6 +77,11 @@ def config(entry: ModelEntry) -> dict[str, Any]:
 def index_entry(entry: ModelEntry) -> dict[str, Any]:
     """Return a row of the repository index; the entry may still load or have failed."""
     return {"name": entry.name, "version": "1", "state": entry.state.value, "reason": entry.reason}
+
+
+def unloaded_entry(name: str) -> dict[str, Any]:
+    """Return the repository index's row of a model that was unloaded and can be loaded again."""
+    return {"name": name, "version": "1", "state": ModelState.UNAVAILABLE.value, "reason": "unloaded"}
 
 
 def summary(entry: ModelEntry) -> dict[str, Any]:
@@ -65,11 +101,11 @@ def statistics(entry: ModelEntry) -> dict[str, Any]:
         num_ok = statistics.num_by_outcome["success"]
         num_failed = sum(statistics.num_by_outcome.values()) - num_ok
 
-        def duration(histogram: Histogram) -> dict[str, int]:
-            return {"count": num_ok, "ns": int(histogram.sum_seconds * 1e9)}
+        def duration(seconds: float) -> dict[str, int]:
+            return {"count": num_ok, "ns": int(seconds * 1e9)}
 
-        nothing = {"count": num_ok, "ns": 0}
-        total = statistics.queue.sum_seconds + statistics.service.sum_seconds
+        queue, service = statistics.queue.sum_seconds, statistics.service.sum_seconds
+        total = statistics.input_seconds + queue + service + statistics.output_seconds
         return {
             "name": entry.name,
             "version": "1",
@@ -77,12 +113,12 @@ def statistics(entry: ModelEntry) -> dict[str, Any]:
             "inference_count": num_ok,
             "execution_count": num_ok,
             "inference_stats": {
-                "success": {"count": num_ok, "ns": int(total * 1e9)},
+                "success": duration(total),
                 "fail": {"count": num_failed, "ns": int(statistics.failed_seconds * 1e9)},
-                "queue": duration(statistics.queue),
-                "compute_input": nothing,
-                "compute_infer": duration(statistics.service),
-                "compute_output": nothing,
+                "queue": duration(queue),
+                "compute_input": duration(statistics.input_seconds),
+                "compute_infer": duration(service),
+                "compute_output": duration(statistics.output_seconds),
             },
             "batch_stats": [],
         }

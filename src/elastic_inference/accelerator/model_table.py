@@ -37,6 +37,7 @@ from elastic_inference.units import format_bytes
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MAX_FAILED = 64  # entries of models that could not be loaded, whose reasons are kept; the oldest goes
+MAX_UNLOADED = 64  # models that can be loaded again by their name alone; the oldest is forgotten
 BUCKETS_SECONDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1, 2, 5))
 
 
@@ -62,12 +63,33 @@ class Histogram:
 
 
 @dataclass
+class Timing:
+    """Where the time of one request went.
+
+    Attributes:
+        input_seconds: Checking the tensors that came and making arrays of them.
+        queue_seconds: From then to the request's turn.
+        service_seconds: The engine's computation.
+        ended: When that was over, on the monotonic clock; 0 where it did not come to it.
+        output_seconds: From then to the answer, not counting its way over the wire.
+    """
+
+    input_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    service_seconds: float = 0.0
+    ended: float = 0.0
+    output_seconds: float = 0.0
+
+
+@dataclass
 class ModelStatistics:
     """What a model has done since it was loaded."""
 
     num_by_outcome: dict[str, int] = field(default_factory=lambda: {"success": 0})
     queue: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
+    input_seconds: float = 0.0
+    output_seconds: float = 0.0
     failed_seconds: float = 0.0
     last_inference_unix_ms: int = 0
 
@@ -90,17 +112,19 @@ class ModelEntry:
         self.lock = threading.Lock()
         self.settled = threading.Event()
 
-    def count(self, outcome: str, queue_seconds: float, service_seconds: float) -> None:
+    def count(self, outcome: str, timing: Timing) -> None:
         """Account for one request; outcome is "success" or an error class."""
         with self.lock:
             statistics = self.statistics
             statistics.num_by_outcome[outcome] = statistics.num_by_outcome.get(outcome, 0) + 1
             statistics.last_inference_unix_ms = int(time.time() * 1000)
             if outcome == "success":
-                statistics.queue.add(queue_seconds)
-                statistics.service.add(service_seconds)
+                statistics.queue.add(timing.queue_seconds)
+                statistics.service.add(timing.service_seconds)
+                statistics.input_seconds += timing.input_seconds
+                statistics.output_seconds += timing.output_seconds
             else:
-                statistics.failed_seconds += queue_seconds + service_seconds
+                statistics.failed_seconds += timing.queue_seconds + timing.service_seconds
 
 
 class ModelTable:
@@ -133,6 +157,7 @@ class ModelTable:
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
         self._entries: dict[str, ModelEntry] = {}
+        self._unloaded: dict[str, Mapping[str, Any]] = {}
         self._recalled: list[tuple[ModelEntry, LoadRequest, ModelPackage]] = []
         record_dir.mkdir(parents=True, exist_ok=True)
 
@@ -145,7 +170,8 @@ class ModelTable:
         """Return the model of that name in whatever state; ModelNotFound where there is none."""
         entry = self._entries.get(name)
         if entry is None:
-            raise ModelNotFound(f"model {name!r} is not on this accelerator")
+            # Triton's own clients look for the words before the name.
+            raise ModelNotFound(f"Request for unknown model: {name!r:.200} is not on this accelerator")
         return entry
 
     def ready(self, name: str, timeout_seconds: float | None = None) -> ModelEntry:
@@ -203,6 +229,7 @@ class ModelTable:
             is_new = entry is None or entry.state is ModelState.UNAVAILABLE
             if is_new:
                 entry = self._entries[name] = ModelEntry(name, dict(load), package.content_hash)
+                self._unloaded.pop(name, None)
         assert entry is not None
         if is_new:
             self._load_new(entry, request, package)
@@ -287,6 +314,30 @@ class ModelTable:
             limit_bytes=limit,
         )
 
+    def unloaded(self) -> list[str]:
+        """Names that `load_again` knows beside those of the entries."""
+        with self._lock:
+            return list(self._unloaded)
+
+    def load_again(self, name: str) -> ModelEntry:
+        """Return a model that is loaded, or load it from the files it had before it was unloaded, or failed.
+
+        Raises:
+            ModelNotFound: No model was loaded under that name, as far as is remembered.
+            ElasticInferenceError: Whatever loading says.
+        """
+        with self._lock:
+            entry = self._entries.get(name)
+            load = self._unloaded.get(name) if entry is None else entry.load
+        if load is None:
+            raise ModelNotFound(
+                f"failed to load {name!r:.200}: no model of that name was loaded here; upload its files and "
+                "give a package"
+            )
+        if entry is not None and entry.state is not ModelState.UNAVAILABLE:
+            return self.ready(name)
+        return self.load(name, load)
+
     def unload(self, name: str) -> None:
         """Take a model away; ModelNotFound where there is none.
 
@@ -299,6 +350,10 @@ class ModelTable:
                 return  # another client was quicker
             del self._entries[name]
             (self._records / name).unlink(missing_ok=True)
+            if entry.model is not None:
+                self._unloaded[name] = entry.load
+                for oldest in list(self._unloaded)[:-MAX_UNLOADED]:
+                    del self._unloaded[oldest]
         with self._queue.turn(None, is_own_work=True):
             model, entry.model = entry.model, None
         if model is not None:

@@ -21,14 +21,14 @@ import psutil
 from elastic_inference import settings
 from elastic_inference.accelerator import log_file
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.accelerator.infer import Shared
+from elastic_inference.accelerator.doors.http.routes import Service
+from elastic_inference.accelerator.inference import Inference, Shared
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.prover import Prover
 from elastic_inference.accelerator.queue import RequestQueue, Throttle
 from elastic_inference.accelerator.regions import RegionTable
-from elastic_inference.accelerator.routes import Service
 from elastic_inference.accelerator.server import Server
 from elastic_inference.accelerator.tracing import make_tracer
 from elastic_inference.clock import MonotonicClock
@@ -45,7 +45,7 @@ from elastic_inference.telemetry import set_up_logging
 log = logging.getLogger(__name__)
 # Python's default of 5 ms is what a short request would wait for a long one's Python part.
 SWITCH_SECONDS = 0.0005
-MAX_BODY_BYTES = 4 << 30
+MAX_BODY_BYTES = 64 << 30
 DRAIN_SECONDS = 30.0
 SEND_SECONDS = 5.0  # for the last answers to reach their clients
 
@@ -75,7 +75,7 @@ def run(config: AcceleratorConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     service = make_service(config)
-    models = service.shared.models
+    models = service.inference.shared.models
     models.recall()
     server = Server(config, service)
     endpoints = server.start()
@@ -89,12 +89,12 @@ def run(config: AcceleratorConfig) -> int:
         watcher.start()
     os.read(wake, 1)
     is_supervised = config.watch_pid is None  # else the one client is gone
-    is_idle = service.shared.queue.drain(DRAIN_SECONDS if is_supervised else 0.0)
+    is_idle = service.inference.shared.queue.drain(DRAIN_SECONDS if is_supervised else 0.0)
     server.close(SEND_SECONDS if is_supervised else 0.0)
     if is_idle:
         models.close()
-    if service.shared.tracer is not None:
-        service.shared.tracer.close()
+    if service.inference.shared.tracer is not None:
+        service.inference.shared.tracer.close()
     if config.watch_pid is not None:
         shutil.rmtree(config.store_dir, ignore_errors=True)
     if not is_idle:
@@ -129,7 +129,8 @@ def make_service(config: AcceleratorConfig) -> Service:
     memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total
     body_limit_bytes = min(MAX_BODY_BYTES, memory_bytes // 2)
     tracer = make_tracer(config.accelerator_id)
-    return Service(config, Shared(models, RegionTable(), queue, body_limit_bytes, tracer), store)
+    shared = Shared(models, RegionTable(), queue, body_limit_bytes, tracer)
+    return Service(Inference(config, shared), store)
 
 
 def _watch(pid: int, waker: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from elastic_inference.settings import asks_for_traces
@@ -31,17 +30,17 @@ class Tracer:
 
     def record(
         self,
-        headers: Mapping[bytes, bytes],
+        trace_parent: bytes,
         model: str,
         outcome: str,
         queue_seconds: float,
         service_seconds: float,
     ) -> None:
-        """Add the spans of a request that ended just now."""
+        """Add the spans of a request that ended just now; `trace_parent` is W3C's header, or empty."""
         end = time.time_ns()
         started = end - int(service_seconds * _NANOSECONDS)
         entered = started - int(queue_seconds * _NANOSECONDS)
-        carrier = {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
+        carrier = {"traceparent": trace_parent.decode("latin-1")}
         context = self._propagator.extract(carrier)
         attributes = {"elastic_inference.model": model, "elastic_inference.outcome": outcome}
         whole = self._tracer.start_span("infer", context, attributes=attributes, start_time=entered)

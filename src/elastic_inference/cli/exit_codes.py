@@ -66,6 +66,7 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
     errors.PermissionDenied: ExitCode.NO_RIGHTS,
     errors.Forbidden: ExitCode.NO_RIGHTS,
     errors.DeadlineExceeded: ExitCode.UNREACHABLE,
+    errors.RequestCancelled: ExitCode.FAILED,
     errors.TransportError: ExitCode.UNREACHABLE,
     errors.ConnectError: ExitCode.UNREACHABLE,
     errors.ConnectionLost: ExitCode.UNREACHABLE,

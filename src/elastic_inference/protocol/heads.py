@@ -18,6 +18,7 @@ from elastic_inference.tensors import DTYPE_OF_WIRE_NAME, NUMPY_DTYPES, WIRE_NAM
 
 ALIGNMENT = 64  # heads are padded to it, so that the first tensor is aligned wherever the head is
 MAX_RANK = 32
+MAX_CLASSES = 1 << 20
 MAX_TENSOR_BYTES = 1 << 40
 MAX_TIMEOUT_MICROSECONDS = 10**15  # 30 years; what Python's locks can wait ends not far above
 _NOT_HONOURED = ("sequence_id", "sequence_start", "sequence_end", "priority")
@@ -55,11 +56,16 @@ class TensorPart:
 
 @dataclass(frozen=True)
 class WantedOutput:
-    """One output that a request asks for, and how it wants it."""
+    """One output that a request asks for, and how it wants it.
+
+    Attributes:
+        num_classes: Of the classification extension: only so many of the largest values, as text; 0: the tensor.
+    """
 
     name: str
     is_binary: bool
     range: RegionRange | None = None
+    num_classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -261,8 +267,10 @@ def _parse_wanted(entry: dict[str, Any], is_binary_default: bool) -> WantedOutpu
     if not isinstance(name, str):
         raise InvalidInput(f"an output's name must be a string, not {name!r:.80}")
     parameters = _parameters(entry, f"output {name!r}")
-    if parameters.get("classification"):
-        raise InvalidInput(f"output {name!r}: the classification extension is not offered")
+    classification = parameters.get("classification", 0)
     return WantedOutput(
-        name, parameters.get("binary_data", is_binary_default) is True, _parse_range(parameters, name)
+        name,
+        parameters.get("binary_data", is_binary_default) is True,
+        _parse_range(parameters, name),
+        _integer(classification, f"classification of output {name!r}", MAX_CLASSES),
     )

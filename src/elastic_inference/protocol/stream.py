@@ -83,29 +83,30 @@ class Stream:
         """Wait for the first bytes of a message; False where the peer closed."""
         return self._start < self._end or self._fill() > 0
 
-    def read_head(self, limit_bytes: int = BUFFER_BYTES) -> bytes | None:
-        """Read up to and with the first blank line.
+    def read_head(self, limit_bytes: int = BUFFER_BYTES, end: bytes = b"\r\n\r\n") -> bytes | None:
+        """Read up to and with the first blank line, or another `end`.
 
         Returns:
             The head, or None where the peer closed before its first byte.
 
         Raises:
-            ProtocolError: No blank line within `limit_bytes`.
+            ProtocolError: No end within `limit_bytes`.
             ConnectionLost: The peer closed in the middle.
             DeadlineExceeded: The time set was over.
         """
         searched = self._start
         while True:
-            found = self._buffer.find(b"\r\n\r\n", searched, self._end)
+            found = self._buffer.find(end, searched, self._end)
             if found >= 0:
-                head = bytes(self._view[self._start : found + 4])
-                self._start = found + 4
+                found += len(end)
+                head = bytes(self._view[self._start : found])
+                self._start = found
                 return head
             if self._end - self._start >= min(limit_bytes, BUFFER_BYTES):
                 raise ProtocolError(f"message head is longer than {limit_bytes} bytes")
             if self._start:
                 self._compact()
-            searched = max(0, self._end - 3)
+            searched = max(0, self._end - len(end) + 1)
             if not self._fill():
                 if self._end == self._start:
                     return None

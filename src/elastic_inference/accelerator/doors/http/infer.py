@@ -1,0 +1,164 @@
+"""One inference request as HTTP has it: a JSON head and tensors behind it, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from elastic_inference.accelerator.doors.http.body import Body
+from elastic_inference.accelerator.doors.http.messages import Request, Response
+from elastic_inference.accelerator.inference import Inference, Output, Result
+from elastic_inference.accelerator.kept_buffer import KeptBuffer
+from elastic_inference.errors import HttpError, InvalidInput, MemoryQuotaExceeded
+from elastic_inference.protocol import arrays as wire
+from elastic_inference.protocol.heads import RequestHead, encode_head, encode_tensor, parse_request_head
+from elastic_inference.tensors import WIRE_NAMES
+
+MAX_HEAD_BYTES = 64 << 20  # inline JSON tensors make heads large; binary ones keep them below 1 KB
+MAX_PLANS = 64
+MAX_CACHED_HEAD_BYTES = 4096
+
+
+class InferHandler:
+    """Runs the inference requests of one connection, one after the other, in kept memory."""
+
+    def __init__(self, inference: Inference, buffer: KeptBuffer) -> None:
+        self._inference = inference
+        self._buffer = buffer
+        self._plans: dict[bytes, RequestHead] = {}
+
+    def handle(self, request: Request, body: Body, model: str) -> Response:
+        """Answer `POST .../infer`; raises one of our errors, or HttpError where the lengths are wrong."""
+        limit = self._inference.shared.body_limit_bytes
+        if body.remaining > limit:
+            raise MemoryQuotaExceeded(
+                f"the body of {body.remaining} bytes exceeds the limit of {limit}",
+                requested_bytes=body.remaining,
+                limit_bytes=limit,
+            )
+        body.open(limit)
+        if request.headers.get(b"inference-header-content-length") == b"0" and body.remaining:
+            head, tensors = self._receive_raw(body, model)
+        else:
+            head, tensors = self._receive(request, body)
+        trace_parent = request.headers.get(b"traceparent", b"")
+        return self._inference.infer(model, head, tensors, _respond, trace_parent=trace_parent)
+
+    def _receive_raw(self, body: Body, model: str) -> tuple[RequestHead, list[memoryview]]:
+        """Read a body that is the only input and nothing else."""
+        num_bytes = body.remaining
+        data = self._take(num_bytes)
+        body.read_into(data)
+        head = self._inference.raw_request(model, data)
+        return head, [data]
+
+    def _take(self, num_bytes: int) -> memoryview:
+        try:
+            return self._buffer.take(num_bytes)[:num_bytes]
+        except MemoryError as error:
+            raise MemoryQuotaExceeded(f"the request of {num_bytes} bytes: {error}") from error
+
+    def _receive(self, request: Request, body: Body) -> tuple[RequestHead, list[memoryview]]:
+        """Read the JSON head, then the tensors into kept memory, so that the first one is aligned."""
+        length = body.remaining
+        header = request.headers.get(b"inference-header-content-length")
+        if header is not None:
+            if not header.isdigit() or len(header) > 18 or int(header) > length:
+                raise HttpError(
+                    f"Inference-Header-Content-Length {header[:40]!r} is not within the body's {length} bytes",
+                    status=400,
+                )
+            length = int(header)
+        if length > MAX_HEAD_BYTES:
+            raise HttpError(
+                f"the inference header of {length} bytes exceeds the limit of {MAX_HEAD_BYTES}", status=413
+            )
+        text = bytearray(length)
+        body.read_into(memoryview(text))
+        head = self._parse(bytes(text))
+        if head.num_binary_bytes != body.remaining:
+            raise InvalidInput(
+                f"the inputs' binary_data_size add up to {head.num_binary_bytes} bytes, but "
+                f"{body.remaining} follow the inference header"
+            )
+        data = self._take(body.remaining)
+        body.read_into(data)
+        return head, [
+            data[part.offset : part.offset + part.size_bytes]
+            for part in head.inputs
+            if part.data is None and part.range is None
+        ]
+
+    def _parse(self, text: bytes) -> RequestHead:
+        if len(text) > MAX_CACHED_HEAD_BYTES:
+            return parse_request_head(text)
+        head = self._plans.get(text)
+        if head is None:
+            head = parse_request_head(text)
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[text] = head
+        return head
+
+
+def _respond(result: Result) -> Response:
+    outputs = result.outputs
+    views: list[bytes | memoryview] = []
+    if result.request_id is None and all(o.wanted.is_binary and o.wanted.range is None for o in outputs):
+        views += [wire.to_bytes(output.array) for output in outputs]
+        text = _binary_head(
+            result.model_name,
+            *[
+                (output.wanted.name, output.dtype, output.array.shape, len(view))
+                for output, view in zip(outputs, views, strict=True)
+            ],
+        )
+    else:
+        text = _any_head(result.model_name, result.request_id, outputs, views)
+    queue_ms, service_ms = result.timing.queue_seconds * 1e3, result.timing.service_seconds * 1e3
+    headers = {"Server-Timing": f"queue;dur={queue_ms:.6f}, service;dur={service_ms:.6f}"}
+    if views:
+        headers["Content-Type"] = "application/octet-stream"
+        headers["Inference-Header-Content-Length"] = str(len(text))
+    else:
+        headers["Content-Type"] = "application/json"
+    return Response(200, headers, [text, *views])
+
+
+def _any_head(
+    model_name: str, request_id: str | None, outputs: Sequence[Output], views: list[bytes | memoryview]
+) -> bytes:
+    """Return the head of any answer; appends to `views` what follows it."""
+    value: dict[str, Any] = {"model_name": model_name, "model_version": "1"}
+    if request_id is not None:
+        value["id"] = request_id
+    value["outputs"] = [_encode_output(output, views) for output in outputs]
+    return encode_head(value)
+
+
+def _encode_output(output: Output, views: list[bytes | memoryview]) -> dict[str, Any]:
+    want, array = output.wanted, output.array
+    entry = {"name": want.name, "datatype": WIRE_NAMES[output.dtype], "shape": list(array.shape)}
+    if want.range is not None:
+        return entry  # and no parameters: Triton's C++ client then looks for binary_data_size in them
+    if not want.is_binary:
+        return entry | {"data": wire.to_json(array, output.dtype, want.name)}
+    data = wire.to_bytes(array)
+    views.append(data)
+    return encode_tensor(want.name, output.dtype, array.shape, len(data))
+
+
+@lru_cache(maxsize=256)
+def _binary_head(model_name: str, *tensors: tuple[str, str, tuple[int, ...], int]) -> bytes:
+    """Return the head of an answer whose tensors (name, dtype, shape, size in bytes) all follow it.
+
+    Kept, because the answers of one model seldom differ in it, and writing it costs a tenth of a small request.
+    """
+    return encode_head(
+        {
+            "model_name": model_name,
+            "model_version": "1",
+            "outputs": [encode_tensor(*tensor) for tensor in tensors],
+        }
+    )

@@ -1,0 +1,372 @@
+"""What an accelerator does for its clients, on plain values. Every door translates to these calls; none decides."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+
+from elastic_inference.accelerator import classification, descriptions
+from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable, Timing
+from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.regions import RegionTable
+from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
+from elastic_inference.accelerator.tokens import Tokens
+from elastic_inference.accelerator.tracing import Tracer
+from elastic_inference.engines.base import Arrays, LoadedModel
+from elastic_inference.errors import (
+    ElasticInferenceError,
+    InvalidInput,
+    MemoryQuotaExceeded,
+    ModelNotFound,
+    RequestCancelled,
+)
+from elastic_inference.models.signature import Signature
+from elastic_inference.protocol import arrays as wire
+from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
+from elastic_inference.tensors import WIRE_NAMES, TensorSpec, shape_text
+
+EXTENSIONS = (
+    "binary_tensor_data", "classification", "system_shared_memory", "model_repository", "model_configuration",
+    "statistics", "trace", "logging", "elastic_inference",
+)  # fmt: skip
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all connections of one accelerator use.
+
+    Attributes:
+        body_limit_bytes: A larger request is refused.
+        tracer: Makes spans of requests; None where nobody asked for them.
+    """
+
+    models: ModelTable
+    regions: RegionTable
+    queue: RequestQueue
+    body_limit_bytes: int
+    tracer: Tracer | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of an answer.
+
+    Attributes:
+        size_bytes: What was written to `wanted.range`; 0 where the tensor goes with the answer.
+    """
+
+    wanted: WantedOutput
+    dtype: str
+    array: npt.NDArray[Any]
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a request came to; a door makes an answer of it."""
+
+    model_name: str
+    request_id: str | None
+    outputs: Sequence[Output]
+    timing: Timing
+
+
+class Inference:
+    """The calls of the Open Inference Protocol and its extensions; one for all doors of an accelerator."""
+
+    def __init__(self, config: AcceleratorConfig, shared: Shared) -> None:
+        self.config = config
+        self.shared = shared
+        self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
+        self.drained = threading.Event()
+        self.logs = LogSwitches()
+        self.trace = TraceSwitches(is_on=shared.tracer is not None)
+
+    def infer(
+        self,
+        model: str,
+        head: RequestHead,
+        tensors: Sequence[memoryview],
+        respond: Callable[[Result], T],
+        *,
+        trace_parent: bytes = b"",
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> T:
+        """Run one request. The hot path.
+
+        Args:
+            tensors: The bytes of those inputs that come with the request, in their order in the head.
+            respond: Makes the door's answer; timed and counted as part of the request.
+            trace_parent: W3C's `traceparent` of the caller's span.
+            is_wanted: Asked when the turn has come, since the client may have left meanwhile; None: it stays.
+
+        Returns:
+            What `respond` returned.
+
+        Raises:
+            ElasticInferenceError: Whatever is wrong with the request, or went wrong while it ran.
+        """
+        arrived = time.monotonic()
+        entry = self.shared.models.ready(model, head.timeout_seconds)
+        timing = Timing()
+        outcome = "success"
+        try:
+            return respond(self._run(entry, head, tensors, arrived, timing, is_wanted))
+        except Exception as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            if timing.ended:
+                timing.output_seconds = time.monotonic() - timing.ended
+            entry.count(outcome, timing)
+            if self.shared.tracer is not None:
+                self.shared.tracer.record(
+                    trace_parent, entry.name, outcome, timing.queue_seconds, timing.service_seconds
+                )
+
+    def raw_request(self, model: str, data: memoryview) -> RequestHead:
+        """Return the head of a request that is one tensor's bytes and nothing else, its shape told by their number.
+
+        Raises:
+            InvalidInput: The model has several inputs, or a shape with more than one open size.
+        """
+        signature = _loaded(self.shared.models.ready(model)).signature
+        if len(signature.inputs) != 1:
+            raise InvalidInput(
+                f"a raw request needs a model of one input; {model!r:.200} has {len(signature.inputs)}"
+            )
+        ((name, spec),) = signature.inputs.items()
+        shape = _shape_of_bytes(spec, len(data), name)
+        part = TensorPart(name, spec.base_dtype, shape, 0, len(data))
+        return RequestHead(None, (part,), None, True, None, len(data))
+
+    def _run(
+        self,
+        entry: ModelEntry,
+        head: RequestHead,
+        tensors: Sequence[memoryview],
+        arrived: float,
+        timing: Timing,
+        is_wanted: Callable[[], bool] | None,
+    ) -> Result:
+        signature = _loaded(entry).signature
+        began = time.monotonic()
+        inputs = self._inputs(head, tensors, signature)
+        _check_wanted(head.outputs, signature)
+        entered = time.monotonic()
+        timing.input_seconds = entered - began
+        left = None if head.timeout_seconds is None else arrived + head.timeout_seconds - entered
+        with self.shared.queue.turn(left):
+            started = time.monotonic()
+            timing.queue_seconds = started - entered
+            if is_wanted is not None and not is_wanted():
+                raise RequestCancelled("the client cancelled the request while it waited; nothing ran")
+            outputs = _predict(entry, inputs)
+            timing.ended = time.monotonic()
+            timing.service_seconds = timing.ended - started
+        return Result(entry.name, head.id, self._outputs(head, signature, outputs), timing)
+
+    def _inputs(
+        self, head: RequestHead, tensors: Sequence[memoryview], signature: Signature
+    ) -> dict[str, npt.NDArray[Any]]:
+        inputs = {}
+        given = iter(tensors)
+        for part in head.inputs:
+            spec = signature.inputs.get(part.name)
+            if spec is None:
+                raise InvalidInput(
+                    f"unexpected input {part.name!r}; the model has {sorted(signature.inputs)}"
+                )
+            if spec.base_dtype != part.dtype:
+                raise InvalidInput(
+                    f"input {part.name!r} is {WIRE_NAMES[part.dtype]}, the model's is {WIRE_NAMES[spec.base_dtype]}"
+                )
+            if not spec.is_compatible(part.shape):
+                raise InvalidInput(
+                    f"input {part.name!r} has shape {list(part.shape)}, the model's is {shape_text(spec.shape)}"
+                )
+            inputs[part.name] = self._array(part, given)
+        missing = signature.required_inputs - inputs.keys()
+        if missing:
+            raise InvalidInput(f"missing inputs {sorted(missing)}")
+        return inputs
+
+    def _array(self, part: TensorPart, given: Iterator[memoryview]) -> npt.NDArray[Any]:
+        if part.data is not None:
+            return wire.from_json(part.data, part.dtype, part.shape, part.name)
+        view = self.shared.regions.view(part.range) if part.range is not None else next(given)
+        return wire.view_of(view, part.dtype, part.shape, part.name)
+
+    def _outputs(self, head: RequestHead, signature: Signature, arrays: Arrays) -> list[Output]:
+        if head.outputs is None:
+            wanted: Sequence[WantedOutput] = [WantedOutput(n, head.is_binary_default) for n in arrays]
+        else:
+            wanted = head.outputs
+        return [
+            self._output(want, signature.outputs[want.name].base_dtype, arrays[want.name]) for want in wanted
+        ]
+
+    def _output(self, want: WantedOutput, dtype: str, array: npt.NDArray[Any]) -> Output:
+        if want.num_classes:
+            dtype, array = "string", classification.classify(array, dtype, want.num_classes, want.name)
+        if want.range is None:
+            return Output(want, dtype, array)
+        data = wire.to_bytes(array)
+        view = self.shared.regions.view(want.range)
+        if len(data) > len(view):
+            raise InvalidInput(
+                f"output {want.name!r} has {len(data)} bytes, its shared memory range {len(view)}"
+            )
+        view[: len(data)] = data
+        return Output(want, dtype, array, len(data))
+
+    def server_metadata(self) -> dict[str, Any]:
+        """Return what the protocol's server metadata says: name, version, extensions."""
+        return {
+            "name": self.config.server_name,
+            "version": version("elastic-inference"),
+            "extensions": list(EXTENSIONS),
+        }
+
+    def is_ready(self) -> bool:
+        """Whether the accelerator takes requests; not while it drains."""
+        return not self.drained.is_set()
+
+    def is_model_ready(self, name: str, model_version: str = "") -> bool:
+        """Whether requests for this model run now; ModelNotFound where there is none."""
+        return self._entry(name, model_version).state is ModelState.READY
+
+    def metadata(self, name: str, model_version: str = "") -> dict[str, Any]:
+        """Return a loaded model's name, platform and tensors, as the protocol has them."""
+        return descriptions.metadata(self._ready(name, model_version))
+
+    def model_config(self, name: str, model_version: str = "") -> dict[str, Any]:
+        """Return a loaded model's configuration in Triton's form; our own client's part stands beside it."""
+        return descriptions.config(self._ready(name, model_version))
+
+    def statistics(self, name: str = "", model_version: str = "") -> list[dict[str, Any]]:
+        """Return the statistics extension's row for each model, or for the one of that name."""
+        entries = [self._entry(name, model_version)] if name else self.shared.models.entries()
+        return [descriptions.statistics(entry) for entry in entries]
+
+    def index(self, only_ready: bool = False) -> list[dict[str, Any]]:
+        """Return what is loaded, loading, failed or unloaded, or only what is ready."""
+        rows = [descriptions.index_entry(entry) for entry in self.shared.models.entries()]
+        rows += [descriptions.unloaded_entry(name) for name in self.shared.models.unloaded()]
+        return [row for row in rows if not only_ready or row["state"] == ModelState.READY.value]
+
+    def load(self, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Load a model from files that were uploaded, or again one that was unloaded; returns its configuration.
+
+        Args:
+            parameters: Those of a LoadRequest; none of them for a model that is known already.
+        """
+        models = self.shared.models
+        if "package" in parameters:
+            return descriptions.config(models.load(name, parameters))
+        if parameters:
+            # The protocol's own load names a model of the server's repository: here, one that was loaded before.
+            raise InvalidInput(
+                f"failed to load {name!r:.80}: parameter {min(parameters)!r:.80} would change the model, and there is "
+                "no repository here to load it from; upload its files and give a package"
+            )
+        return descriptions.config(models.load_again(name))
+
+    def unload(self, name: str) -> None:
+        """Take a model away; its files stay, and `load` brings it back."""
+        self.shared.models.unload(name)
+
+    def register_region(
+        self, name: str, key: Any, offset: Any, size_bytes: Any, peer_uid: int | None, is_bound: bool = False
+    ) -> None:
+        """Map a client's shared memory; see RegionTable.register."""
+        self.check_shared_memory()
+        if not isinstance(key, str) or not _is_integer(size_bytes) or not _is_integer(offset):
+            raise InvalidInput("register needs a key (string), a byte_size and an offset (integers)")
+        self.shared.regions.register(name, key, offset, size_bytes, peer_uid, is_bound)
+
+    def check_shared_memory(self) -> None:
+        """Raise InvalidInput where this accelerator maps no client's memory."""
+        if not self.config.use_shared_memory:
+            raise InvalidInput("shared memory is switched off on this accelerator")
+
+    def _entry(self, name: str, model_version: str) -> ModelEntry:
+        check_version(name, model_version)
+        return self.shared.models.entry(name)
+
+    def _ready(self, name: str, model_version: str) -> ModelEntry:
+        check_version(name, model_version)
+        return self.shared.models.ready(name)
+
+    def report(self) -> dict[str, Any]:
+        """Return what is in force here and what was done, as `GET /v2/accelerator` answers it."""
+        return {
+            "accelerator_id": self.config.accelerator_id,
+            "accelerator_type": self.config.accelerator_type,
+            "device": self.config.device,
+            "limits": self.config.limits or {},
+            "memory_limit_bytes": self.config.memory_limit_bytes,
+            "queue": asdict(self.shared.queue.statistics()),
+            "models": [descriptions.summary(entry) for entry in self.shared.models.entries()],
+        }
+
+
+def check_version(name: str, model_version: str) -> None:
+    """Raise ModelNotFound for any version but 1, the only one that models have here."""
+    if model_version not in ("1", ""):
+        raise ModelNotFound(
+            f"Request for unknown model: {name!r:.200} has version 1 only, not {model_version!r:.80}"
+        )
+
+
+def _shape_of_bytes(spec: TensorSpec, num_bytes: int, name: str) -> tuple[int, ...]:
+    if spec.shape is None or spec.shape.count(None) > 1:
+        raise InvalidInput(f"a raw request cannot tell the shape {shape_text(spec.shape)} of input {name!r}")
+    item_bytes = num_bytes if spec.base_dtype == "string" else spec.numpy_dtype.itemsize
+    known = math.prod(size for size in spec.shape if size is not None) * max(item_bytes, 1)
+    open_size = num_bytes // known if known else 0
+    shape = tuple(open_size if size is None else size for size in spec.shape)
+    if math.prod(shape) * item_bytes != num_bytes:
+        raise InvalidInput(f"input {name!r} of shape {shape_text(spec.shape)} cannot have {num_bytes} bytes")
+    return shape
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _predict(entry: ModelEntry, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Run; only with the turn, because that is what keeps the model from being unloaded meanwhile."""
+    model = _loaded(entry)
+    if entry.proof.wants_sample:
+        entry.proof.keep_sample(inputs)
+    try:
+        return model.predict(inputs)
+    except MemoryError as error:
+        if isinstance(error, ElasticInferenceError):
+            raise
+        raise MemoryQuotaExceeded(
+            f"the prediction needs more memory than the accelerator has: {error}"
+        ) from error
+
+
+def _loaded(entry: ModelEntry) -> LoadedModel:
+    model = entry.model
+    if model is None:
+        raise ModelNotFound(f"model {entry.name!r} was unloaded while the request waited")
+    return model
+
+
+def _check_wanted(wanted: Sequence[WantedOutput] | None, signature: Signature) -> None:
+    for want in wanted or ():
+        if want.name not in signature.outputs:
+            raise InvalidInput(f"unexpected output {want.name!r}; the model has {sorted(signature.outputs)}")
