@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 # What a shell starts in the background may be told to ignore Ctrl-C and hands that on; tests send it to their programs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def process_as_before() -> Iterator[None]:
+    """Take back what a command that ran in this process left: a log to a stream that is closed by now, a priority."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    priority = os.getpriority(os.PRIO_PROCESS, 0)
+    on_term = signal.getsignal(signal.SIGTERM)
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+    root.setLevel(level)
+    if os.getpriority(os.PRIO_PROCESS, 0) != priority:
+        os.setpriority(os.PRIO_PROCESS, 0, priority)
+    if signal.getsignal(signal.SIGTERM) != on_term:
+        signal.signal(signal.SIGTERM, on_term)

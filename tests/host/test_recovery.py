@@ -108,6 +108,25 @@ def test_an_accelerator_that_died_while_no_host_was_there_is_started_again(
             host = start_host()
             assert answer.result(60)["y"].tolist() == [6]
     assert host.session().describe(attached.accelerator_id).endpoints == attached.endpoints
+    assert only_record(state_dir).num_restarts == 1
+    assert only_record(state_dir).last_exit == "ended while no host kept it"
+
+
+def test_an_accelerator_that_does_not_answer_the_next_host_is_started_again(
+    start_host: StartHost, state_dir: Path
+) -> None:
+    host = start_host()
+    attached = host.session().attach("cpu.quarter")
+    host.kill()
+    before = process_of(state_dir)
+    os.kill(before.pid, signal.SIGSTOP)
+    host = start_host()
+    wait_until(lambda: only_record(state_dir).num_restarts == 1, "the host to give it up")
+    wait_until(lambda: only_record(state_dir).state is State.READY, "the restart")
+    assert not before.is_alive()
+    assert only_record(state_dir).last_exit.startswith("was not adopted: ")
+    again = host.session(attached.token).describe(attached.accelerator_id)
+    assert again.endpoints == attached.endpoints
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may run before others")

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from elastic_inference import EIPredictor
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.host import Host
+from elastic_inference.host.processes.orphans import _working_below
 from elastic_inference.host.service import HostService
 from tests.host.support import predictor, wait_until
 
@@ -92,3 +94,36 @@ def test_a_host_that_ends_does_not_wait_for_an_accelerator_that_hangs(open_host:
     signal_process(host.service, record.accelerator_id, signal.SIGSTOP)
     host.close()
     assert not record.process.is_alive()
+
+
+def test_whatever_cannot_be_written_down_a_dead_accelerator_serves_again_and_is_counted_once(
+    open_host: OpenHost,
+) -> None:
+    """Its keeper's first, second, ... transaction after a death fails, as where the database is away for a moment."""
+    host = open_host()
+    record, _ = host.service.attach("cpu.quarter")
+    keeper = f"keep {record.accelerator_id[:12]}"
+    num_left: list[int] = []  # transactions that still succeed
+
+    def fail_once() -> None:
+        if num_left and threading.current_thread().name == keeper:
+            num_left[0] -= 1
+            if num_left[0] < 0:
+                num_left.clear()
+                raise OperationalError("BEGIN", None, OSError("the database is away"))
+
+    host.store.before_each_transaction(fail_once)
+    num_deaths = 0
+    has_failed = True
+    while has_failed:
+        num_left[:] = [num_deaths]
+        num_deaths += 1
+        signal_process(host.service, record.accelerator_id, signal.SIGKILL)
+        wait_restarted(host.service, record.accelerator_id, num_deaths)
+        has_failed = not num_left
+        num_left.clear()
+        after = host.service.get(record.accelerator_id)
+        assert after.last_exit == "killed by SIGKILL"
+        assert after.process is not None
+        assert list(_working_below(host.folder.homes)) == [after.process.pid]
+    assert num_deaths > 5

@@ -112,7 +112,12 @@ def test_client_that_waits_for_work_learns_of_the_end(quick_model: str) -> None:
 def test_nothing_is_left_of_it(quick_model: str) -> None:
     before = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     with Coordinator("127.0.0.1:0", quick_model, ["mybox"]) as coordinator:
-        assert ask(coordinator, "GET", "/model")[0] == 200
+        status, model = ask(coordinator, "GET", "/model")
+        assert status == 200
+        for file in json.loads(model)["files"]:
+            assert len(ask(coordinator, "GET", f"/files/{file['sha256']}")[1]) == file["size_bytes"]
+        for path in ("/model?token=none", "/input", "/outcome?client=mybox&number=one"):
+            assert ask(coordinator, "POST", path, b"{}")[0] >= 400
         url = coordinator.url
     assert (set(threading.enumerate()), len(os.listdir("/proc/self/fd"))) == before
     with pytest.raises(ConnectionRefusedError):

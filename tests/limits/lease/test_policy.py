@@ -263,6 +263,17 @@ def test_one_that_goes_on_without_asking_would_have_been_given_the_device(
         assert turns.holder == 0
 
 
+def test_looks_do_not_put_off_the_time_at_which_the_holder_says_what_it_did() -> None:
+    turns = DeviceTurns()
+    turns.join(0, Tenant(1.0), 0.0)
+    turns.ask(0, 0.0)
+    for passed in range(0, 50, 5):
+        turns.look(passed * MS)
+        assert turns.renews_until(passed * MS) == pytest.approx(50 * MS)
+    turns.release(0, turns.epoch, 51 * MS, has_more=True)
+    assert turns.renews_until(51 * MS) == pytest.approx(101 * MS)
+
+
 def test_a_waiter_that_is_due_ends_going_on_without_asking() -> None:
     turns = two()
     turns.ask(0, 0.0)

@@ -161,6 +161,14 @@ def test_many_tenants_all_get_their_turns(leases: LeaseKeeper) -> None:
         assert all(leases.statistics(one.accelerator_id).num_leases >= 5 for one in all_of_them)
 
 
+def test_turns_are_counted_however_often_somebody_looks(leases: LeaseKeeper) -> None:
+    with processes(admit(leases, 0.5)) as (alone,):
+        alone.tell("turns", 1_000_000, 0.0)
+        for _ in range(3):
+            done = leases.statistics(alone.accelerator_id).num_leases
+            wait_until(lambda: leases.statistics(alone.accelerator_id).num_leases > done, "it to have turns")  # noqa: B023
+
+
 def test_killing_tenants_at_any_instant_leaves_the_accounts_whole(leases: LeaseKeeper) -> None:
     """Each is killed in the middle of thousands of changes; the others go on, and the device is free in the end."""
     with processes(admit(leases, *[1 / 8] * 8)) as (survivor, *others):

@@ -5,10 +5,12 @@ Loopback by default, a token always; what is said over HTTP stands in `coordinat
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +100,14 @@ def _endpoint(listen: str) -> Endpoint:
         raise InvalidInput(f"listen address {listen!r} is not HOST:PORT") from error
 
 
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Give the loop a thread for each connection, for many clients may wait for work; they end with the loop."""
+        executor = ThreadPoolExecutor(_MAX_CONNECTIONS, "coordinator")
+        asyncio.get_running_loop().set_default_executor(executor)
+        await super().startup(sockets)
+
+
 class _ServerThread:
     """uvicorn in a thread of its own, where it leaves the signals of the process alone."""
 
@@ -113,7 +123,7 @@ class _ServerThread:
         )
         self.port: int = sock.getsockname()[1]
         self._sock = sock
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         # A daemon, so that a second Ctrl-C, which stops the waiting for it, also ends the process.
         self._thread = threading.Thread(
             target=self._server.run, args=([sock],), name="coordinator", daemon=True

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.errors import StartFailed
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
@@ -13,12 +14,14 @@ from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
-from elastic_inference.host.tokens import HostSecret
+from elastic_inference.host.tokens import HostSecret, hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest, Limits
-from elastic_inference.limits.gpu import describe_gpu
+from elastic_inference.limits.gpu import describe_gpu, inner_device
 from elastic_inference.limits.lease.holder import LeaseConfig
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
+
+_STORE_PER_MEMORY = 4  # disk for models by memory: what cannot be loaded at once need not be kept at once
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,40 @@ class HostContext:
         more = " and what others leave idle" if record.kind.may_burst else ""
         statement = f"{record.share:.0%} of {record.device}'s time{more}, by lease"
         return means | {"compute" if record.device.startswith("cpu:") else "gpu": statement}
+
+    def configuration(
+        self,
+        record: AcceleratorRecord,
+        applied: AppliedLimits,
+        tls: TlsFiles | None,
+        lease: LeaseConfig | None,
+    ) -> AcceleratorConfig:
+        """Return what a process of this accelerator is told when it starts."""
+        folder = self.folder.accelerator(record.accelerator_id)
+        listen = [f"unix:{folder.socket}"]
+        if self.settings.data_host is not None and record.port is not None:
+            listen.append(str(Endpoint("tcp", host=self.settings.data_host, port=record.port)))
+        return AcceleratorConfig(
+            accelerator_id=record.accelerator_id,
+            listen=tuple(listen),
+            store_dir=str(folder.store),
+            store_limit_bytes=_STORE_PER_MEMORY * record.kind.memory_bytes,
+            token_sha256=record.token_sha256,
+            admin_token_sha256=hash_token(self.secret.admin_token(record.accelerator_id)),
+            tls_cert=None if tls is None else str(tls.cert),
+            tls_key=None if tls is None else str(tls.key),
+            tls_client_ca=None if tls is None or tls.client_ca is None else str(tls.client_ca),
+            device=inner_device(record.device),
+            num_threads=applied.num_threads,
+            memory_limit_bytes=applied.rlimit_data_bytes,
+            device_memory_limit_bytes=record.kind.device_memory_bytes,
+            compute_share=applied.duty_cycle_share,
+            lease=lease,
+            limits=self.describe_limits(record, applied),
+            cache_dir=str(folder.cache),
+            allow_unsafe_operations=self.settings.allow_unsafe_operations,
+            accelerator_type=record.kind.name,
+        )
 
     def admit(self, record: AcceleratorRecord) -> LeaseConfig | None:
         """Give the accelerator its lease, or weigh the one it has anew; None where its device has none."""

@@ -19,13 +19,10 @@ from elastic_inference.errors import ConnectError, DeadlineExceeded, ElasticInfe
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.processes.backoff import Backoff
 from elastic_inference.host.processes.context import HostContext
-from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.host.processes.launch import Child, describe_exit
 from elastic_inference.host.processes.watch import Sight, Watch
-from elastic_inference.host.tokens import hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
-from elastic_inference.limits.gpu import gpu_environment, inner_device
-from elastic_inference.limits.lease.holder import LeaseConfig
+from elastic_inference.limits.gpu import gpu_environment
 from elastic_inference.limits.processes import data_limit_bytes, open_pidfd, send_signal, wait_readable
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import format_bytes
@@ -35,7 +32,6 @@ logger = logging.getLogger(__name__)
 _ADOPTION_TIMEOUT_SECONDS = 5.0
 _ASK_SECONDS = 5.0  # between two questions whether a process still answers, and for the answer
 _TRY_AGAIN_SECONDS = 1.0
-_STORE_PER_MEMORY = 4  # disk for models by memory: what cannot be loaded at once need not be kept at once
 _TERM_SECONDS = 5.0  # between SIGTERM and SIGKILL, beyond the time to drain
 
 
@@ -144,6 +140,8 @@ class Keeper:
                     if not self._has_served:
                         self._start_error = StartFailed(f"keeping the accelerator failed: {error}")
                         return None
+                    if not self.is_alive():
+                        self._reap()  # a process that was started and not written down
                 if self._wait(_TRY_AGAIN_SECONDS):
                     return None
         finally:
@@ -153,6 +151,8 @@ class Keeper:
         backoff = Backoff()
         record = self._record()
         self._has_served |= record is not None and record.state is not State.STARTING
+        if self._pidfd is not None and record is not None and record.state is State.RESTARTING:
+            self._change(state=State.READY)  # which failed when it began to serve
         is_running = self._pidfd is not None or (record is not None and self._adopt(record))
         while not self._is_stopping and self._record() is not None:
             started_at = time.monotonic()
@@ -200,7 +200,7 @@ class Keeper:
         context.cores.refresh(started=self.accelerator_id)
         folder = context.folder.accelerator(self.accelerator_id)
         tls = folder.make(child.uid, context.settings.tls)
-        config = self._config(record, self.applied, tls, context.admit(record))
+        config = context.configuration(record, self.applied, tls, context.admit(record))
         endpoints, port = self._configure(child, config)
         if child.uid is not None:
             folder.open_socket()
@@ -218,46 +218,12 @@ class Keeper:
         ports = [Endpoint.parse(text).port for text in endpoints if not text.startswith("unix:")]
         return endpoints, ports[0] if ports else None
 
-    def _config(
-        self,
-        record: AcceleratorRecord,
-        applied: AppliedLimits,
-        tls: TlsFiles | None,
-        lease: LeaseConfig | None,
-    ) -> AcceleratorConfig:
-        settings = self._context.settings
-        folder = self._context.folder.accelerator(self.accelerator_id)
-        listen = [f"unix:{folder.socket}"]
-        if settings.data_host is not None and record.port is not None:
-            listen.append(str(Endpoint("tcp", host=settings.data_host, port=record.port)))
-        return AcceleratorConfig(
-            accelerator_id=self.accelerator_id,
-            listen=tuple(listen),
-            store_dir=str(folder.store),
-            store_limit_bytes=_STORE_PER_MEMORY * record.kind.memory_bytes,
-            token_sha256=record.token_sha256,
-            admin_token_sha256=hash_token(self._context.secret.admin_token(self.accelerator_id)),
-            tls_cert=None if tls is None else str(tls.cert),
-            tls_key=None if tls is None else str(tls.key),
-            tls_client_ca=None if tls is None or tls.client_ca is None else str(tls.client_ca),
-            device=inner_device(record.device),
-            num_threads=applied.num_threads,
-            memory_limit_bytes=applied.rlimit_data_bytes,
-            device_memory_limit_bytes=record.kind.device_memory_bytes,
-            compute_share=applied.duty_cycle_share,
-            lease=lease,
-            limits=self._context.describe_limits(record, applied),
-            cache_dir=str(folder.cache),
-            allow_unsafe_operations=settings.allow_unsafe_operations,
-            accelerator_type=record.kind.name,
-        )
-
     def _adopt(self, record: AcceleratorRecord) -> bool:
         """Take over a process that an earlier run of the host left, if it still serves."""
         identity = record.process
         pidfd = None if identity is None else open_pidfd(identity)
         if identity is None or pidfd is None:
-            return False
+            return self._lose(record, "ended while no host kept it")
         self._pidfd = pidfd
         with contextlib.suppress(OSError):
             self._home = Path(os.readlink(f"/proc/{identity.pid}/cwd"))
@@ -276,12 +242,20 @@ class Keeper:
             logger.warning("process not adopted", extra={"accelerator_id": self.accelerator_id, "why": why})
             send_signal(pidfd, signal.SIGKILL)
             self._wait_exit()
-            self._reap()
-            return False
+            return self._lose(record, f"was not adopted: {why}")
         self._change(state=State.READY)
         pid = identity.pid
         logger.info("process adopted", extra={"accelerator_id": self.accelerator_id, "pid": pid})
         return True
+
+    def _lose(self, record: AcceleratorRecord, why: str) -> bool:
+        """Count the death of a process that served and could not be adopted. False: there is none to keep."""
+        if record.state is State.READY:
+            self._why_ended = self._why_ended or why
+            self._note_exit()
+        else:
+            self._reap()
+        return False
 
     def _wait_exit(self) -> bool:
         """Wait for the end of the process, which is ended where it hangs; True where keeping is to stop instead."""
@@ -320,11 +294,13 @@ class Keeper:
 
     def _note_exit(self) -> None:
         status = self._reap()
+        # What is to be remembered is, until it is written down: the database may be away.
         if self._is_expected:
+            self._change(state=State.RESTARTING)
             self._is_expected = False
             return
+        why = self._why_ended = self._why_ended or describe_exit(status)
         record = self._record()
-        why, self._why_ended = self._why_ended or describe_exit(status), None
         if record is None:
             return
         with contextlib.suppress(ElasticInferenceError):
@@ -334,6 +310,7 @@ class Keeper:
                     f"; out of memory {usage.num_oom_kills} times at {format_bytes(usage.memory_limit_bytes)}"
                 )
         self._change(state=State.RESTARTING, num_restarts=record.num_restarts + 1, last_exit=why)
+        self._why_ended = None
         logger.warning("accelerator died", extra={"accelerator_id": self.accelerator_id, "why": why})
 
     # Shared

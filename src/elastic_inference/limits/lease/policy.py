@@ -30,7 +30,10 @@ from elastic_inference.limits.lease.tenant import (
 from elastic_inference.limits.lease.use import Use
 
 MAX_UNREPORTED_SECONDS = 0.05
-"""How long a holder may continue without writing into the accounts what it did, so that others see it soon."""
+"""How long a holder may continue without writing into the accounts what it did, so that others see it soon.
+
+It counts from the beginning of the lease: counted from the last look, whoever looked more often put it off for ever.
+"""
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ class DeviceTurns:
         bounds = [ahead_seconds - tenant.weight * other.lag_seconds for other in self._waiting()]
         if tenant.weight < 1 and (bounds or not tenant.may_burst):
             bounds.append(ahead_seconds / (1 - tenant.weight))
-        bounds.append(MAX_UNREPORTED_SECONDS)
+        bounds.append(self.granted_at + MAX_UNREPORTED_SECONDS - now)
         return now + min(bounds)
 
     def must_yield(self, slot: int, epoch: int, now: float) -> bool:
