@@ -157,6 +157,10 @@ LOG_LEVEL = Setting(
 PROGRESS_SECONDS = Setting(
     "EI_PROGRESS_SECONDS", "Between two lines of progress where standard error is no terminal", "5s", _seconds
 )
+MPS_DIRECTORY = Setting(
+    "CUDA_MPS_PIPE_DIRECTORY", "Folder of the pipes of NVIDIA's MPS daemon, for `ei host start --gpu-sharing mps`",
+    "`/tmp/nvidia-mps`", _folder,
+)  # fmt: skip
 DATABASE = Setting(
     "EI_DATABASE",
     "SQLAlchemy URL of a host's database",

@@ -18,6 +18,9 @@ class FakeDevice:
     fails: int | None = None
     is_partitioned: bool | None = None  # None: it does not know MIG
     instances: list[FakeDevice | None] = field(default_factory=list)
+    processes: dict[int, int | None] = field(
+        default_factory=dict
+    )  # bytes by process, None: the driver does not say
 
 
 class FakePynvml:
@@ -79,3 +82,9 @@ class FakePynvml:
     def nvmlDeviceGetMemoryInfo(self, device: FakeDevice) -> SimpleNamespace:  # noqa: N802
         self._check("nvmlDeviceGetMemoryInfo", device)
         return SimpleNamespace(total=device.memory_bytes, free=0, used=device.memory_bytes)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, device: FakeDevice) -> list[SimpleNamespace]:  # noqa: N802
+        self._check("nvmlDeviceGetComputeRunningProcesses", device)
+        return [
+            SimpleNamespace(pid=pid, usedGpuMemory=num_bytes) for pid, num_bytes in device.processes.items()
+        ]

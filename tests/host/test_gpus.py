@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pynvml
 import pytest
 
+from elastic_inference.errors import CapacityExceeded, StartFailed
 from elastic_inference.host import gpus
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.devices import Device
 from elastic_inference.host.gpus import Gpu, list_gpus
 from elastic_inference.host.host import Host
+from elastic_inference.host.processes.gpu_watch import CONTEXT_BYTES, GpuMemoryWatch, Subject
 from tests.host.conftest import DEVICE
 from tests.host.fake_pynvml import FakeDevice, FakePynvml
 from tests.host.support import wait_until
 
 GPU = Device("cuda:0", "cuda", "Tesla T4", 2.0, 16 * 2**30, uuid="GPU-1f0c")
+WIDE = replace(DEVICE, num_cores=4.0)  # an accelerator on a GPU takes a core beside it
 PUBLIC_FAKE = [name for name in vars(FakePynvml) if name.lower().startswith("nvml")]
 
 
@@ -123,6 +128,71 @@ def test_accelerator_whose_gpu_is_gone_says_so(open_host: Callable[..., Host], s
     now = host.service.get(record.accelerator_id)
     assert now.state is State.RESTARTING
     assert "is not among the host's devices (cpu:0); see what `ei devices` says" in now.last_exit
+
+
+def test_without_its_daemon_a_host_does_not_share_by_mps(
+    open_host: Callable[..., Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    with pytest.raises(StartFailed, match="needs NVIDIA's MPS daemon"):
+        open_host(devices=(DEVICE, GPU), cpu=DEVICE, gpu_sharing="mps")
+    (tmp_path / "nvidia-cuda-mps-control.pid").write_text(f"{os.getpid()}")
+    host = open_host(devices=(DEVICE, GPU), cpu=DEVICE, gpu_sharing="mps")
+    record, _ = host.service.attach("gpu.half")
+    assert host.service.limits_of(record)["gpu"] == "50% of cuda:0's threads, by MPS"
+    assert host.status()["devices"][1]["sharing"] == "mps"
+    assert "ends all on this GPU" in host.status()["devices"][1]["not_isolated"]
+
+
+def test_an_instance_goes_to_one_accelerator_whatever_its_type(open_host: Callable[..., Host]) -> None:
+    instances = tuple(replace(GPU, name=f"cuda:0:{place}", uuid=f"MIG-{place}") for place in range(2))
+    host = open_host(devices=(WIDE, *instances), cpu=WIDE, gpu_sharing="mig")
+    records = [host.service.attach("gpu.tenth")[0] for _ in instances]
+    assert [(r.device, r.share, r.kind.device_memory_bytes) for r in records] == [
+        (each.name, 1.0, GPU.memory_bytes) for each in instances
+    ]
+    with pytest.raises(CapacityExceeded):
+        host.service.attach("gpu.tenth")
+
+
+def test_memory_of_processes_is_added_up_over_gpus() -> None:
+    one = FakeDevice("GPU-1", processes={7: 100, 8: None})
+    other = FakeDevice("GPU-2", processes={7: 20})
+    assert gpus.memory_of_processes(FakePynvml(one, other)) == {7: 120}
+    assert gpus.memory_of_processes(FakePynvml(one, nvmlInit=pynvml.NVML_ERROR_UNKNOWN)) is None
+    assert (
+        gpus.memory_of_processes(FakePynvml(FakeDevice("GPU-3", fails=pynvml.NVML_ERROR_GPU_IS_LOST))) is None
+    )
+
+
+def test_who_has_more_of_a_gpus_memory_than_it_may_is_ended_and_started_again(
+    open_host: Callable[..., Host],
+) -> None:
+    host = open_host(devices=(WIDE, GPU), cpu=WIDE)
+    greedy, modest = (host.service.attach("gpu.tenth")[0] for _ in range(2))
+    limit = greedy.kind.device_memory_bytes
+    assert greedy.process is not None
+    assert modest.process is not None
+    assert limit is not None
+    device = FakeDevice("GPU-1", processes={greedy.process.pid: limit, modest.process.pid: limit})
+    watch = GpuMemoryWatch(host.service.on_gpus, host.service.kill, FakePynvml(device))
+    watch.look()
+    assert watch.used_bytes(greedy.accelerator_id) == limit
+    device.processes[greedy.process.pid] = limit + CONTEXT_BYTES + 1
+    watch.look()
+    wait_until(lambda: host.service.get(greedy.accelerator_id).num_restarts == 1, "the end of the greedy one")
+    assert "of the GPU's memory; its limit is" in host.service.get(greedy.accelerator_id).last_exit
+    assert host.service.get(modest.accelerator_id).num_restarts == 0
+
+
+def test_a_driver_that_says_nothing_of_memory_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    nvml = FakePynvml(nvmlInit=pynvml.NVML_ERROR_UNKNOWN)
+    watch = GpuMemoryWatch(lambda: [Subject("eia-1", 7, 1)], pytest.fail, nvml)
+    watch.look()
+    watch.look()
+    assert [record.message for record in caplog.records] == [
+        "the driver does not say which process has how much of a GPU's memory"
+    ]
 
 
 def test_module_of_nvidia_is_what_is_used() -> None:

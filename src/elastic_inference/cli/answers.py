@@ -279,9 +279,10 @@ class HostStatus(Answer):
 
 def _left(device: Mapping[str, Any]) -> tuple[str, str]:
     left = f"{device['left_share'] * 100:.3g}% and {format_bytes(device['left_memory_bytes'])}"
-    return device[
-        "name"
-    ], f"{left} of {format_bytes(device['offered_memory_bytes'])} left, shared by {device['sharing']}"
+    text = f"{left} of {format_bytes(device['offered_memory_bytes'])} left, shared by {device['sharing']}"
+    if device["not_isolated"]:
+        text += f"; not isolated: {device['not_isolated']}"
+    return device["name"], text
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

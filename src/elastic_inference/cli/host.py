@@ -168,7 +168,13 @@ def start(
         ),
     ] = None,
     gpu_sharing: Annotated[
-        str, typer.Option("--gpu-sharing", metavar="MEANS", help="How accelerators share a GPU: 'lease'.")
+        str,
+        typer.Option(
+            "--gpu-sharing",
+            metavar="MEANS",
+            help="How accelerators share a GPU: 'lease' (by turns), 'mps' (NVIDIA's daemon, which must run) or 'mig' "
+            "(an instance each).",
+        ),
     ] = "lease",
     cpu_sharing: Annotated[
         str,

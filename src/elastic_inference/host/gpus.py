@@ -55,6 +55,36 @@ def list_gpus(nvml: Any = None) -> tuple[Gpu, ...]:
             nvml.nvmlShutdown()
 
 
+def memory_of_processes(nvml: Any = None) -> dict[int, int] | None:
+    """Return the bytes of device memory that each process has, on all GPUs together; None: the driver does not say.
+
+    Args:
+        nvml: See `list_gpus`.
+    """
+    nvml = nvml or _library()
+    if nvml is None:
+        return None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    try:
+        found: dict[int, int] = {}
+        for index in range(nvml.nvmlDeviceGetCount()):
+            gpu = nvml.nvmlDeviceGetHandleByIndex(index)
+            for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu):
+                if (
+                    process.usedGpuMemory is not None
+                ):  # some drivers say it to nobody, some not of MIG instances
+                    found[process.pid] = found.get(process.pid, 0) + int(process.usedGpuMemory)
+        return found
+    except nvml.NVMLError:
+        return None
+    finally:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
 def _library() -> Any:
     try:
         import pynvml

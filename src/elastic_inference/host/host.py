@@ -31,6 +31,7 @@ from elastic_inference.host.disk import DiskGuard
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
 from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import GROUP_PREFIX, HostFolder
+from elastic_inference.host.processes.gpu_watch import GpuMemoryWatch
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
@@ -40,6 +41,8 @@ from elastic_inference.host.settings import HostSettings, offered_cores, offered
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.detect import detect
+from elastic_inference.limits.gpu import DEFAULT_MPS_DIRECTORY, NOT_ISOLATED, check_mps
+from elastic_inference.settings import MPS_DIRECTORY
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +63,14 @@ def _left_over(records: Iterable[AcceleratorRecord]) -> dict[int, str]:
     return {r.process.pid: r.device for r in records if r.process is not None and r.process.is_alive()}
 
 
-def _capacity_of(device: Device) -> DeviceCapacity:
+def _capacity_of(device: Device, gpu_sharing: str) -> DeviceCapacity:
     return DeviceCapacity(
         device.name,
         float(device.tflops.get("fp32", 0.0)),
         offered_memory_bytes(device),
         device.kind,
         offered_cores(device),
+        is_whole=device.kind == "cuda" and gpu_sharing == "mig",
     )
 
 
@@ -107,6 +111,8 @@ class Host:
             raise
         for thread in self._threads:
             thread.start()
+        if any(device.kind == "cuda" for device in self.settings.devices):
+            self.gpu_watch.start()
 
     def close(self, keep_running: bool = False) -> None:
         """End the accelerators in order, or leave them to the next run; twice is fine."""
@@ -115,6 +121,7 @@ class Host:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self.gpu_watch.close()
         self.service.close(keep_running)
         self.leases.close()
         self.launcher.close()
@@ -167,6 +174,8 @@ class Host:
                 hang_seconds=settings.hang_seconds,
                 turn_limit_seconds=settings.turn_limit_seconds,
                 allow_unsafe_operations=settings.allow_unsafe_operations,
+                gpu_sharing=settings.gpu_sharing,
+                mps_directory=self._mps_directory(),
             ),
             num_cores=num_cores,
             cores=CoreKeeper(self.store, self.limits, _cores_to_keep(num_cores, leased)),
@@ -175,6 +184,7 @@ class Host:
         )
         self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
         self.service = HostService(context, self._catalogue(), self._capacity(), self.calendar)
+        self.gpu_watch = GpuMemoryWatch(self.service.on_gpus, self.service.kill)
         self.launcher.open()
 
     def _open_store(self) -> StateStore:
@@ -183,10 +193,18 @@ class Host:
         store.open()
         return store
 
+    def _mps_directory(self) -> str:
+        """Return where the MPS daemon's pipes are; StartFailed where accelerators are to use it and it does not run."""
+        directory = str(MPS_DIRECTORY.get() or DEFAULT_MPS_DIRECTORY)
+        if self.settings.gpu_sharing == "mps" and any(d.kind == "cuda" for d in self.settings.devices):
+            check_mps(directory)
+        return directory
+
     def _capacity(self) -> Capacity:
-        cpu = self._cpu()
+        cpu, gpu_sharing = self._cpu(), self.settings.gpu_sharing
         return Capacity(
-            tuple(map(_capacity_of, self.settings.devices)), host=None if cpu is None else _capacity_of(cpu)
+            tuple(_capacity_of(device, gpu_sharing) for device in self.settings.devices),
+            host=None if cpu is None else _capacity_of(cpu, gpu_sharing),
         )
 
     def _cpu(self) -> Device | None:
@@ -320,6 +338,7 @@ class Host:
                     "name": device.name,
                     "num_cores": device.num_cores,
                     "sharing": self.settings.sharing(device),
+                    "not_isolated": NOT_ISOLATED[self.settings.gpu_sharing] if device.kind == "cuda" else "",
                     "offered_memory_bytes": offered.memory_bytes,
                     "tflops": dict(device.tflops),
                     "left_share": share,

@@ -32,6 +32,7 @@ from elastic_inference.host.board import Board
 from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet
+from elastic_inference.host.processes.gpu_watch import Subject
 from elastic_inference.host.processes.token_keeper import TokenKeeper
 from elastic_inference.host.resizer import Resizer
 from elastic_inference.host.tokens import hash_token, make_token
@@ -140,6 +141,19 @@ class HostService:
         if record is None:
             raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
         return record
+
+    def on_gpus(self) -> list[Subject]:
+        """Return the processes of accelerators that have memory of a GPU, and how much they may have."""
+        return [
+            Subject(record.accelerator_id, record.process.pid, record.kind.device_memory_bytes)
+            for record in self._store.list_all()
+            if record.process is not None and record.kind.device_memory_bytes is not None
+        ]
+
+    def kill(self, accelerator_id: str, why: str) -> None:
+        """End an accelerator's process at once; it is started again. Nothing where it was detached meanwhile."""
+        with contextlib.suppress(AcceleratorNotFound):
+            self._fleet.keeper(accelerator_id).kill(why)
 
     def limits_of(self, record: AcceleratorRecord) -> dict[str, str]:
         """Return what is in force for an accelerator and by what means; {} while its process starts."""

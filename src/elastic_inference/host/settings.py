@@ -10,6 +10,7 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.devices import Device
 from elastic_inference.host.processes.folders import TlsFiles
+from elastic_inference.limits.gpu import GPU_SHARING, is_instance
 
 # systemd gives no user a number from 60578 to 61183, and user namespaces of containers often end at 65535.
 DEFAULT_UIDS = range(60600, 61100)
@@ -18,7 +19,6 @@ RESERVE_SHARE = 0.1
 RESERVE_BYTES = 1 << 30
 RESERVE_CORES_SHARE = 0.05
 RESERVE_CORES = 0.5
-GPU_SHARING = ("lease",)
 CPU_SHARING = ("limits", "lease")
 
 
@@ -66,19 +66,29 @@ class HostSettings:
     cpu_sharing: str = "limits"
 
     def __post_init__(self) -> None:
-        if self.gpu_sharing in ("mps", "mig"):
-            raise InvalidInput(f"GPU sharing {self.gpu_sharing!r} is not supported yet; use 'lease'")
         for name, value, known in (
             ("GPU sharing", self.gpu_sharing, GPU_SHARING),
             ("CPU sharing", self.cpu_sharing, CPU_SHARING),
         ):
             if value not in known:
                 raise InvalidInput(f"{name} {value!r} is not one of {', '.join(known)}")
+        whole = [d.name for d in self.devices if d.kind == "cuda" and not is_instance(d.name)]
+        if self.gpu_sharing == "mig" and whole:
+            raise InvalidInput(
+                f"GPU sharing 'mig' gives MIG instances alone, and {', '.join(whole)} is not divided; divide it with "
+                "`nvidia-smi -mig 1` and `nvidia-smi mig -cgi`, do without it by --device, or share by 'lease'"
+            )
+        divided = [d.name for d in self.devices if is_instance(d.name)]
+        if self.gpu_sharing == "mps" and divided:
+            raise InvalidInput(
+                f"GPU sharing 'mps' is for whole GPUs, and {', '.join(divided)} is a MIG instance; share by 'mig' or "
+                "'lease'"
+            )
         if not self.turn_limit_seconds > 0:
             raise InvalidInput(f"turn limit {self.turn_limit_seconds} s is not above 0")
 
     def sharing(self, device: Device) -> str:
-        """How a device is shared: "lease" or "limits"."""
+        """How a device is shared: one of `CPU_SHARING` or `GPU_SHARING`."""
         return self.cpu_sharing if device.kind == "cpu" else self.gpu_sharing
 
 

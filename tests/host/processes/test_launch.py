@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.errors import InvalidInput, StartFailed
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.host import Host
@@ -18,7 +18,7 @@ from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import find_isolation, parse_uids
 from elastic_inference.host.processes.launch import describe_exit
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
-from elastic_inference.limits.gpu import describe_gpu, gpu_environment
+from elastic_inference.limits.gpu import check_mps, describe_gpu, gpu_environment
 from tests.host.support import wait_until
 
 SMALL = AcceleratorType("small", 256 * 1024**2, device_share=0.1)
@@ -138,14 +138,41 @@ def test_logs_of_the_last_processes_are_kept_and_no_more(open_host: Callable[...
 
 def test_a_gpu_accelerator_is_told_its_part() -> None:
     assert gpu_environment("", 0.5, 1024**3) == {}
-    environment = gpu_environment("MIG-0f", 0.125, 3 * 1024**3)
-    assert environment["CUDA_VISIBLE_DEVICES"] == "MIG-0f"
+    environment = gpu_environment("GPU-0f", 0.125, 3 * 1024**3, "mps", "/run/mps")
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-0f"
+    assert environment["CUDA_MPS_PIPE_DIRECTORY"] == "/run/mps"
     assert environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] == "13"
     assert environment["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] == "0=3072M"
-    assert describe_gpu("cpu:0", 0.5) == {}
-    assert describe_gpu("cuda:1", 0.5) == {
-        "gpu": "50% of cuda:1's threads by MPS, if its daemon runs (untested)"
-    }
+
+
+@pytest.mark.parametrize("sharing", ["lease", "mig"])
+def test_a_daemon_that_happens_to_run_is_kept_away_from_other_ways_of_sharing(sharing: str) -> None:
+    environment = gpu_environment("GPU-0f", 0.5, 1024**3, sharing)
+    assert not Path(environment.pop("CUDA_MPS_PIPE_DIRECTORY")).exists()
+    assert not any(name.startswith("CUDA_MPS") for name in environment)
+
+
+@pytest.mark.parametrize(
+    ("device", "sharing", "told"),
+    [
+        ("cpu:0", "lease", {}),
+        ("cuda:1", "lease", {"gpu": "12% of cuda:1's time and what others leave idle, by lease"}),
+        ("cuda:1", "mps", {"gpu": "13% of cuda:1's threads, by MPS"}),
+        ("cuda:1:0", "mig", {"gpu": "all of the MIG instance cuda:1:0"}),
+    ],
+)
+def test_a_report_says_how_a_gpu_is_shared(device: str, sharing: str, told: dict[str, str]) -> None:
+    assert describe_gpu(device, 0.125, sharing, may_burst=True) == told
+
+
+def test_mps_is_used_only_where_its_daemon_runs(tmp_path: Path) -> None:
+    with pytest.raises(StartFailed, match=f"none runs for {tmp_path}"):
+        check_mps(str(tmp_path))
+    (tmp_path / "nvidia-cuda-mps-control.pid").write_text(f"{os.getpid()}\n")
+    check_mps(str(tmp_path))
+    (tmp_path / "nvidia-cuda-mps-control.pid").write_text("999999999")
+    with pytest.raises(StartFailed, match="nvidia-cuda-mps-control -d"):
+        check_mps(str(tmp_path))
 
 
 def test_tokens_are_random_and_compared_by_hash(tmp_path: Path) -> None:

@@ -116,9 +116,7 @@ def socket_owner(endpoints: tuple[str, ...]) -> int:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"gpu_sharing": "mps"}, "'mps' is not supported yet; use 'lease'"),
-        ({"gpu_sharing": "mig"}, "'mig' is not supported yet; use 'lease'"),
-        ({"gpu_sharing": "fifo"}, "'fifo' is not one of lease"),
+        ({"gpu_sharing": "fifo"}, "'fifo' is not one of lease, mps, mig"),
         ({"cpu_sharing": "mps"}, "'mps' is not one of limits, lease"),
     ],
 )
@@ -127,6 +125,15 @@ def test_ways_of_sharing_that_are_not_there_are_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=text):
         HostSettings(state_dir=tmp_path, devices=(DEVICE,), **changes)  # type: ignore[arg-type]
+
+
+def test_a_way_of_sharing_must_fit_the_gpus(tmp_path: Path) -> None:
+    gpu = replace(DEVICE, name="cuda:0", kind="cuda")
+    with pytest.raises(InvalidInput, match="cuda:0 is not divided"):
+        HostSettings(state_dir=tmp_path, devices=(DEVICE, gpu), gpu_sharing="mig")
+    instance = replace(gpu, name="cuda:0:1")
+    with pytest.raises(InvalidInput, match="cuda:0:1 is a MIG instance"):
+        HostSettings(state_dir=tmp_path, devices=(DEVICE, instance), gpu_sharing="mps")
 
 
 def test_gpus_are_shared_by_lease_unless_asked_otherwise(tmp_path: Path) -> None:

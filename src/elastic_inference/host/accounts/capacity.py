@@ -27,6 +27,7 @@ class DeviceCapacity:
         memory_bytes: Without what the host keeps for itself.
         kind: "cpu" or "cuda".
         num_cores: Of a CPU; for the least part of it that an accelerator on a GPU gets.
+        is_whole: Whether it goes to one accelerator alone, whatever part of it the type asks for.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DeviceCapacity:
     memory_bytes: int
     kind: str = "cpu"
     num_cores: float = 1.0
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,9 @@ class Capacity:
         share = min(1.0, kind.share_of(device.fp32_tflops))
         if device.kind == "cpu":
             return Allocation(device.name, share, kind.memory_bytes)
+        if device.is_whole:
+            cpu_share = self._cpu_share(kind, share)
+            return Allocation(device.name, 1.0, device.memory_bytes, cpu_share, kind.memory_bytes)
         memory_bytes = kind.memory_bytes if kind.device_memory_bytes is None else kind.device_memory_bytes
         return Allocation(device.name, share, memory_bytes, self._cpu_share(kind, share), kind.memory_bytes)
 
@@ -148,6 +153,10 @@ class Capacity:
         if not math.isfinite(need):
             return 0
         allocation = self._allocation(device, kind)
+        if device.is_whole:
+            if need > 1.0 or (kind.device_memory_bytes or 0) > device.memory_bytes:
+                return 0
+            need = 1.0
         num = _num_times(*self.left(device), need, allocation.memory_bytes)
         host = self._host()
         if device.kind == "cpu" or host is None:

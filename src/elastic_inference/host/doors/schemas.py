@@ -239,7 +239,8 @@ class DeviceLeftView(BaseModel):
     tflops: dict[str, float]
     left_share: float
     left_memory_bytes: int
-    sharing: Annotated[str, Field(description="How accelerators share it: limits or lease.")]
+    sharing: Annotated[str, Field(description="How accelerators share it: limits, lease, mps or mig.")]
+    not_isolated: Annotated[str, Field(description="What neighbours on a GPU can still feel of each other.")]
 
 
 class DiskView(BaseModel):

@@ -16,7 +16,12 @@ from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.host.tokens import HostSecret, hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest, Limits
-from elastic_inference.limits.gpu import describe_gpu, inner_device
+from elastic_inference.limits.gpu import (
+    DEFAULT_MPS_DIRECTORY,
+    describe_gpu,
+    gpu_environment,
+    inner_device,
+)
 from elastic_inference.limits.lease.holder import LeaseConfig
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
@@ -36,6 +41,8 @@ class ProcessSettings:
             answered within 3.3 s while it loaded the Faster R-CNN graph.
         turn_limit_seconds: A process in which one request runs for longer is started again: a model may loop for ever.
         allow_unsafe_operations: See EngineOptions.
+        gpu_sharing: See HostSettings.
+        mps_directory: Of the pipes of NVIDIA's MPS daemon.
     """
 
     data_host: str | None
@@ -46,6 +53,8 @@ class ProcessSettings:
     hang_seconds: float = 60.0
     turn_limit_seconds: float = 600.0
     allow_unsafe_operations: bool = False
+    gpu_sharing: str = "lease"
+    mps_directory: str = DEFAULT_MPS_DIRECTORY
 
 
 @dataclass(frozen=True)
@@ -90,12 +99,22 @@ class HostContext:
 
     def describe_limits(self, record: AcceleratorRecord, applied: AppliedLimits) -> dict[str, str]:
         """Return what is in force for an accelerator and by what means."""
-        means = applied.describe() | describe_gpu(record.device, record.share)
-        if not self.is_leased(record):
+        sharing = self.settings.gpu_sharing
+        means = applied.describe() | describe_gpu(record.device, record.share, sharing, record.kind.may_burst)
+        if not self.is_leased(record) or not record.device.startswith("cpu:"):
             return means
         more = " and what others leave idle" if record.kind.may_burst else ""
-        statement = f"{record.share:.0%} of {record.device}'s time{more}, by lease"
-        return means | {"compute" if record.device.startswith("cpu:") else "gpu": statement}
+        return means | {"compute": f"{record.share:.0%} of {record.device}'s time{more}, by lease"}
+
+    def gpu_environment(self, record: AcceleratorRecord) -> dict[str, str]:
+        """Variables that an accelerator's process gets for its GPU; {} where it is on none."""
+        return gpu_environment(
+            self.gpu_uuids.get(record.device, ""),
+            record.share,
+            record.kind.device_memory_bytes or 0,
+            self.settings.gpu_sharing,
+            self.settings.mps_directory,
+        )
 
     def configuration(
         self,

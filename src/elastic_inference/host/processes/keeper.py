@@ -22,7 +22,6 @@ from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.launch import Child, describe_exit
 from elastic_inference.host.processes.watch import Sight, Watch
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
-from elastic_inference.limits.gpu import gpu_environment
 from elastic_inference.limits.processes import data_limit_bytes, open_pidfd, send_signal, wait_readable
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import format_bytes
@@ -109,6 +108,15 @@ class Keeper:
             extra = {"accelerator_id": self.accelerator_id, "why": str(error)}
             logger.warning("TLS files are not read again", extra=extra)
 
+    def kill(self, why: str) -> None:
+        """End the process at once; it is started again, and its record says why it ended."""
+        with self._lock:
+            pidfd = None if self._pidfd is None else os.dup(self._pidfd)
+        if pidfd is not None:
+            self._why_ended = why
+            send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+
     def leave(self) -> None:
         """Stop keeping; the process goes on."""
         self._is_stopping = True
@@ -188,8 +196,7 @@ class Keeper:
     def _start_process(self, record: AcceleratorRecord) -> None:
         context = self._context
         self.applied = context.limits.apply(context.limit_request(record))
-        uuid = context.gpu_uuids.get(record.device, "")
-        environment = gpu_environment(uuid, record.share, record.kind.device_memory_bytes or 0)
+        environment = context.gpu_environment(record)
         name = f"{self.accelerator_id}.{record.num_restarts}"
         child = context.launcher.take(record.uid, name, environment)
         with self._lock:
