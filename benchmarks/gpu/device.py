@@ -33,7 +33,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     yield Row(
         f"TFLOPS of bare torch's product of {side} x {side} matrices",
         ", ".join(f"{name} {figure:.3g}" for name, figure in figures.items()),
-        f"median of {REPEATS}; the host's own: {device.tflops or 'does not measure GPUs'}",
+        f"median of {REPEATS}; the host's own: {device.tflops or 'measured nothing'}",
         None,
         detail=figures,
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.host import devices_benchmark
+from elastic_inference.host import devices, devices_benchmark
 from elastic_inference.host.devices import Device, cache_key, cpu_model, list_devices
+from elastic_inference.host.gpus import Gpu
 from elastic_inference.host.settings import offered_cores, offered_memory_bytes
 from elastic_inference.limits.machine import usable_cores
 
@@ -76,3 +77,18 @@ def test_a_twentieth_of_the_cores_is_kept_for_the_host_and_at_most_half_a_core(
     cores: float, offered: float
 ) -> None:
     assert offered_cores(Device("cpu:0", "cpu", "any", cores, 2**30)) == pytest.approx(offered)
+
+
+def test_a_gpu_is_measured_only_where_pytorch_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu("cuda:0", "GPU-1f0c", "Tesla T4", 16 * 2**30)
+    monkeypatch.setattr(devices, "list_gpus", lambda: (gpu,))
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda _: None)
+    path = write_cache(tmp_path / "devices.json", cache_key(usable_cores()))
+    assert list_devices(path)[1] == Device(
+        "cuda:0", "cuda", "Tesla T4", usable_cores(), 16 * 2**30, {},
+        "not measured: PyTorch is not installed here", "GPU-1f0c",
+    )  # fmt: skip
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(devices, "_version_of", lambda name: {"torch": "2.11.0"}.get(name, "0"))
+    write_cache(path, "Tesla T4 | GPU-1f0c | PyTorch 2.11.0 | 1")
+    assert list_devices(path, measure=False)[1].tflops == {"fp32": 123.0}

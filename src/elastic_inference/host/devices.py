@@ -1,12 +1,14 @@
 """The devices of this machine: the CPU as far as this process may use it, and NVIDIA GPUs (see `gpus`).
 
-The CPU's TFLOPS are measured once (`devices_benchmark`) and kept in a file; those of GPUs are not measured.
+Their TFLOPS are measured once (`devices_benchmark`, `gpu_benchmark`) and kept in a file; those of a GPU only where
+PyTorch is installed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -17,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elastic_inference.host.gpus import list_gpus
+from elastic_inference.host.gpus import Gpu, list_gpus
 from elastic_inference.limits.machine import usable_cores, usable_memory_bytes
-from elastic_inference.settings import cache_dir
+from elastic_inference.settings import cache_dir, with_variables
 
 _BENCHMARK_VERSION = 1
 _BENCHMARK_TIMEOUT_SECONDS = 120.0
@@ -35,7 +37,7 @@ class Device:
         model: What the maker calls it.
         num_cores: CPU cores that its accelerators may use together; not whole under a quota.
         memory_bytes: All of it, as far as this process may use it.
-        tflops: Measured, by precision ("fp32", "bf16", "int8"); precisions that it does not have are absent,
+        tflops: Measured, by precision ("fp32", "tf32", "bf16", "int8"); precisions that it does not have are absent,
             and all are where nothing was measured.
         tflops_source: What was run to measure; "" where nothing was.
         uuid: Of a GPU or MIG instance, by which its accelerators find it; "" for a CPU.
@@ -65,12 +67,22 @@ def list_devices(cache_path: Path | None = None, *, measure: bool = True) -> tup
         measure: Whether to run the benchmark where nothing is kept; it takes some seconds of all cores.
     """
     cores = usable_cores()
-    tflops, source = _cpu_tflops(cache_path or default_cache_path(), cores, measure)
+    path = cache_path or default_cache_path()
+    program = ("elastic_inference.host.devices_benchmark", str(max(1, math.floor(cores))))
+    tflops, source = _tflops(path, cache_key(cores), program, {}, measure)
     cpu = Device("cpu:0", "cpu", cpu_model(), cores, usable_memory_bytes(), tflops, source)
-    gpus = [
-        Device(gpu.name, "cuda", gpu.model, cores, gpu.memory_bytes, uuid=gpu.uuid) for gpu in list_gpus()
-    ]
-    return (cpu, *gpus)
+    return (cpu, *(_gpu(gpu, path, cores, measure) for gpu in list_gpus()))
+
+
+def _gpu(gpu: Gpu, path: Path, cores: float, measure: bool) -> Device:
+    if importlib.util.find_spec("torch") is None:
+        tflops: dict[str, float] = {}
+        source = "not measured: PyTorch is not installed here"
+    else:
+        key = f"{gpu.model} | {gpu.uuid} | PyTorch {_version_of('torch')} | {_BENCHMARK_VERSION}"
+        program = ("elastic_inference.host.gpu_benchmark", "cuda:0")
+        tflops, source = _tflops(path, key, program, {"CUDA_VISIBLE_DEVICES": gpu.uuid}, measure)
+    return Device(gpu.name, "cuda", gpu.model, cores, gpu.memory_bytes, tflops, source, gpu.uuid)
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -85,17 +97,18 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 def cache_key(cores: float) -> str:
     """Under which name the measured figures of this CPU are kept; a new OpenVINO is measured anew."""
-    return f"{cpu_model()} | {cores:g} cores | OpenVINO {_openvino_version()} | {_BENCHMARK_VERSION}"
+    return f"{cpu_model()} | {cores:g} cores | OpenVINO {_version_of('openvino')} | {_BENCHMARK_VERSION}"
 
 
-def _cpu_tflops(path: Path, cores: float, measure: bool) -> tuple[dict[str, float], str]:
-    """Return what is kept for this CPU, these cores and this OpenVINO, or else what is measured now."""
-    key = cache_key(cores)
+def _tflops(
+    path: Path, key: str, program: tuple[str, ...], variables: dict[str, str], measure: bool
+) -> tuple[dict[str, float], str]:
+    """Return what is kept under this key, or else what a program measures now."""
     kept = _read_cache(path)
     if key not in kept:
         if not measure:
             return {}, ""
-        kept[key] = _run_benchmark(cores)
+        kept[key] = _run_benchmark(program, variables)
         # A figure that other work made too low serves for this time only.
         if kept[key]["tflops"] and not kept[key].get("disturbed"):
             _write_cache(path, kept)
@@ -104,20 +117,25 @@ def _cpu_tflops(path: Path, cores: float, measure: bool) -> tuple[dict[str, floa
     return dict(entry["tflops"]), entry["source"] + note
 
 
-def _openvino_version() -> str:
+def _version_of(distribution: str) -> str:
     try:
-        return importlib.metadata.version("openvino")
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
 
 
-def _run_benchmark(cores: float) -> dict[str, Any]:
+def _run_benchmark(program: tuple[str, ...], variables: dict[str, str]) -> dict[str, Any]:
     """Measure in a process of its own; {"tflops": {}, ...} with the reason as source where it fails."""
-    num_threads = max(1, math.floor(cores))
-    command = [sys.executable, "-m", "elastic_inference.host.devices_benchmark", str(num_threads)]
+    command = [sys.executable, "-m", *program]
+    environment = with_variables(**variables)
     try:
         finished = subprocess.run(
-            command, capture_output=True, text=True, timeout=_BENCHMARK_TIMEOUT_SECONDS, check=True
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_BENCHMARK_TIMEOUT_SECONDS,
+            check=True,
+            env=environment,
         )
         measured = json.loads(finished.stdout.splitlines()[-1])
         if _is_entry(measured):
