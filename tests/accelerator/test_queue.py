@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from elastic_inference.accelerator import queue as queue_module
-from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.queue import RequestQueue, Turn, Waiter
 from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
 from elastic_inference.limits.lease.holder import LeaseStatistics
 from tests.waiting import wait_until
@@ -269,3 +269,133 @@ def test_a_device_that_cannot_be_given_back_hands_the_turn_on_all_the_same() -> 
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), queue.turn(0.0):
             pass
+
+
+def line_up(
+    queue: RequestQueue, threads: ThreadPoolExecutor, requests: str, timeout_seconds: float = 30.0
+) -> list[Future[str]]:
+    """Let requests wait in this order; each tells how it ended."""
+
+    def request(name: str) -> str:
+        with queue.turn(timeout_seconds, request=name) as turn:
+            assert turn.waiter is not None
+            return f"{name} {turn.waiter.answer or turn.waiter.request or 'by itself'}"
+
+    futures = []
+    for number, name in enumerate(requests, queue.statistics().num_waiting + 1):
+        futures.append(threads.submit(request, name))
+        wait_until(lambda n=number: queue.statistics().num_waiting == n)  # type: ignore[misc]
+    return futures
+
+
+def test_a_turn_answers_others_that_it_takes_out_of_the_queue() -> None:
+    throttle = FakeThrottle(*[0.0] * 5)
+    queue = RequestQueue(limit=10, throttle=throttle)
+    with ThreadPoolExecutor(4) as threads:
+        with queue.turn(None) as turn:
+            futures = line_up(queue, threads, "abcd")
+            taken = turn.take(
+                lambda waiting: [i for i, waiter in enumerate(waiting) if waiter.request in "bd"]
+            )
+            assert [waiter.request for waiter in taken] == ["b", "d"]
+            assert queue.statistics().num_waiting == 2
+            for waiter in taken:
+                turn.give(waiter, waiter.request.upper())
+            assert [futures[1].result(30), futures[3].result(30)] == ["b B", "d D"]  # while the turn lasts
+            assert not futures[0].done()
+        assert [futures[0].result(30), futures[2].result(30)] == ["a a", "c c"]
+    statistics = queue.statistics()
+    assert (statistics.num_served, statistics.num_executions, statistics.num_running) == (5, 3, 0)
+    assert len(throttle.used_seconds) == 3  # it is charged by execution
+
+
+def test_a_lease_is_had_once_by_all_that_run_together() -> None:
+    lease = FakeLease(0.0)
+    queue = RequestQueue(limit=10, lease=lease)
+    with ThreadPoolExecutor(2) as threads, queue.turn(None) as turn:
+        futures = line_up(queue, threads, "ab")
+        for waiter in turn.take(lambda _: [0, 1]):
+            turn.give(waiter, "done")
+    assert [future.result(30) for future in futures] == ["a done", "b done"]
+    assert lease.told == ["acquire", False]
+    assert (queue.statistics().num_served, queue.statistics().num_executions) == (3, 1)
+
+
+def test_those_put_back_run_next_by_themselves_in_their_order() -> None:
+    queue = RequestQueue(limit=10)
+    with ThreadPoolExecutor(4) as threads:
+        with queue.turn(None) as turn:
+            futures = line_up(queue, threads, "abcd")
+            taken = turn.take(lambda _: [1, 3])
+            turn.put_back(taken)
+            waiting = turn.take(
+                lambda waiting: [i for i, waiter in enumerate(waiting) if waiter.request is not None]
+            )
+            assert [waiter.request for waiter in waiting] == ["a", "c"]  # nobody takes the others again
+            turn.put_back(waiting)
+        assert sorted(future.result(30) for future in futures) == [f"{name} by itself" for name in "abcd"]
+    assert (queue.statistics().num_served, queue.statistics().num_executions) == (5, 5)
+
+
+def taken_as_its_time_ends(
+    queue: RequestQueue, turn: Turn, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Future[str], Waiter]:
+    """Take a request out of the queue between its time-out and its leaving."""
+    taken: list[Waiter] = []
+
+    def request() -> str:
+        with queue.turn(0.0, request="a") as own:
+            assert own.waiter is not None
+            return str(own.waiter.answer)
+
+    monkeypatch.setattr(LateGate, "hand_over", lambda: taken.extend(turn.take(lambda _: [0])), raising=False)
+    monkeypatch.setattr(queue_module, "threading", SimpleNamespace(Lock=LateGate))
+    future = threads.submit(request)
+    wait_until(lambda: taken)
+    return future, taken[0]
+
+
+def test_one_that_was_taken_waits_for_its_answer_beyond_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = RequestQueue(limit=10)
+    with ThreadPoolExecutor(1) as threads, queue.turn(None) as turn:
+        future, waiter = taken_as_its_time_ends(queue, turn, threads, monkeypatch)
+        turn.give(waiter, "done")
+        assert future.result(30) == "done"
+    assert queue.statistics().num_expired == 0
+
+
+def test_one_put_back_after_its_time_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = RequestQueue(limit=10)
+    with ThreadPoolExecutor(1) as threads:
+        with queue.turn(None) as turn:
+            future, waiter = taken_as_its_time_ends(queue, turn, threads, monkeypatch)
+            turn.put_back([waiter])
+        with pytest.raises(DeadlineExceeded, match="together with others"):
+            future.result(30)
+    with queue.turn(0.0):  # and the turn was handed on
+        pass
+    statistics = queue.statistics()
+    assert (statistics.num_expired, statistics.num_served, statistics.num_waiting) == (1, 2, 0)
+
+
+def test_own_work_on_the_device_takes_no_request_s_place_and_ends_with_the_drain() -> None:
+    throttle = FakeThrottle(*[0.0] * 3)
+    queue = RequestQueue(limit=1, throttle=throttle)
+
+    def own_work() -> None:
+        with queue.turn(30.0, is_own_work=True, uses_device=True):
+            pass
+
+    with ThreadPoolExecutor(2) as threads, queue.turn(None):
+        own = threads.submit(own_work)
+        wait_until(lambda: queue.statistics().num_waiting == 1)
+        (future,) = line_up(queue, threads, "a")
+        with pytest.raises(ComputeQuotaExceeded), queue.turn(0.0):
+            pass
+    own.result(30)
+    future.result(30)
+    statistics = queue.statistics()
+    assert (statistics.num_served, statistics.num_executions, len(throttle.used_seconds)) == (2, 3, 3)
+    queue.drain(0.0)
+    with pytest.raises(ModelNotReady):
+        own_work()

@@ -71,6 +71,7 @@ def config(entry: ModelEntry) -> dict[str, Any]:
         "warm_up_note": entry.warm_up_note,
         "content_hash": entry.content_hash,
         "proof": entry.proof.summary(),
+        "batching": entry.batching.summary(),
     }
 
 
@@ -90,7 +91,10 @@ def summary(entry: ModelEntry) -> dict[str, Any]:
         return {
             **index_entry(entry),
             "num_by_outcome": dict(entry.statistics.num_by_outcome),
-            "service_seconds": entry.statistics.service.sum_seconds,
+            "num_rows": entry.statistics.num_rows,
+            "num_executions": entry.statistics.num_executions,
+            "batching": entry.batching.summary(),
+            "service_seconds": entry.statistics.service.total,
         }
 
 
@@ -104,14 +108,14 @@ def statistics(entry: ModelEntry) -> dict[str, Any]:
         def duration(seconds: float) -> dict[str, int]:
             return {"count": num_ok, "ns": int(seconds * 1e9)}
 
-        queue, service = statistics.queue.sum_seconds, statistics.service.sum_seconds
+        queue, service = statistics.queue.total, statistics.service.total
         total = statistics.input_seconds + queue + service + statistics.output_seconds
         return {
             "name": entry.name,
             "version": "1",
             "last_inference": statistics.last_inference_unix_ms,
-            "inference_count": num_ok,
-            "execution_count": num_ok,
+            "inference_count": statistics.num_rows,
+            "execution_count": statistics.num_executions,
             "inference_stats": {
                 "success": duration(total),
                 "fail": {"count": num_failed, "ns": int(statistics.failed_seconds * 1e9)},

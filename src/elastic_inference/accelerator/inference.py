@@ -13,21 +13,17 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 
 from elastic_inference.accelerator import classification, descriptions
+from elastic_inference.accelerator.batching.runner import Runner, loaded
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable, Timing
+from elastic_inference.accelerator.model_statistics import Timing
+from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
 from elastic_inference.accelerator.tracing import Tracer
-from elastic_inference.engines.base import Arrays, LoadedModel
-from elastic_inference.errors import (
-    ElasticInferenceError,
-    InvalidInput,
-    MemoryQuotaExceeded,
-    ModelNotFound,
-    RequestCancelled,
-)
+from elastic_inference.engines.base import Arrays
+from elastic_inference.errors import InvalidInput, ModelNotFound
 from elastic_inference.models.signature import Signature
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
@@ -45,6 +41,7 @@ class Shared:
     """What all connections of one accelerator use.
 
     Attributes:
+        runner: Gives requests their turns of `queue`.
         body_limit_bytes: A larger request is refused.
         tracer: Makes spans of requests; None where nobody asked for them.
     """
@@ -52,6 +49,7 @@ class Shared:
     models: ModelTable
     regions: RegionTable
     queue: RequestQueue
+    runner: Runner
     body_limit_bytes: int
     tracer: Tracer | None = None
 
@@ -139,7 +137,7 @@ class Inference:
         Raises:
             InvalidInput: The model has several inputs, or a shape with more than one open size.
         """
-        signature = _loaded(self.shared.models.ready(model)).signature
+        signature = loaded(self.shared.models.ready(model)).signature
         if len(signature.inputs) != 1:
             raise InvalidInput(
                 f"a raw request needs a model of one input; {model!r:.200} has {len(signature.inputs)}"
@@ -158,21 +156,14 @@ class Inference:
         timing: Timing,
         is_wanted: Callable[[], bool] | None,
     ) -> Result:
-        signature = _loaded(entry).signature
+        signature = loaded(entry).signature
         began = time.monotonic()
         inputs = self._inputs(head, tensors, signature)
         _check_wanted(head.outputs, signature)
         entered = time.monotonic()
         timing.input_seconds = entered - began
         left = None if head.timeout_seconds is None else arrived + head.timeout_seconds - entered
-        with self.shared.queue.turn(left):
-            started = time.monotonic()
-            timing.queue_seconds = started - entered
-            if is_wanted is not None and not is_wanted():
-                raise RequestCancelled("the client cancelled the request while it waited; nothing ran")
-            outputs = _predict(entry, inputs)
-            timing.ended = time.monotonic()
-            timing.service_seconds = timing.ended - started
+        outputs = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
         return Result(entry.name, head.id, self._outputs(head, signature, outputs), timing)
 
     def _inputs(
@@ -342,28 +333,6 @@ def _shape_of_bytes(spec: TensorSpec, num_bytes: int, name: str) -> tuple[int, .
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _predict(entry: ModelEntry, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """Run; only with the turn, because that is what keeps the model from being unloaded meanwhile."""
-    model = _loaded(entry)
-    if entry.proof.wants_sample:
-        entry.proof.keep_sample(inputs)
-    try:
-        return model.predict(inputs)
-    except MemoryError as error:
-        if isinstance(error, ElasticInferenceError):
-            raise
-        raise MemoryQuotaExceeded(
-            f"the prediction needs more memory than the accelerator has: {error}"
-        ) from error
-
-
-def _loaded(entry: ModelEntry) -> LoadedModel:
-    model = entry.model
-    if model is None:
-        raise ModelNotFound(f"model {entry.name!r} was unloaded while the request waited")
-    return model
 
 
 def _check_wanted(wanted: Sequence[WantedOutput] | None, signature: Signature) -> None:

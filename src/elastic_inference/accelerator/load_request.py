@@ -25,6 +25,8 @@ class LoadRequest:
         engine, precision: See EngineOptions; None leaves them to the accelerator.
         warm_up: Whether to run it once, or with which shape of which input.
         proof: When it is compared with its reference: "background", "before" or "off".
+        batching, max_batch_rows: Whether its requests may run together, and how many rows at most; see
+            `batching.model`.
         label: What the client calls the model, for errors; None: they name the accelerator's own copy.
         instance: Which predictor asks, for models that keep what a call changes: each gets one of its own, called
             by the name and this.
@@ -36,6 +38,8 @@ class LoadRequest:
     precision: str | None = None
     warm_up: bool | Mapping[str, tuple[int, ...]] = True
     proof: str = "background"
+    batching: str = "auto"
+    max_batch_rows: int | None = None
     instance: str | None = None
     label: str | None = None
 

@@ -15,7 +15,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from elastic_inference.accelerator.model_table import BUCKETS_SECONDS, Histogram, ModelTable
+from elastic_inference.accelerator.model_statistics import Histogram
+from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines.guarded import GuardedModel
 
@@ -40,6 +41,7 @@ class AcceleratorCollector(Collector):
         now = self._queue.statistics()
         yield _gauge("queue_length", "Requests that wait for their turn", now.num_waiting)
         yield _gauge("running_requests", "Requests that have their turn", now.num_running)
+        yield _counter("executions", "Turns that used the device", now.num_executions)
         yield _counter("device_seconds", "Seconds in which a request had its turn", now.device_seconds)
         yield _counter(
             "throttled_seconds",
@@ -83,6 +85,10 @@ class AcceleratorCollector(Collector):
         fallbacks = CounterMetricFamily(
             "elastic_inference_reference_calls", "Calls that the reference answered", labels=["model"]
         )
+        rows = CounterMetricFamily(
+            "elastic_inference_rows", "Rows of successful requests, along axis 0", labels=["model"]
+        )
+        rows_run = _histogram_family("execution_rows", "Rows that ran together, successful runs")
         queue = _histogram_family("queue_seconds", "Waiting for the turn, successful requests")
         service = _histogram_family("service_seconds", "Computation, successful requests")
         for entry in self._models.entries():
@@ -93,9 +99,11 @@ class AcceleratorCollector(Collector):
                     proofs.add_metric([entry.name, entry.proof.proof.verdict.value], 1)
                 if isinstance(entry.model, GuardedModel):
                     fallbacks.add_metric([entry.name], entry.model.num_reference_calls)
+                rows.add_metric([entry.name], entry.statistics.num_rows)
+                _add_histogram(rows_run, entry.name, entry.statistics.rows_run)
                 _add_histogram(queue, entry.name, entry.statistics.queue)
                 _add_histogram(service, entry.name, entry.statistics.service)
-        yield from (requests, proofs, fallbacks, queue, service)
+        yield from (requests, proofs, fallbacks, rows, rows_run, queue, service)
 
 
 def render(collector: AcceleratorCollector) -> bytes:
@@ -120,7 +128,7 @@ def _histogram_family(name: str, text: str) -> HistogramMetricFamily:
 def _add_histogram(family: HistogramMetricFamily, model: str, histogram: Histogram) -> None:
     total = 0
     buckets = []
-    for bound, count in zip((*map(str, BUCKETS_SECONDS), "+Inf"), histogram.counts, strict=True):
+    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
         total += count
         buckets.append((bound, total))
-    family.add_metric([model], buckets, sum_value=histogram.sum_seconds)
+    family.add_metric([model], buckets, sum_value=histogram.total)

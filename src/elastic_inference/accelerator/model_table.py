@@ -6,15 +6,14 @@ import json
 import logging
 import re
 import threading
-import time
-from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from elastic_inference.accelerator.batching.model import ModelBatching, checked
 from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
+from elastic_inference.accelerator.model_statistics import ModelStatistics, Timing
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
@@ -30,7 +29,7 @@ from elastic_inference.errors import (
     ModelNotFound,
 )
 from elastic_inference.models.package import ModelPackage
-from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.proof.proof import Mode
 from elastic_inference.units import format_bytes
 
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 MAX_FAILED = 64  # entries of models that could not be loaded, whose reasons are kept; the oldest goes
 MAX_UNLOADED = 64  # models that can be loaded again by their name alone; the oldest is forgotten
-BUCKETS_SECONDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1, 2, 5))
 
 
 class ModelState(Enum):
@@ -47,51 +45,6 @@ class ModelState(Enum):
     LOADING = "LOADING"  # the engine reads, compiles or warms it up
     READY = "READY"  # requests run
     UNAVAILABLE = "UNAVAILABLE"  # loading failed; the reason says why
-
-
-@dataclass
-class Histogram:
-    """Durations by BUCKETS_SECONDS; the caller holds the lock."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))
-    sum_seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
-        self.sum_seconds += seconds
-
-
-@dataclass
-class Timing:
-    """Where the time of one request went.
-
-    Attributes:
-        input_seconds: Checking the tensors that came and making arrays of them.
-        queue_seconds: From then to the request's turn.
-        service_seconds: The engine's computation.
-        ended: When that was over, on the monotonic clock; 0 where it did not come to it.
-        output_seconds: From then to the answer, not counting its way over the wire.
-    """
-
-    input_seconds: float = 0.0
-    queue_seconds: float = 0.0
-    service_seconds: float = 0.0
-    ended: float = 0.0
-    output_seconds: float = 0.0
-
-
-@dataclass
-class ModelStatistics:
-    """What a model has done since it was loaded."""
-
-    num_by_outcome: dict[str, int] = field(default_factory=lambda: {"success": 0})
-    queue: Histogram = field(default_factory=Histogram)
-    service: Histogram = field(default_factory=Histogram)
-    input_seconds: float = 0.0
-    output_seconds: float = 0.0
-    failed_seconds: float = 0.0
-    last_inference_unix_ms: int = 0
 
 
 class ModelEntry:
@@ -108,6 +61,7 @@ class ModelEntry:
         self.warm_up_seconds = 0.0
         self.warm_up_note = ""
         self.proof = ModelProof()
+        self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
         self.statistics = ModelStatistics()
         self.lock = threading.Lock()
         self.settled = threading.Event()
@@ -115,16 +69,7 @@ class ModelEntry:
     def count(self, outcome: str, timing: Timing) -> None:
         """Account for one request; outcome is "success" or an error class."""
         with self.lock:
-            statistics = self.statistics
-            statistics.num_by_outcome[outcome] = statistics.num_by_outcome.get(outcome, 0) + 1
-            statistics.last_inference_unix_ms = int(time.time() * 1000)
-            if outcome == "success":
-                statistics.queue.add(timing.queue_seconds)
-                statistics.service.add(timing.service_seconds)
-                statistics.input_seconds += timing.input_seconds
-                statistics.output_seconds += timing.output_seconds
-            else:
-                statistics.failed_seconds += timing.queue_seconds + timing.service_seconds
+            self.statistics.count(outcome, timing)
 
 
 class ModelTable:
@@ -243,6 +188,7 @@ class ModelTable:
                 self._check_size(package)
                 signature = SignatureRequest.from_json(request.signature)
                 mode = Mode.parse(request.proof)
+                checked(request.batching, request.max_batch_rows)
                 options = request.options(self._options)
                 model = select.load(package, signature, options)
                 entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up)
@@ -250,6 +196,7 @@ class ModelTable:
                     shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
                     self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
             self._set_apart(entry, model, request)
+            entry.batching = ModelBatching.of(model, request.batching, request.max_batch_rows)
             entry.model, entry.state = model, ModelState.READY
         except Exception as error:
             if model is not None:

@@ -20,6 +20,8 @@ import psutil
 
 from elastic_inference import settings
 from elastic_inference.accelerator import log_file
+from elastic_inference.accelerator.batching.runner import Runner
+from elastic_inference.accelerator.batching.trials import Trials
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.doors.http.routes import Service
 from elastic_inference.accelerator.inference import Inference, Shared
@@ -129,7 +131,8 @@ def make_service(config: AcceleratorConfig) -> Service:
     memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total
     body_limit_bytes = min(MAX_BODY_BYTES, memory_bytes // 2)
     tracer = make_tracer(config.accelerator_id)
-    shared = Shared(models, RegionTable(), queue, body_limit_bytes, tracer)
+    runner = Runner(queue, Trials(queue, config.memory_limit_bytes))
+    shared = Shared(models, RegionTable(), queue, runner, body_limit_bytes, tracer)
     return Service(Inference(config, shared), store)
 
 

@@ -24,9 +24,13 @@ class LoadOptions:
             next load; None keeps none. An accelerator elsewhere has a place of its own.
         proof: When an accelerator compares a quick engine with the reference of the model's format: "background", after
             loading and while nobody calls; "before" anything is answered; or "off".
+        batching: When an accelerator runs requests together that wait for the same model: "auto", where their answers
+            are the same to the last bit; "close", where they are within 1e-5; or "off". A request never waits for it.
+        max_batch_rows: How many rows along axis 0 run together at most, 1 to 1024; None: 32.
 
     Raises:
-        InvalidInput: A value has a wrong type. Which engines and precisions there are, the accelerator knows.
+        InvalidInput: A value has a wrong type. Which engines, precisions and ways of batching there are, the
+            accelerator knows.
     """
 
     engine: str = "auto"
@@ -34,19 +38,28 @@ class LoadOptions:
     warm_up: bool | Mapping[str, Sequence[int]] = True
     cache_dir: str | None = None
     proof: str = "background"
+    batching: str = "auto"
+    max_batch_rows: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("engine", "precision", "proof"):
+        for name in ("engine", "precision", "proof", "batching"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise InvalidInput(f"{name} must be text, not {checks.shown(value)}")
+        if self.max_batch_rows is not None and type(self.max_batch_rows) is not int:
+            raise InvalidInput(
+                f"max_batch_rows must be an integer or None, not {checks.shown(self.max_batch_rows)}"
+            )
         object.__setattr__(self, "warm_up", _warm_up(self.warm_up))
         object.__setattr__(self, "cache_dir", checks.path("cache_dir", self.cache_dir))
 
     def parameters(self) -> dict[str, Any]:
-        """Return what an accelerator is told with the model."""
+        """Return what an accelerator is told with the model; the newest fields only where they say something."""
+        batching = {} if self.batching == "auto" else {"batching": self.batching}
+        rows = {} if self.max_batch_rows is None else {"max_batch_rows": self.max_batch_rows}
         return {
-            "engine": self.engine, "precision": self.precision, "warm_up": self.warm_up, "proof": self.proof
+            "engine": self.engine, "precision": self.precision, "warm_up": self.warm_up, "proof": self.proof,
+            **batching, **rows,
         }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class EIPredictor:
         num_threads: Short for `threads` of an embedded or local `accelerator`.
         allow_unsafe_operations: Short for that of an embedded `accelerator`: whether it runs models that touch files,
             processes or the network.
-        engine, precision, warm_up, cache_dir, proof: Short for `load=LoadOptions(...)`.
+        engine, precision, warm_up, cache_dir, proof, batching, max_batch_rows: Short for `load=LoadOptions(...)`.
 
     Raises:
         InvalidInput: An argument is wrong, or two contradict each other, or the model has no such signature.
@@ -120,6 +120,8 @@ class EIPredictor:
         warm_up: bool | Mapping[str, Sequence[int]] | None = None,
         cache_dir: str | None = None,
         proof: str | None = None,
+        batching: str | None = None,
+        max_batch_rows: int | None = None,
         allow_unsafe_operations: bool | None = None,
         input_specs: Mapping[str, str] | None = None,
     ) -> None:
@@ -143,7 +145,9 @@ class EIPredictor:
             allow_unsafe_operations,
         )
         self._accelerator = shorthand.where(accelerator, use_ei, keywords)
-        self._load = shorthand.how(load, engine, precision, warm_up, cache_dir, proof)
+        self._load = shorthand.how(
+            load, engine, precision, warm_up, cache_dir, proof, batching, max_batch_rows
+        )
         self._cache_dir = shorthand.cache_dir_of(self._accelerator, self._load)
         self._unused = shorthand.unused(self._accelerator, keywords)
         self._model_dir = model_dir

@@ -362,6 +362,7 @@ class RemoteModel:
             load_seconds=engine["load_seconds"],
             warm_up_seconds=self._config["warm_up_seconds"],
             proof=now["proof"],
+            batching=now.get("batching", ""),
             notes=tuple(note for note in notes if note),
         )
 

@@ -23,6 +23,7 @@ class PredictorReport:
         start_seconds: Starting the embedded accelerator or attaching one.
         proof: What comparing the engine with the reference of the model's format came to; "" where the reference
             itself computes.
+        batching: Whether requests that wait together run together, in which sizes, or why not; "" in process.
         notes: What a user should know; a sentence each.
     """
 
@@ -42,6 +43,7 @@ class PredictorReport:
     load_seconds: float = 0.0
     warm_up_seconds: float = 0.0
     proof: str = ""
+    batching: str = ""
     notes: tuple[str, ...] = ()
 
     @property

@@ -112,6 +112,8 @@ def how(
     warm_up: bool | Mapping[str, Sequence[int]] | None,
     cache_dir: str | None,
     proof: str | None,
+    batching: str | None,
+    max_batch_rows: int | None,
 ) -> LoadOptions:
     """Return the options that the caller means: the value, or what the flat keywords stand for.
 
@@ -119,7 +121,8 @@ def how(
         InvalidInput: Both are given, or a value is wrong.
     """
     keywords = {
-        "engine": engine, "precision": precision, "warm_up": warm_up, "cache_dir": cache_dir, "proof": proof
+        "engine": engine, "precision": precision, "warm_up": warm_up, "cache_dir": cache_dir, "proof": proof,
+        "batching": batching, "max_batch_rows": max_batch_rows,
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
     if load is None:

@@ -2,10 +2,13 @@
 
 A model is a JSON file with the suffix `.testing`:
 `{"inputs": {alias: {"dtype", "shape"}}, "outputs": {alias: {"dtype", "shape"}}, "wait_seconds": 0.05,
-"fail": "text", "stall_seconds": 1.0, "stall_every_seconds": 20.0, "device": {"path": "/dev/shm/device",
-"seconds": 0.025, "piece_seconds": 0.002, "switch_seconds": 0.00014, "is_exclusive": true}}`; all but inputs and
-outputs may be absent, of `device` (a `FakeDevice`) all but path and seconds. An output of an input's name echoes it;
-others are zeros, their open axes 1. Only a process that calls `register` has it.
+"row_wait_seconds": 0.01, "until_gone": "/tmp/gate", "fail": "text", "fail_at": 13, "mixes_rows": true,
+"stall_seconds": 1.0, "stall_every_seconds": 20.0, "device": {"path": "/dev/shm/device", "seconds": 0.025,
+"piece_seconds": 0.002, "switch_seconds": 0.00014, "is_exclusive": true}}`; all but inputs and outputs may be absent,
+of `device` (a `FakeDevice`) all but path and seconds. An output of an input's name echoes it; others are zeros, their
+open axes 1. `row_wait_seconds` is for each row along axis 0, no call ends while the file `until_gone` is there,
+`fail_at` fails calls that hold this value, and `mixes_rows` adds the sum of all rows to each that is echoed. Only a
+process that calls `register` has it.
 """
 
 from __future__ import annotations
@@ -57,7 +60,11 @@ class TestingModel(LoadedModel):
         )
         self.report = EngineReport("testing", "1", "none", "fp32", 1, time.monotonic() - start)
         self._wait_seconds = float(value.get("wait_seconds", 0))
+        self._row_wait_seconds = float(value.get("row_wait_seconds", 0))
         self._fail = value.get("fail")
+        self._fail_at = value.get("fail_at")
+        self._mixes_rows = bool(value.get("mixes_rows", False))
+        self._until_gone = Path(value["until_gone"]) if "until_gone" in value else None
         self._stall_seconds = float(value.get("stall_seconds", 0))
         self._stall_every_seconds = float(value.get("stall_every_seconds", 0))
         self._next_stall = time.monotonic() + self._stall_every_seconds
@@ -65,8 +72,11 @@ class TestingModel(LoadedModel):
         self._device = None if device is None else _DeviceUse(device)
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        if self._wait_seconds:
-            time.sleep(self._wait_seconds)
+        if self._wait_seconds or self._row_wait_seconds:
+            num_rows = max((len(array) for array in inputs.values() if array.ndim), default=1)
+            time.sleep(self._wait_seconds + num_rows * self._row_wait_seconds)
+        while self._until_gone is not None and self._until_gone.exists():
+            time.sleep(0.005)
         if self._device is not None:
             self._device.run()
         if self._stall_seconds and time.monotonic() >= self._next_stall:
@@ -74,10 +84,18 @@ class TestingModel(LoadedModel):
             self._next_stall = time.monotonic() + self._stall_every_seconds
         if self._fail:
             raise ModelError(str(self._fail))
+        if self._fail_at is not None and any((array == self._fail_at).any() for array in inputs.values()):
+            raise ModelError(f"an input holds {self._fail_at}")
         return {
-            alias: inputs[alias].copy() if alias in inputs else _zeros(spec)
+            alias: self._echo(inputs[alias]) if alias in inputs else _zeros(spec)
             for alias, spec in self.signature.outputs.items()
         }
+
+    def _echo(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        echo: npt.NDArray[Any] = array.copy()
+        if self._mixes_rows:
+            echo += array.sum(axis=0)
+        return echo
 
     def close(self) -> None:
         if self._device is not None:

@@ -1,0 +1,1 @@
+"""What engines give behind an accelerator, beside themselves alone."""
