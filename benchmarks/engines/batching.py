@@ -83,12 +83,12 @@ def rows(is_quick: bool) -> list[Row]:
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects(Path(folder)):
-            found += _rows_of(subject, *(2, 1.0, 20) if is_quick else (8, 4.0, 100))
+            found += _rows_of(subject, *(2, 1.0) if is_quick else (8, 3.0))
             print(table(found), file=sys.stderr, flush=True)
     return found
 
 
-def _rows_of(subject: Subject, num_rounds: int, seconds: float, num_calls: int) -> list[Row]:
+def _rows_of(subject: Subject, num_rounds: int, seconds: float) -> list[Row]:
     with ExitStack() as stack:
         predictors = {}
         place = Accelerator.embedded(threads=THREADS)
@@ -99,7 +99,7 @@ def _rows_of(subject: Subject, num_rounds: int, seconds: float, num_calls: int) 
         said = _tried(predictors["auto"], subject)
         crowds = {mode: partial(_throughput, predictors[mode], subject, seconds) for mode in MODES}
         many = interleave(crowds, num_rounds)
-        lone = {mode: partial(_latencies, predictors[mode], subject, num_calls) for mode in MODES}
+        lone = {mode: partial(_latencies, predictors[mode], subject, seconds) for mode in MODES}
         alone = interleave(lone, num_rounds)
     bare = interleave({str(size): _bare(subject, size) for size in BATCHES}, num_rounds)
     return [
@@ -139,11 +139,12 @@ def _throughput(predictor: EIPredictor, subject: Subject, seconds: float) -> lis
     return [sum(one.result() for one in clients) / (time.monotonic() - began)]
 
 
-def _latencies(predictor: EIPredictor, subject: Subject, num_calls: int) -> list[float]:
-    """Nanoseconds of calls that nobody else's meet."""
+def _latencies(predictor: EIPredictor, subject: Subject, seconds: float) -> list[float]:
+    """Nanoseconds of one call after the other, that meet nobody else's."""
     inputs, taken = {subject.alias: subject.rows(1)}, []
     predictor(inputs)
-    for _ in range(num_calls):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         began = time.perf_counter_ns()
         predictor(inputs)
         taken.append(float(time.perf_counter_ns() - began))
