@@ -9,8 +9,8 @@ import openvino as ov
 from openvino.frontend.tensorflow import ConversionExtension
 
 from elastic_inference.engines.openvino.rewrites import certificate, nms_operation
-from elastic_inference.engines.openvino.rewrites.graph import Graph, name_of
-from elastic_inference.engines.openvino.rewrites.maps import MapLoop, find_maps
+from elastic_inference.engines.openvino.rewrites.graph import Graph, attribute, name_of
+from elastic_inference.engines.openvino.rewrites.maps import find_maps
 from elastic_inference.engines.openvino.rewrites.multiclass_nms import (
     Match,
     NoMatch,
@@ -54,7 +54,7 @@ def rewrite(core: ov.Core, graph_def: GraphDef, fetches: Collection[str]) -> tup
         except NoMatch as error:
             notes.append(f"The loop {loop.frame!r} that suppresses boxes was left as it is: {error}.")
             continue
-        _replace(graph, loop, found, proved.outputs)
+        _replace(graph, found, proved)
         notes.append(_taken(found, proved))
     if any(node.op == nms_operation.OPERATION for node in graph_def.node):
         _remove(graph_def, before - _reached(Graph(graph_def), fetches))
@@ -69,24 +69,24 @@ def _taken(found: Match, proved: certificate.Certificate) -> str:
     )
 
 
-def _replace(graph: Graph, loop: MapLoop, found: Match, outputs: tuple[int, ...]) -> None:
+def _replace(graph: Graph, found: Match, proved: certificate.Certificate) -> None:
     """Add the operation, and make the tensors in which the loop's results stood hand on its outputs."""
-    name = f"elastic_inference/{loop.frame}"
+    name = f"elastic_inference/{found.loop.frame}"
     while name in graph.nodes:
         name += "_"
     operation = graph.graph_def.node.add(
         name=name, op=nms_operation.OPERATION, input=[name_of(tensor) for tensor in sources(found).values()]
     )
-    operation.attr[_DESCRIPTION].s = found.suppression.to_json().encode()
+    operation.attr[_DESCRIPTION].s = proved.suppression.to_json().encode()
     operation.attr["given"].s = " ".join(sources(found)).encode()
     graph.nodes[name] = operation
-    for (result, _), output in zip(loop.results, outputs, strict=True):
+    for (result, _), output in zip(found.loop.results, proved.outputs, strict=True):
         _hand_on(graph.nodes[result], f"{name}:{output}" if output else name)
 
 
 def _hand_on(node: NodeDef, source: str) -> None:
     """Make a node an Identity of another tensor; its dtype stays."""
-    dtype = node.attr["dtype"].type
+    dtype = attribute(node, "dtype").type
     node.op = "Identity"
     del node.input[:]
     node.input.append(source)

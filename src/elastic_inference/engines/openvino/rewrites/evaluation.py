@@ -18,6 +18,7 @@ from elastic_inference.engines.openvino.rewrites.graph import (
     Graph,
     Tensor,
     array_of,
+    attribute,
     dtype_of,
     inputs_of,
 )
@@ -25,6 +26,7 @@ from elastic_inference.models.graph_pb2 import NodeDef
 
 Kernel = Callable[[NodeDef, Sequence[Array]], Sequence[Array]]
 _MAX_ELEMENTS = 1 << 24  # of a tensor; a damaged constant could ask for any size
+_MOST_OUTPUTS = 3  # of an operation that does not say how many it has
 
 
 class NotEvaluated(Exception):
@@ -44,52 +46,52 @@ class Evaluation:
 
     def __init__(self, graph: Graph, outputs: Iterable[Tensor], feeds: Iterable[Tensor]) -> None:
         self._outputs = list(outputs)
-        self._steps = _in_order(graph, self._outputs, set(feeds))
-        unknown = sorted({node.op for node in self._steps} - KERNELS.keys() - {"Const", "Switch", "Merge"})
+        nodes = _in_order(graph, self._outputs, set(feeds))
+        unknown = sorted({node.op for node in nodes} - KERNELS.keys() - {"Const", "Switch", "Merge"})
         if unknown:
             raise NotEvaluated(f"it has operations that are not evaluated: {', '.join(unknown)}")
-        self._constants = {node.name: _constant(node) for node in self._steps if node.op == "Const"}
+        self._constants = {(node.name, 0): _constant(node) for node in nodes if node.op == "Const"}
+        self._steps = [(node, node.op, inputs_of(node)) for node in nodes if node.op != "Const"]
 
-    def run(self, feeds: Mapping[Tensor, Array], watched: Iterable[Tensor] = ()) -> list[Array]:
-        """Return the outputs and then the tensors `watched`.
+    def run(self, feeds: Mapping[Tensor, Array]) -> list[Array]:
+        """Return the outputs.
 
         Raises:
             NotEvaluated: The values do not fit the operations.
         """
-        known: dict[Tensor, Array | None] = dict(feeds)  # None: in a branch that is not taken
-        try:
-            with np.errstate(all="ignore"):
-                for node in self._steps:
-                    self._step(node, known)
-        except (ValueError, IndexError, TypeError, OverflowError, MemoryError, KeyError) as error:
-            raise NotEvaluated(
-                f"operation {node.name!r} ({node.op}) does not take the samples: {error}"
-            ) from error
-        results = [known[tensor] for tensor in (*self._outputs, *watched)]
+        known: dict[Tensor, Array | None] = {
+            **feeds,
+            **self._constants,
+        }  # None: in a branch that is not taken
+        with np.errstate(all="ignore"):
+            for node, op, inputs in self._steps:
+                try:
+                    _run(node, op, [known[tensor] for tensor in inputs], known)
+                except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError, KeyError) as error:
+                    raise NotEvaluated(f"{node.name!r} ({op}) does not take the samples: {error}") from error
+        results = [known[tensor] for tensor in self._outputs]
         if any(result is None for result in results):
             raise NotEvaluated("an output comes from a branch that is not taken")
         return [result for result in results if result is not None]
 
-    def _step(self, node: NodeDef, known: dict[Tensor, Array | None]) -> None:
-        given = [known[tensor] for tensor in inputs_of(node)] if node.op != "Const" else []
-        if node.op == "Const":
-            known[node.name, 0] = self._constants[node.name]
-        elif node.op == "Merge":
-            known[node.name, 0] = next((value for value in given if value is not None), None)
-        elif node.op == "Switch":
-            value, taken = given
-            is_true = taken is not None and bool(taken)
-            known[node.name, 0] = None if is_true or taken is None else value
-            known[node.name, 1] = value if is_true else None
-        elif any(value is None for value in given):
-            known.update({(node.name, index): None for index in range(max(1, int(node.attr["num"].i)))})
-            known.update({(node.name, index): None for index in range(int(node.attr["num_split"].i))})
-        else:
-            arrays = [value for value in given if value is not None]
-            for index, result in enumerate(KERNELS[node.op](node, arrays)):
-                if result.size > _MAX_ELEMENTS:
-                    raise ValueError(f"it has {result.size} elements")
-                known[node.name, index] = result
+
+def _run(node: NodeDef, op: str, given: list[Array | None], known: dict[Tensor, Array | None]) -> None:
+    """Run one operation and write down what it gives."""
+    if op == "Merge":
+        known[node.name, 0] = next((value for value in given if value is not None), None)
+    elif op == "Switch":
+        value, taken = given
+        is_true = taken is not None and bool(taken)
+        known[node.name, 0] = None if is_true or taken is None else value
+        known[node.name, 1] = value if is_true else None
+    elif None in [value if value is None else 0 for value in given]:
+        count = max(_MOST_OUTPUTS, int(attribute(node, "num").i), int(attribute(node, "num_split").i))
+        known.update({(node.name, index): None for index in range(count)})
+    else:
+        for index, result in enumerate(KERNELS[op](node, given)):  # type: ignore[arg-type]
+            if result.size > _MAX_ELEMENTS:
+                raise ValueError(f"it has {result.size} elements")
+            known[node.name, index] = result
 
 
 def _in_order(graph: Graph, outputs: Iterable[Tensor], feeds: set[Tensor]) -> list[NodeDef]:
@@ -117,7 +119,7 @@ def _in_order(graph: Graph, outputs: Iterable[Tensor], feeds: set[Tensor]) -> li
 
 
 def _constant(node: NodeDef) -> Array:
-    value = array_of(node.attr["value"].tensor)
+    value = array_of(attribute(node, "value").tensor)
     return (
         np.zeros(0, np.int32) if value is None else value
     )  # texts of assertions, which nothing computes with
@@ -144,13 +146,13 @@ def _test(function: Callable[..., Any]) -> Kernel:
 
 def _int(node: NodeDef, values: Any) -> Array:
     """Sizes and positions, in the dtype that the node names."""
-    return np.asarray(values, dtype_of(node.attr["out_type"]) or np.int32)
+    return np.asarray(values, dtype_of(attribute(node, "out_type")) or np.int32)
 
 
 def _strided_slice(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
     value, begin, end, strides = inputs
     masks = {
-        name: int(node.attr[f"{name}_mask"].i)
+        name: int(attribute(node, f"{name}_mask").i)
         for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     }
     index: list[Any] = []
@@ -183,12 +185,12 @@ def _slice(value: Array, begin: Array, size: Array) -> Array:
 
 
 def _squeeze(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
-    axes = tuple(int(axis) for axis in node.attr["squeeze_dims"].list.i)
+    axes = tuple(int(axis) for axis in attribute(node, "squeeze_dims").list.i)
     return [np.squeeze(inputs[0], axes or None)]
 
 
 def _unpack(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
-    axis, count = int(node.attr["axis"].i), int(node.attr["num"].i)
+    axis, count = int(attribute(node, "axis").i), int(attribute(node, "num").i)
     if inputs[0].shape[axis] != count:
         raise ValueError(f"{inputs[0].shape[axis]} parts where {count} are wanted")
     return list(np.moveaxis(inputs[0], axis, 0))
@@ -196,7 +198,7 @@ def _unpack(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
 
 def _gather(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
     axis = int(inputs[2]) if len(inputs) > 2 else 0
-    if int(node.attr["batch_dims"].i) or (inputs[1].size and int(inputs[1].min()) < 0):
+    if int(attribute(node, "batch_dims").i) or (inputs[1].size and int(inputs[1].min()) < 0):
         raise ValueError("batch_dims or negative positions")
     return [np.take(inputs[0], inputs[1], axis)]
 
@@ -211,7 +213,7 @@ def _top_k(values: Array, count: Array) -> list[Array]:
 def _reduced(function: Callable[..., Any]) -> Kernel:
     def kernel(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
         axes = tuple(int(axis) for axis in inputs[1].reshape(-1))
-        result = function(inputs[0], axis=axes, keepdims=bool(node.attr["keep_dims"].b))
+        result = function(inputs[0], axis=axes, keepdims=bool(attribute(node, "keep_dims").b))
         return [np.asarray(result).astype(inputs[0].dtype, copy=False)]
 
     return kernel
@@ -237,7 +239,7 @@ def _sizes(vector: Array) -> tuple[int, ...]:
 
 
 def _cast(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
-    dtype = dtype_of(node.attr["DstT"])
+    dtype = dtype_of(attribute(node, "DstT"))
     if dtype is None:
         raise TypeError("a cast to what numpy lacks")
     return [inputs[0].astype(dtype)]
@@ -248,7 +250,7 @@ def _non_max_suppression(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
     boxes, scores, most, overlap = inputs[0], inputs[1], int(inputs[2]), inputs[3]
     threshold = inputs[4] if len(inputs) > 4 else np.float32(-math.inf)
     is_soft = len(inputs) > 5 and float(inputs[5]) != 0
-    if is_soft or node.attr["pad_to_max_output_size"].b:
+    if is_soft or attribute(node, "pad_to_max_output_size").b:
         raise ValueError("soft or padded suppression")
     low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
     areas = np.prod(high - low, axis=1, dtype=np.float32)
@@ -276,9 +278,9 @@ KERNELS: dict[str, Kernel] = {
     "Reshape": _of(lambda value, shape: value.reshape(_sizes(shape))),
     "Squeeze": _squeeze,
     "ExpandDims": _of(lambda value, axis: np.expand_dims(value, int(axis.reshape(())))),
-    "Pack": lambda node, inputs: [np.stack(inputs, int(node.attr["axis"].i))],
+    "Pack": lambda node, inputs: [np.stack(inputs, int(attribute(node, "axis").i))],
     "Unpack": _unpack,
-    "Split": lambda node, inputs: np.split(inputs[1], int(node.attr["num_split"].i), int(inputs[0])),
+    "Split": lambda node, inputs: np.split(inputs[1], int(attribute(node, "num_split").i), int(inputs[0])),
     "ConcatV2": _of(lambda *inputs: np.concatenate(inputs[:-1], int(inputs[-1]))),
     "Gather": _gather,
     "GatherV2": _gather,

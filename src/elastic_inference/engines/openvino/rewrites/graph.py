@@ -52,7 +52,7 @@ class Graph:
     def constant(self, tensor: Tensor) -> Array | None:
         """Return the value of a tensor that is a constant, past Identity and Enter; None for any other."""
         node = self.nodes.get(self.through(tensor, "Enter")[0])
-        return None if node is None or node.op != "Const" else array_of(node.attr["value"].tensor)
+        return None if node is None or node.op != "Const" else array_of(attribute(node, "value").tensor)
 
     def is_constant(self, tensor: Tensor, value: int | float | Sequence[int]) -> bool:
         """Whether a tensor is a constant of exactly this value and rank."""
@@ -88,6 +88,11 @@ def tensor_of(name: str) -> Tensor:
 def name_of(tensor: Tensor) -> str:
     """Return the reverse of `tensor_of`."""
     return f"{tensor[0]}:{tensor[1]}" if tensor[1] else tensor[0]
+
+
+def attribute(node: NodeDef, name: str) -> AttrValue:
+    """Return an attribute, an empty one where the node has none; asking the message itself would add it."""
+    return node.attr[name] if name in node.attr else AttrValue()
 
 
 def dtype_of(value: AttrValue) -> np.dtype[Any] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from elastic_inference.engines.openvino.rewrites.graph import Graph, Tensor, inputs_of
+from elastic_inference.engines.openvino.rewrites.graph import Graph, Tensor, attribute, inputs_of
 from elastic_inference.models.graph_pb2 import NodeDef
 
 _ADDITIONS = ("Add", "AddV2")
@@ -42,7 +42,7 @@ def find_maps(graph: Graph) -> Iterator[MapLoop]:
     frames: dict[str, list[NodeDef]] = {}
     for node in graph.graph_def.node:
         if node.op == "Enter":
-            frames.setdefault(node.attr["frame_name"].s.decode(errors="replace"), []).append(node)
+            frames.setdefault(attribute(node, "frame_name").s.decode(errors="replace"), []).append(node)
     for frame, enters in frames.items():
         try:
             yield _Reader(graph, frame, enters).read()
@@ -61,7 +61,7 @@ class _Reader:
         self._limits: set[Tensor] = set()
 
     def read(self) -> MapLoop:
-        variables = [self._variable(enter) for enter in self._enters if not enter.attr["is_constant"].b]
+        variables = [self._variable(enter) for enter in self._enters if not attribute(enter, "is_constant").b]
         for merge, switch, after in variables:
             if self._is_counter(merge, after):
                 self._counters.add((switch.name, 1))
@@ -72,7 +72,7 @@ class _Reader:
             else:
                 self._read_result(merge, switch, after)
         for enter in self._enters:
-            if enter.attr["is_constant"].b:
+            if attribute(enter, "is_constant").b:
                 self._read_constant(enter)
         self._need(bool(self._loop.results) and bool(self._loop.elements))
         self._need(self._limits <= {self._graph.through(s) for s in self._sizes()})
@@ -168,7 +168,7 @@ class _Reader:
         return (
             node is not None
             and node.op == "TensorArrayV3"
-            and not node.attr["dynamic_size"].b
+            and not attribute(node, "dynamic_size").b
             and self._graph.through(inputs_of(node)[0]) in self._limits
         )
 
@@ -215,7 +215,7 @@ class _Reader:
     def _leading_size(self, tensor: Tensor) -> Tensor | None:
         """Return the tensor whose size on axis 0 this one is; None where it is anything else."""
         node = self._graph.nodes[self._graph.through(tensor)[0]]
-        if node.op != "StridedSlice" or node.attr["shrink_axis_mask"].i != 1:
+        if node.op != "StridedSlice" or attribute(node, "shrink_axis_mask").i != 1:
             return None
         shape, begin, end, step = inputs_of(node)
         sized = self._graph.nodes[self._graph.through(shape)[0]]

@@ -42,9 +42,10 @@ class Suppression:
         score_threshold: Boxes take part whose score is greater.
         overlap_threshold: A box goes that shares more with a better one, as intersection over union.
         most_of_class: Boxes that stay of a class.
-        most: Rows of a result; those that no box fills are 0.
         changes_frame: Whether coordinates become those of the window, where boxes are cut to it.
         fields: For each further tensor of the boxes, whether each class has its own.
+        most: Rows of a result; those that no box fills are 0. What the loop fills up to stands in many forms, so that
+            it is left to whoever evaluates the loop to say.
     """
 
     num_classes: int
@@ -52,10 +53,10 @@ class Suppression:
     score_threshold: float
     overlap_threshold: float
     most_of_class: int
-    most: int
     clip: Clip
     changes_frame: bool
     fields: tuple[bool, ...] = ()
+    most: int = 0
 
     def to_json(self) -> str:
         """One line that `from_json` reads back."""
@@ -80,6 +81,7 @@ class Match:
         fields: Further tensors float32[N, ...] of which the rows of the boxes that stay are results.
         field_sizes: Sizes of the fields' axes after the first.
         results: Tensors that the loop gives, in the order of `MapLoop.results`.
+        nodes: Names of all nodes that are part of it.
     """
 
     loop: MapLoop
@@ -91,6 +93,7 @@ class Match:
     fields: tuple[Tensor, ...]
     field_sizes: tuple[tuple[int, ...], ...]
     results: tuple[Tensor, ...]
+    nodes: frozenset[str]
 
 
 class NoMatch(Exception):
@@ -121,6 +124,8 @@ class _Reader:
         if any(node.op not in _SUPPRESSIONS for node in self._suppressions):
             raise NoMatch(f"it suppresses boxes with {self._suppressions[0].op}")
         given = [inputs_of(node) for node in self._suppressions]
+        if any(len(inputs) > 5 and not self._graph.is_constant(inputs[5], 0.0) for inputs in given):
+            raise NoMatch("its suppression is soft")
         boxes, scores = self._element(i[0] for i in given), self._element(i[1] for i in given)
         sizes = self._sizes(boxes), self._sizes(scores)
         if len(sizes[0]) != 2 or len(sizes[1]) != 1 or sizes[0][1] != 4:
@@ -139,17 +144,17 @@ class _Reader:
         window = self._take(rest, self._is_window)
         fields = tuple(rest)
         clip = self._clip(window)
+        field_sizes = tuple(self._sizes(field) for field in fields)
         suppression = Suppression(
             num_classes=num_classes, has_boxes_of_classes=num_boxes > 1,
             score_threshold=self._score_threshold(given), overlap_threshold=self._same(i[3] for i in given),
-            most_of_class=self._most_of_class(given), most=self._most(), clip=clip,
+            most_of_class=self._most_of_class(given), clip=clip,
             changes_frame=any(self._graph.nodes[name].op == "RealDiv" for name in self._inside),
             fields=tuple(self._is_of_classes(field) for field in fields),
         )  # fmt: skip
-        field_sizes = tuple(self._sizes(field) for field in fields)
         return Match(
             self._loop, suppression, boxes, scores, num_valid, window, fields, field_sizes,
-            tuple(self._loop.results.values()),
+            tuple(self._loop.results.values()), frozenset(self._inside),
         )  # fmt: skip
 
     def _element(self, tensors: Iterable[Tensor]) -> Tensor:
@@ -269,17 +274,6 @@ class _Reader:
         if len(limits) != len(given) or len(set(limits)) != 1:
             raise NoMatch("it is not clear how many boxes of a class stay")
         return limits[0]
-
-    def _most(self) -> int:
-        """Return the number of rows to which results are filled up: the greatest number that they are compared with."""
-        found = [0]
-        for name in self._inside:
-            node = self._graph.nodes[name]
-            if node.op in ("Greater", "Sub", "Minimum"):
-                for value in map(self._graph.constant, inputs_of(node)):
-                    if value is not None and value.dtype == np.int32 and value.ndim == 0:
-                        found.append(int(value))
-        return max(found)
 
 
 def sources(found: Match) -> Mapping[str, Tensor]:
