@@ -106,7 +106,7 @@ def test_other_thresholds_are_taken_and_right() -> None:
             node.attr["value"].tensor.float_val[0] = 0.4
     changed, notes = loops.rewritten(mutated)
     assert "runs as one operation" in notes[0]
-    feeds = loops.detections(mutated, 2, 60, 3)
+    feeds = loops.detections(mutated, 2, 60, 3, kind="crowd")
     found, expected = loops.on_openvino(changed)(feeds), loops.on_tensorflow(mutated)(feeds)
     before = loops.on_tensorflow(loops.recorded("2022_frame"))(feeds)
     assert not np.array_equal(expected["out_scores:0"], before["out_scores:0"])
