@@ -148,7 +148,9 @@ def _conclude(model: LoadedModel, state: ModelProof, proof: Proof) -> None:
 
 def _key(loaded: Loaded, subject: str) -> str:
     shapes = json.dumps({alias: list(shape) for alias, shape in sorted(loaded.shapes.items())})
-    return f"{loaded.package.content_hash} {loaded.request.key()} {subject} {shapes}"
+    # What was rewritten in the model stands in the notes: a graph that is rewritten otherwise is to be compared anew.
+    notes = json.dumps(loaded.model.report.notes)
+    return f"{loaded.package.content_hash} {loaded.request.key()} {subject} {shapes} {notes}"
 
 
 def _has_strings(inputs: Mapping[str, npt.NDArray[Any]]) -> bool:

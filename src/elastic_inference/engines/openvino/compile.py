@@ -18,6 +18,7 @@ from openvino import frontend
 
 from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
 from elastic_inference.engines.openvino.knowledge import Knowledge, accept, study
+from elastic_inference.engines.openvino.rewrites.driver import install
 from elastic_inference.engines.openvino.runner import NO_MEMORY_TEXTS, last_line
 from elastic_inference.engines.openvino.shapes import compiled_differences
 from elastic_inference.errors import (
@@ -55,16 +56,19 @@ crashed in 256. With 50 they stay at 170, at the same speed.
 @cache
 def core() -> ov.Core:
     """Return the process's one OpenVINO core; it may be used from several threads."""
-    return ov.Core()
+    made = ov.Core()
+    install(made)
+    return made
 
 
 def compiled_model(
-    read: Callable[[], ov.Model], cache_key: str, options: EngineOptions
+    read: Callable[[], tuple[ov.Model, tuple[str, ...]]], cache_key: str, options: EngineOptions
 ) -> tuple[ov.CompiledModel, Knowledge]:
     """Compile the model that `read` gives, or take it from `options.cache_dir`; with what is known of it.
 
     Args:
-        read: Called when the cache does not have the model; reading is the longer part of loading.
+        read: Called when the cache does not have the model; reading is the longer part of loading. Returns it, and
+            what was rewritten in it.
         cache_key: Equal exactly for equal models; options and versions are added to it here.
 
     Raises:
@@ -81,8 +85,8 @@ def compiled_model(
             accept(cached[1].differences, options)
             return cached
     try:
-        model = read()
-        knowledge = study(model)
+        model, rewrites = read()
+        knowledge = replace(study(model), rewrites=rewrites)
         accept(knowledge.differences, options)
         compiled = core().compile_model(model, "CPU", properties)
     except LOAD_ERRORS as error:

@@ -28,6 +28,7 @@ from elastic_inference.engines.openvino.knowledge import (
     graph_differences,
     with_assertions,
 )
+from elastic_inference.engines.openvino.rewrites.driver import REWRITES_VERSION, rewrite
 from elastic_inference.engines.openvino.runner import Runner, shape_conflict, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, PredictorClosed, UnsupportedModel
 from elastic_inference.models.assertions import assertions
@@ -100,7 +101,8 @@ class OpenVinoGraph(LoadedModel):
         self.signature = signature if plan is None else _with_shapes(signature, plan)
         compiled = plan.runner.compiled if plan is not None and plan.runner is not None else None
         notes = accept([*differences, *(() if plan is None else plan.knowledge.differences)], options)
-        self.report = openvino_compile.report(compiled, options, started, notes)
+        rewrites = () if plan is None else plan.knowledge.rewrites
+        self.report = openvino_compile.report(compiled, options, started, (*notes, *rewrites))
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         given = frozenset(inputs)
@@ -123,7 +125,7 @@ class OpenVinoGraph(LoadedModel):
         resolved = resolve_graph(*self._source)
         made = cut(resolved, frozenset(inputs))
         shapes = {name: list(inputs[alias].shape) for alias, name in made.feeds.items()}
-        text = shape_conflict(_read(made, resolved), shapes)
+        text = shape_conflict(_read(made, resolved)[0], shapes)
         return error if text is None else InvalidArgumentError(text)
 
     def _plan_for(self, given: frozenset[str]) -> _Plan:
@@ -168,7 +170,7 @@ class _Plan:
         self.feeds: tuple[str | None, ...] = ()
         self._fetches: tuple[tuple[str, int, np.dtype[Any]], ...] = ()
         if made.fetches:
-            key = f"{resolved.package.content_hash} {request.key()} {sorted(given)}"
+            key = f"{resolved.package.content_hash} {request.key()} {sorted(given)} {REWRITES_VERSION}"
             compiled, self.knowledge = openvino_compile.compiled_model(
                 lambda: _read(made, resolved), key, options
             )
@@ -247,7 +249,10 @@ def _serialized(message: Any) -> bytes:
     return data
 
 
-def _read(made: Cut, resolved: ResolvedGraph) -> ov.Model:
+def _read(made: Cut, resolved: ResolvedGraph) -> tuple[ov.Model, tuple[str, ...]]:
+    """Return the engine's model of a cut graph, and a sentence for each pattern of it that could be rewritten."""
+    graph_def = made.graph_def if made.saved_model is None else made.saved_model.meta_graphs[0].graph_def
+    notes = rewrite(openvino_compile.core(), graph_def, made.fetches.values())
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
         path = Path(folder)
         if made.saved_model is None:
@@ -258,6 +263,6 @@ def _read(made: Cut, resolved: ResolvedGraph) -> ov.Model:
             if (resolved.package.root / "variables").exists():
                 os.symlink((resolved.package.root / "variables").resolve(), path / "variables")
         try:
-            return openvino_compile.core().read_model(path)
+            return openvino_compile.core().read_model(path), notes
         except openvino_compile.LOAD_ERRORS as error:
             raise openvino_compile.load_error(error) from error

@@ -69,7 +69,7 @@ class OpenVinoFile(LoadedModel):
         differences = file_differences(package)
         accept(differences, options)
         compiled, knowledge = openvino_compile.compiled_model(
-            lambda: front_end.convert(loaded), package.content_hash, options
+            lambda: (front_end.convert(loaded), ()), package.content_hash, options
         )
         inputs, outputs = (
             [_spec(port, name) for port, name in zip(ports, declared, strict=True)]

@@ -38,11 +38,13 @@ class Knowledge:
         differences: What would be computed otherwise than the model says; a sentence each.
         loses_nan: Names of operations through which NaN, infinities or empty tensors may become other numbers.
         index_limits: Position of an input of the compiled model -> how many elements its values choose among.
+        rewrites: What became of patterns that can be rewritten; a sentence each.
     """
 
     differences: tuple[str, ...] = ()
     loses_nan: tuple[str, ...] = ()
     index_limits: Mapping[int, int] = None  # type: ignore[assignment]
+    rewrites: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index_limits", dict(self.index_limits or {}))
@@ -56,7 +58,7 @@ class Knowledge:
         """Read what `to_json` wrote; raises ValueError or KeyError for anything else."""
         value = json.loads(text)
         limits = {int(position): int(size) for position, size in value["index_limits"].items()}
-        return cls(tuple(value["differences"]), tuple(value["loses_nan"]), limits)
+        return cls(tuple(value["differences"]), tuple(value["loses_nan"]), limits, tuple(value["rewrites"]))
 
 
 def study(model: Any) -> Knowledge:
