@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,15 @@ import pytest
 
 # What a shell starts in the background may be told to ignore Ctrl-C and hands that on; tests send it to their programs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+with contextlib.suppress(
+    ModuleNotFoundError
+):  # the environments of PyTorch and of foreign clients do without it
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says something of the machine and its neighbours, and nothing of the code.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

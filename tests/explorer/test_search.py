@@ -223,7 +223,7 @@ def test_order_is_by_capability_and_never_by_price() -> None:
     assert not machine_is_at_least(prices.get("p3.2xlarge"), prices.get("p2.xlarge"))  # other devices
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.booleans())
 def test_without_noise_the_proof_never_excludes_the_true_winner(
     seed: int, num_clients: int, num_accelerators: int, has_target: bool

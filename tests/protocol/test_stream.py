@@ -39,7 +39,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     stream.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 200_000)), max_size=4), st.data())
 def test_messages_are_read_however_they_are_cut(
     pair: Pair, messages: list[tuple[bytes, int]], data: st.DataObject

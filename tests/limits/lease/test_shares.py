@@ -53,7 +53,7 @@ def test_clients_that_send_one_request_at_a_time_get_what_they_asked_for(asked: 
     may_burst=st.booleans(),
     piece_seconds=st.sampled_from([None, 0.001, 0.005]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_shares_hold_for_any_weights_and_any_mixture_of_requests(
     cuts: list[float], seed: int, may_burst: bool, piece_seconds: float | None
 ) -> None:
