@@ -24,7 +24,7 @@ from elastic_inference.accelerator.tokens import Tokens
 from elastic_inference.accelerator.tracing import Tracer
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import InvalidInput, ModelNotFound
-from elastic_inference.models.signature import Signature
+from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec, shape_text
@@ -239,6 +239,15 @@ class Inference:
     def metadata(self, name: str, model_version: str = "") -> dict[str, Any]:
         """Return a loaded model's name, platform and tensors, as the protocol has them."""
         return descriptions.metadata(self._ready(name, model_version))
+
+    def signature(self, name: str, model_version: str = "") -> Signature:
+        """Return a loaded model's inputs and outputs."""
+        return loaded(self._ready(name, model_version)).signature
+
+    def signature_key(self, name: str) -> str:
+        """Return the name of the signature that a model was loaded with, "" where tensors were named instead."""
+        request = SignatureRequest.from_json(self._ready(name, "").load.get("signature", {}))
+        return "" if request.input_names is not None else request.signature_def_key or DEFAULT_SIGNATURE_KEY
 
     def model_config(self, name: str, model_version: str = "") -> dict[str, Any]:
         """Return a loaded model's configuration in Triton's form; our own client's part stands beside it."""

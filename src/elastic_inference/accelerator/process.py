@@ -24,6 +24,8 @@ from elastic_inference.accelerator.batching.runner import Runner
 from elastic_inference.accelerator.batching.trials import Trials
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.doors.http.routes import Service
+from elastic_inference.accelerator.doors.sagemaker.invocations import SageMaker
+from elastic_inference.accelerator.doors.tensorflow_serving.rest import TensorFlowServing
 from elastic_inference.accelerator.inference import Inference, Shared
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.model_table import ModelTable
@@ -133,7 +135,10 @@ def make_service(config: AcceleratorConfig) -> Service:
     tracer = make_tracer(config.accelerator_id)
     runner = Runner(queue, Trials(queue, config.memory_limit_bytes))
     shared = Shared(models, RegionTable(), queue, runner, body_limit_bytes, tracer)
-    return Service(Inference(config, shared), store)
+    inference = Inference(config, shared)
+    sagemaker = SageMaker(inference).answer
+    others = {"v1": TensorFlowServing(inference).answer, "ping": sagemaker, "invocations": sagemaker}
+    return Service(inference, store, others)
 
 
 def _watch(pid: int, waker: int) -> None:

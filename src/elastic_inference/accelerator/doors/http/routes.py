@@ -7,7 +7,7 @@ the host may do (a new token, draining).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +17,7 @@ from elastic_inference.accelerator.doors.http.session import Session
 from elastic_inference.accelerator.inference import Inference, check_version
 from elastic_inference.accelerator.metrics import AcceleratorCollector, render
 from elastic_inference.accelerator.model_store import ModelStore
+from elastic_inference.accelerator.reply import Call, Door
 from elastic_inference.accelerator.switches import Switches
 from elastic_inference.errors import HttpError, InvalidInput
 
@@ -25,10 +26,17 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
 class Service:
-    """Answers requests; one for all connections of an accelerator."""
+    """Answers requests; one for all connections of an accelerator.
 
-    def __init__(self, inference: Inference, store: ModelStore) -> None:
+    Args:
+        others: Doors that translate other interfaces over HTTP, by the first segment of their paths.
+    """
+
+    def __init__(
+        self, inference: Inference, store: ModelStore, others: Mapping[str, Door] | None = None
+    ) -> None:
         self.inference = inference
+        self._others = others or {}
         self.store = store
         self.reload_tls: Callable[[], None] = lambda: None  # the server's, as soon as it listens
         shared = inference.shared
@@ -52,8 +60,17 @@ class Service:
             text = render(self._collector)
             return Response(200, {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}, [text])
         if not segments or segments[0] != "v2":
-            raise _no_such_path(request)
+            return self._other(request, body)
         return self._route(session, request, body, segments[1:])
+
+    def _other(self, request: Request, body: Body) -> Response:
+        door = self._others.get(request.segments[0]) if request.segments else None
+        if door is None:
+            raise _no_such_path(request)
+        limit = self.inference.shared.body_limit_bytes
+        call = Call(request.method, request.segments, request.headers, lambda: body.read(limit))
+        reply = door(call)
+        return Response(reply.status, {"Content-Type": reply.content_type}, [reply.body])
 
     def _health(self, request: Request, rest: tuple[str, ...]) -> Response:
         if rest == ("live",):

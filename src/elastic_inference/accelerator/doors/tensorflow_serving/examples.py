@@ -1,0 +1,114 @@
+"""`tf.Example` for `:classify` and `:regress`: features of JSON serialized as the graph parses them, answers as lists.
+
+Written by hand, because the accelerator has no TensorFlow where OpenVINO computes: an Example is a map of names to
+lists of bytes, floats or int64.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elastic_inference.accelerator import json_tensors
+from elastic_inference.accelerator.inference import Output
+from elastic_inference.errors import InvalidInput
+
+_BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # fields of Feature
+_LENGTH = 2  # wire type
+_MAX_INT64 = (1 << 63) - 1
+
+
+def encode_examples(examples: Any, context: Any) -> npt.NDArray[Any]:
+    """Return a serialized `tf.Example` for each.
+
+    Args:
+        examples: Objects of feature names to a value or a list of values of one type.
+        context: Features that all have in common.
+
+    Returns:
+        bytes objects, [number of examples].
+
+    Raises:
+        InvalidInput: They are something else.
+    """
+    if not isinstance(examples, list) or not examples:
+        raise InvalidInput("examples must be a list of at least one object of features")
+    if not isinstance(context, dict):
+        raise InvalidInput("context must be an object of features")
+    found = np.empty(len(examples), dtype=object)
+    for number, example in enumerate(examples):
+        if not isinstance(example, dict):
+            raise InvalidInput(f"examples[{number}] must be an object of features, not {example!r:.80}")
+        found[number] = encode_example({**context, **example})
+    return found
+
+
+def encode_example(features: Mapping[str, Any]) -> bytes:
+    """Serialize one `tf.Example`."""
+    entries = b"".join(
+        _message(1, _message(1, name.encode()) + _message(2, _feature(name, value)))
+        for name, value in features.items()
+    )
+    return _message(1, entries)
+
+
+def answers_of(verb: str, outputs: Sequence[Output]) -> list[Any]:
+    """Return the answers of each example: pairs of label and score, or the one value of a regression.
+
+    Raises:
+        InvalidInput: The model's outputs are not those of such a signature.
+    """
+    arrays = {output.wanted.name: output for output in outputs}
+    if verb == "regress":
+        values = arrays.get("outputs")
+        if len(arrays) != 1 or values is None or values.array.ndim not in (1, 2):
+            raise InvalidInput(
+                f"a regression has one output 'outputs' of a value a row; the model has {sorted(arrays)}"
+            )
+        return list(json_tensors.from_array(values.array.reshape(len(values.array), -1)[:, 0], values.dtype))
+    classes, scores = arrays.get("classes"), arrays.get("scores")
+    if classes is None and scores is None:
+        raise InvalidInput(
+            f"a classification has outputs 'classes' or 'scores'; the model has {sorted(arrays)}"
+        )
+    labels = None if classes is None else json_tensors.from_array(classes.array, classes.dtype)
+    numbers = None if scores is None else json_tensors.from_array(scores.array, scores.dtype)
+    if labels is None:
+        return [[["", score] for score in row] for row in numbers or ()]
+    if numbers is None:
+        return [[[str(label), 0.0] for label in row] for row in labels]
+    return [
+        [[str(label), score] for label, score in zip(*pair, strict=True)]
+        for pair in zip(labels, numbers, strict=True)
+    ]
+
+
+def _feature(name: str, value: Any) -> bytes:
+    values = value if isinstance(value, list) else [value]
+    if values and all(isinstance(one, str) or json_tensors.is_bytes(one) for one in values):
+        strings = (_message(1, json_tensors.to_bytes(one, name)) for one in values)
+        return _message(_BYTES, b"".join(strings))
+    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in values):
+        raise InvalidInput(f"feature {name!r} must be numbers or strings, all of one type, not {value!r:.80}")
+    if all(isinstance(one, int) for one in values):
+        if any(abs(one) > _MAX_INT64 for one in values):
+            raise InvalidInput(f"feature {name!r} holds a number beyond int64")
+        return _message(_INTEGERS, _message(1, b"".join(_varint(one & (1 << 64) - 1) for one in values)))
+    return _message(_FLOATS, _message(1, struct.pack(f"<{len(values)}f", *values)))
+
+
+def _message(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | _LENGTH) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

@@ -1,0 +1,47 @@
+"""What a door that translates REST answers: a status, a body and its type; HTTP itself is `doors.http`'s."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as such a door sees it.
+
+    Attributes:
+        segments: Of the path, percent-decoded.
+        headers: Lower-case names.
+        read: Gives the whole body; raises HttpError where it is too large.
+        timeout_seconds: The client's deadline; None is none.
+    """
+
+    method: str
+    segments: tuple[str, ...]
+    headers: Mapping[bytes, bytes]
+    read: Callable[[], bytes]
+    timeout_seconds: float | None = None
+
+    def header(self, name: bytes) -> str:
+        """Return a header's value as text, "" where it is absent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is answered."""
+
+    body: bytes
+    content_type: str = "application/json"
+    status: int = 200
+
+    @classmethod
+    def of_json(cls, value: Any, status: int = 200) -> Reply:
+        """Return a JSON body; NaN and infinities stand in it as NaN and Infinity."""
+        return cls(json.dumps(value).encode(), status=status)
+
+
+Door = Callable[[Call], Reply]
