@@ -18,8 +18,10 @@ from elastic_inference.errors import (
     AcceleratorBusy,
     AcceleratorNotFound,
     CapacityExceeded,
+    ElasticInferenceError,
     InvalidInput,
 )
+from elastic_inference.host import events
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
@@ -75,9 +77,16 @@ class HostService:
         self.leases = LeaseBook(clock or MonotonicClock())
         self.tokens = TokenBook()
         self.meter = Meter(context, calendar.now)
-        self.board = Board(context.store, self.meter)
+        self.board = Board(
+            context.store,
+            self.meter,
+            lambda: self.capacity,
+            context.sharing,
+            self.leases.left_seconds,
+            calendar.now,
+        )
         self.started_at = calendar.now()
-        self.is_draining = False
+        self._is_draining = False
         self._store = context.store
         self._fleet = Fleet(context)
         self._calendar = calendar
@@ -91,7 +100,9 @@ class HostService:
 
     def open(self) -> None:
         """Find the accelerators of an earlier run, and begin to keep them."""
-        for record in self._fleet.recover():
+        recovered = self._fleet.recover()
+        self.board.begin(recovered)
+        for record in recovered:
             allocation = Allocation.of(record.kind, record.device, record.share)
             self._ledger.put(record.accelerator_id, allocation)
             self._token_keeper.put_again(record.accelerator_id)
@@ -109,7 +120,7 @@ class HostService:
 
     def close(self, keep_running: bool = False) -> None:
         """End all accelerators in order, to be started again by the next run; or leave them running."""
-        self.is_draining = True
+        self._is_draining = True
         self._expiries.shutdown()
         try:
             self.board.fresh()
@@ -120,6 +131,18 @@ class HostService:
         self._token_keeper.close()
 
     # What there is
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing new is attached."""
+        return self._is_draining
+
+    def drain(self, is_draining: bool) -> None:
+        """Refuse new accelerators from now on, or take them again; attached ones are not touched."""
+        if is_draining != self._is_draining:
+            self._is_draining = is_draining
+            text = "drains: refuses new accelerators" if is_draining else "takes new accelerators again"
+            self.board.events.add(self._calendar.now(), events.Kind.HOST, text)
 
     @property
     def capacity(self) -> Capacity:
@@ -181,6 +204,16 @@ class HostService:
             CapacityExceeded: It does not fit; with what is left. Or the host drains.
             ElasticInferenceError: Its process did not start; nothing is left of it.
         """
+        try:
+            return self._attach(type_name, name, lease_seconds)
+        except ElasticInferenceError as error:
+            text = f"attach of {type_name:.80}: {error}"
+            self.board.events.add(self._calendar.now(), events.Kind.REFUSED, text, name=name or "")
+            raise
+
+    def _attach(
+        self, type_name: str, name: str | None, lease_seconds: float | None
+    ) -> tuple[AcceleratorRecord, str]:
         kind = self._type(type_name)
         check_lease(lease_seconds)
         accelerator_id, token = f"eia-{secrets.token_hex(16)}", make_token()
