@@ -16,7 +16,7 @@ from elastic_inference.accelerator import classification, descriptions
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable, Timing
 from elastic_inference.accelerator.queue import RequestQueue
-from elastic_inference.accelerator.recent import latency
+from elastic_inference.accelerator.recent import Timed, latency
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
@@ -130,7 +130,10 @@ class Inference:
         finally:
             if timing.ended:
                 timing.output_seconds = time.monotonic() - timing.ended
-            entry.count(outcome, timing, arrived if began is None else began)
+            entry.count(outcome, timing)
+            if outcome == "success":
+                now, first = time.monotonic(), arrived if began is None else began
+                entry.recent.add(Timed(now, now - first, timing.queue_seconds, timing.service_seconds))
             if self.shared.tracer is not None:
                 self.shared.tracer.record(
                     trace_parent, entry.name, outcome, timing.queue_seconds, timing.service_seconds

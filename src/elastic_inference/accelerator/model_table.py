@@ -18,7 +18,7 @@ from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadReques
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
-from elastic_inference.accelerator.recent import Recent, Timed
+from elastic_inference.accelerator.recent import Recent
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.warm_up import warm_up
@@ -114,15 +114,8 @@ class ModelEntry:
         self.lock = threading.Lock()
         self.settled = threading.Event()
 
-    def count(self, outcome: str, timing: Timing, began: float) -> None:
-        """Account for one request that ends now; outcome is "success" or an error class.
-
-        Args:
-            began: When it came, on time.monotonic.
-        """
-        if outcome == "success":
-            now = time.monotonic()
-            self.recent.add(Timed(now, now - began, timing.queue_seconds, timing.service_seconds))
+    def count(self, outcome: str, timing: Timing) -> None:
+        """Account for one request; outcome is "success" or an error class."""
         with self.lock:
             statistics = self.statistics
             statistics.num_by_outcome[outcome] = statistics.num_by_outcome.get(outcome, 0) + 1

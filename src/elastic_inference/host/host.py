@@ -273,7 +273,7 @@ class Host:
     # Care
 
     def _run_care(self) -> None:
-        self._repeat(_CARE_SECONDS, self.service.expire, self.service.put_tokens, self._keep_books)
+        self._repeat(_CARE_SECONDS, self.service.expiry.look, self.service.put_tokens, self._keep_books)
 
     def _run_meters(self) -> None:
         self._repeat(_CARE_SECONDS, self.service.board.fresh)

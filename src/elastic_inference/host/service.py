@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from elastic_inference.clock import Clock, MonotonicClock
@@ -31,6 +30,7 @@ from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow, summarize
 from elastic_inference.host.board import Board
+from elastic_inference.host.expiry import Expiry
 from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 MAX_NAME_LENGTH = 100
 MAX_DRAIN_SECONDS = 600.0
-_MAX_EXPIRIES = 8  # detached at the same time for their leases
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,7 @@ class HostService:
         self._resizer = Resizer(context, self._fleet, self._ledger, self.meter)
         self._token_keeper = TokenKeeper(context)
         self._busy: dict[str, threading.Lock] = {}
-        self._expiring: set[str] = set()
-        self._expiries = ThreadPoolExecutor(_MAX_EXPIRIES, "expire")
+        self.expiry = Expiry(self.leases, self.detach)
 
     def open(self) -> None:
         """Find the accelerators of an earlier run, and begin to keep them."""
@@ -121,7 +119,7 @@ class HostService:
     def close(self, keep_running: bool = False) -> None:
         """End all accelerators in order, to be started again by the next run; or leave them running."""
         self._is_draining = True
-        self._expiries.shutdown()
+        self.expiry.close()
         try:
             self.board.fresh()
         except Exception:  # such as a database that is away: the processes must end all the same
@@ -302,28 +300,6 @@ class HostService:
         if accelerator_id not in self.capacity.held:
             raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
         return self.leases.renew(accelerator_id)
-
-    def expire(self) -> None:
-        """Begin to detach accelerators whose clients have vanished; one that hangs does not hold up the others."""
-        for accelerator_id in self.leases.expired():
-            if accelerator_id not in self._expiring:
-                self._expiring.add(accelerator_id)
-                logger.warning("lease expired", extra={"accelerator_id": accelerator_id})
-                self._expiries.submit(self._expire, accelerator_id)
-
-    def _expire(self, accelerator_id: str) -> None:
-        try:
-            self.detach(accelerator_id)
-        except AcceleratorNotFound:
-            self.leases.release(accelerator_id)
-        except AcceleratorBusy:
-            pass  # the next round sees to it
-        except Exception:  # such as a database that is away: the next round tries again
-            logger.exception(
-                "an expired accelerator is not detached", extra={"accelerator_id": accelerator_id}
-            )
-        finally:
-            self._expiring.discard(accelerator_id)
 
     def rotate_token(self, accelerator_id: str) -> str:
         """Give an accelerator a new bearer token; the old one is refused from now on.

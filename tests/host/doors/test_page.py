@@ -264,8 +264,13 @@ def test_the_log_of_an_accelerator_over_its_deaths(
         return part["process"] == 1 and bool(seen)
 
     wait_until(reads, "the log of the second process")
-    died = [each for each in tenant.request("GET", "/v1/board")["events"] if each["kind"] == "died"]
-    assert [each["text"] for each in died] == ["killed by SIGKILL; restart 1"]
+
+    def deaths() -> list[str]:
+        events = tenant.request("GET", "/v1/board")["events"]
+        return [each["text"] for each in events if each["kind"] == "died"]
+
+    wait_until(deaths, "the event")
+    assert deaths() == ["killed by SIGKILL; restart 1"]
 
 
 def _pid_of(host: HostProcess, accelerator_id: str) -> int:
