@@ -96,4 +96,4 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } \
-		|| echo "no chromium: the tests of the report in a browser are skipped (install Debian's package chromium)"
+		|| echo "no chromium: the tests of the report and the page in a browser are skipped (install Debian's package chromium)"

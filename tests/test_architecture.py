@@ -33,11 +33,14 @@ ALLOWED_LAZY = {("client/local.py", "engines")}
 HOST_MAY_IMPORT_OF_ACCELERATOR = {"elastic_inference.accelerator.config"}
 # The host's ways in, and what each consists of; `app` puts them side by side, `server` serves that.
 DOORS = {
-    "control": {"api", "schemas"},
+    "control": {"api", "observing", "schemas", "board_schemas"},
+    "page": {"page", "feed"},
     "metrics": {"metrics"},
     "amazon": {"aws", "aws_directory", "aws_signature"},
 }
-COMMON_TO_DOORS = {"admission", "callers", "connections", "middleware", "privacy", "tracing"}
+COMMON_TO_DOORS = {
+    "admission", "callers", "connections", "middleware", "privacy", "sessions", "tracing", "views",
+}  # fmt: skip
 DOORS_ARE_ASSEMBLED_IN = {"app", "server"}
 # What a client of numpy alone must be able to import; `host_session` and the like are part of `client`.
 SMALL = (

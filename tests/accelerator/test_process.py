@@ -364,3 +364,19 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     key.write_bytes(private.private_bytes(*form))
     return cert, key
+
+
+def test_it_says_what_computes_a_model_and_where_the_time_of_its_requests_went(echo: Path) -> None:
+    with start_accelerator() as running, predictor(running, echo) as predict:
+        for value in range(5):
+            predict({"x": [value]})
+        with contextlib.closing(connect(running)) as connection:
+            said = connection.call("GET", "/v2/accelerator")
+        (model,) = said["models"]
+        assert (model["engine"], model["precision"]) == (predict.report.engine, predict.report.precision)
+        assert said["latency"]["num_requests"] == model["num_by_outcome"]["success"] == 5
+        slowest = said["latency"]["p99"]
+        parts = slowest["queue_seconds"] + slowest["service_seconds"] + slowest["wire_seconds"]
+        assert parts == pytest.approx(slowest["total_seconds"])
+        assert slowest["wire_seconds"] > 0
+        assert said["lease"] is None

@@ -376,7 +376,7 @@ def test_usage_counts_inferences_time_and_cost(open_host: OpenHost, model: Path)
 def test_a_draining_host_takes_nothing_new_and_serves_on(open_host: OpenHost) -> None:
     service = open_host(user_types=KINDS).service
     record, token = service.attach("small")
-    service.is_draining = True
+    service.drain(True)
     with pytest.raises(CapacityExceeded, match="drains"):
         service.attach("small")
     ask(record, token)

@@ -86,10 +86,18 @@ def unloaded_entry(name: str) -> dict[str, Any]:
 
 
 def summary(entry: ModelEntry) -> dict[str, Any]:
-    """Return a row of `GET /v2/accelerator`: the index's, with counts and service seconds."""
+    """Return a row of `GET /v2/accelerator`: the index's, with what computes it, counts and service seconds.
+
+    Engine, precision and device are None while it loads.
+    """
+    report = None if entry.model is None else entry.model.report
     with entry.lock:
         return {
             **index_entry(entry),
+            "engine": None if report is None else report.engine,
+            "precision": None if report is None else report.precision,
+            "device": None if report is None else report.device,
+            "proof": entry.proof.summary(),
             "num_by_outcome": dict(entry.statistics.num_by_outcome),
             "num_rows": entry.statistics.num_rows,
             "num_executions": entry.statistics.num_executions,

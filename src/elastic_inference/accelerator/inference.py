@@ -18,6 +18,7 @@ from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.recent import Timed, latency
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
@@ -98,6 +99,7 @@ class Inference:
         *,
         trace_parent: bytes = b"",
         is_wanted: Callable[[], bool] | None = None,
+        began: float | None = None,
     ) -> T:
         """Run one request. The hot path.
 
@@ -106,6 +108,7 @@ class Inference:
             respond: Makes the door's answer; timed and counted as part of the request.
             trace_parent: W3C's `traceparent` of the caller's span.
             is_wanted: Asked when the turn has come, since the client may have left meanwhile; None: it stays.
+            began: When the door began to receive it, on time.monotonic; None: now.
 
         Returns:
             What `respond` returned.
@@ -126,6 +129,9 @@ class Inference:
             if timing.ended:
                 timing.output_seconds = time.monotonic() - timing.ended
             entry.count(outcome, timing)
+            if outcome == "success":
+                now, first = time.monotonic(), arrived if began is None else began
+                entry.recent.add(Timed(now, now - first, timing.queue_seconds, timing.service_seconds))
             if self.shared.tracer is not None:
                 self.shared.tracer.record(
                     trace_parent, entry.name, outcome, timing.queue_seconds, timing.service_seconds
@@ -309,6 +315,8 @@ class Inference:
 
     def report(self) -> dict[str, Any]:
         """Return what is in force here and what was done, as `GET /v2/accelerator` answers it."""
+        entries = self.shared.models.entries()
+        lease = self.shared.queue.lease_statistics()
         return {
             "accelerator_id": self.config.accelerator_id,
             "accelerator_type": self.config.accelerator_type,
@@ -316,7 +324,9 @@ class Inference:
             "limits": self.config.limits or {},
             "memory_limit_bytes": self.config.memory_limit_bytes,
             "queue": asdict(self.shared.queue.statistics()),
-            "models": [descriptions.summary(entry) for entry in self.shared.models.entries()],
+            "latency": latency((entry.recent for entry in entries), time.monotonic()),
+            "lease": None if lease is None else asdict(lease),
+            "models": [descriptions.summary(entry) for entry in entries],
         }
 
 

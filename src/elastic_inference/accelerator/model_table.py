@@ -17,6 +17,7 @@ from elastic_inference.accelerator.model_statistics import ModelStatistics, Timi
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.recent import Recent
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.warm_up import warm_up
@@ -63,6 +64,7 @@ class ModelEntry:
         self.proof = ModelProof()
         self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
         self.statistics = ModelStatistics()
+        self.recent = Recent()
         self.lock = threading.Lock()
         self.settled = threading.Event()
 

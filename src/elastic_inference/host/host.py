@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hmac
 import importlib.metadata
 import logging
 import os
@@ -25,6 +26,7 @@ from elastic_inference.host.accounts.catalogue import (
 )
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.board import num_by_state
 from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
 from elastic_inference.host.disk import DiskGuard
@@ -38,7 +40,7 @@ from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
 from elastic_inference.host.settings import HostSettings, offered_cores, offered_memory_bytes
-from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
+from elastic_inference.host.tokens import HostSecret, hash_token, make_token, write_private
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.detect import detect
 from elastic_inference.limits.gpu import DEFAULT_MPS_DIRECTORY, NOT_ISOLATED, check_mps
@@ -181,6 +183,7 @@ class Host:
             cores=CoreKeeper(self.store, self.limits, _cores_to_keep(num_cores, leased)),
             leases=self.leases,
             gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
+            sharing={device.name: settings.sharing(device) for device in settings.devices},
         )
         self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
         self.service = HostService(context, self._catalogue(), self._capacity(), self.calendar)
@@ -262,14 +265,15 @@ class Host:
         self._operator_sha256 = hash_token(token)
         return token
 
-    def is_operator(self, token: str) -> bool:
-        """Whether this is the operator's token."""
-        return is_token(token, self._operator_sha256)
+    def is_operator_hash(self, token_sha256: str) -> bool:
+        """Whether this is the hash of the operator's token; in constant time."""
+        known = self._operator_sha256
+        return known is not None and hmac.compare_digest(token_sha256, known)
 
     # Care
 
     def _run_care(self) -> None:
-        self._repeat(_CARE_SECONDS, self.service.expire, self.service.put_tokens, self._keep_books)
+        self._repeat(_CARE_SECONDS, self.service.expiry.look, self.service.put_tokens, self._keep_books)
 
     def _run_meters(self) -> None:
         self._repeat(_CARE_SECONDS, self.service.board.fresh)
@@ -363,9 +367,5 @@ class Host:
                 "reserve_bytes": self.disk.reserve_bytes,
             },
             "warnings": self.warnings(),
-            "num_by_state": _count([record.state.value for record in records]),
+            "num_by_state": num_by_state(records),
         }
-
-
-def _count(values: list[str]) -> dict[str, int]:
-    return {value: values.count(value) for value in sorted(set(values))}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from elastic_inference.errors import ElasticInferenceError
-from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.host.processes.context import HostContext
 
@@ -142,7 +142,9 @@ class Meter:
     def _read(self, record: AcceleratorRecord, must_write: bool) -> Reading:
         reading = self._look(record)
         accelerator_id = record.accelerator_id
-        self._last[accelerator_id] = reading
+        # One that does not serve yet is not silent: nobody must wait any less for its first answer.
+        if reading.is_healthy or record.state is not State.STARTING:
+            self._last[accelerator_id] = reading
         if must_write or reading.read_at - self._written_at.get(accelerator_id, 0.0) >= _WRITE_SECONDS:
             try:
                 self._write(record, reading)

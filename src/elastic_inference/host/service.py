@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from elastic_inference.clock import Clock, MonotonicClock
@@ -18,8 +17,10 @@ from elastic_inference.errors import (
     AcceleratorBusy,
     AcceleratorNotFound,
     CapacityExceeded,
+    ElasticInferenceError,
     InvalidInput,
 )
+from elastic_inference.host import events
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
@@ -29,6 +30,7 @@ from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow, summarize
 from elastic_inference.host.board import Board
+from elastic_inference.host.expiry import Expiry
 from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet
@@ -41,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 MAX_NAME_LENGTH = 100
 MAX_DRAIN_SECONDS = 600.0
-_MAX_EXPIRIES = 8  # detached at the same time for their leases
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,16 @@ class HostService:
         self.leases = LeaseBook(clock or MonotonicClock())
         self.tokens = TokenBook()
         self.meter = Meter(context, calendar.now)
-        self.board = Board(context.store, self.meter)
+        self.board = Board(
+            context.store,
+            self.meter,
+            lambda: self.capacity,
+            context.sharing,
+            self.leases.left_seconds,
+            calendar.now,
+        )
         self.started_at = calendar.now()
-        self.is_draining = False
+        self._is_draining = False
         self._store = context.store
         self._fleet = Fleet(context)
         self._calendar = calendar
@@ -86,12 +94,13 @@ class HostService:
         self._resizer = Resizer(context, self._fleet, self._ledger, self.meter)
         self._token_keeper = TokenKeeper(context)
         self._busy: dict[str, threading.Lock] = {}
-        self._expiring: set[str] = set()
-        self._expiries = ThreadPoolExecutor(_MAX_EXPIRIES, "expire")
+        self.expiry = Expiry(self.leases, self.detach)
 
     def open(self) -> None:
         """Find the accelerators of an earlier run, and begin to keep them."""
-        for record in self._fleet.recover():
+        recovered = self._fleet.recover()
+        self.board.begin(recovered)
+        for record in recovered:
             allocation = Allocation.of(record.kind, record.device, record.share)
             self._ledger.put(record.accelerator_id, allocation)
             self._token_keeper.put_again(record.accelerator_id)
@@ -109,8 +118,8 @@ class HostService:
 
     def close(self, keep_running: bool = False) -> None:
         """End all accelerators in order, to be started again by the next run; or leave them running."""
-        self.is_draining = True
-        self._expiries.shutdown()
+        self._is_draining = True
+        self.expiry.close()
         try:
             self.board.fresh()
         except Exception:  # such as a database that is away: the processes must end all the same
@@ -120,6 +129,18 @@ class HostService:
         self._token_keeper.close()
 
     # What there is
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing new is attached."""
+        return self._is_draining
+
+    def drain(self, is_draining: bool) -> None:
+        """Refuse new accelerators from now on, or take them again; attached ones are not touched."""
+        if is_draining != self._is_draining:
+            self._is_draining = is_draining
+            text = "drains: refuses new accelerators" if is_draining else "takes new accelerators again"
+            self.board.events.add(self._calendar.now(), events.Kind.HOST, text)
 
     @property
     def capacity(self) -> Capacity:
@@ -181,6 +202,16 @@ class HostService:
             CapacityExceeded: It does not fit; with what is left. Or the host drains.
             ElasticInferenceError: Its process did not start; nothing is left of it.
         """
+        try:
+            return self._attach(type_name, name, lease_seconds)
+        except ElasticInferenceError as error:
+            text = f"attach of {type_name:.80}: {error}"
+            self.board.events.add(self._calendar.now(), events.Kind.REFUSED, text, name=name or "")
+            raise
+
+    def _attach(
+        self, type_name: str, name: str | None, lease_seconds: float | None
+    ) -> tuple[AcceleratorRecord, str]:
         kind = self._type(type_name)
         check_lease(lease_seconds)
         accelerator_id, token = f"eia-{secrets.token_hex(16)}", make_token()
@@ -269,28 +300,6 @@ class HostService:
         if accelerator_id not in self.capacity.held:
             raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
         return self.leases.renew(accelerator_id)
-
-    def expire(self) -> None:
-        """Begin to detach accelerators whose clients have vanished; one that hangs does not hold up the others."""
-        for accelerator_id in self.leases.expired():
-            if accelerator_id not in self._expiring:
-                self._expiring.add(accelerator_id)
-                logger.warning("lease expired", extra={"accelerator_id": accelerator_id})
-                self._expiries.submit(self._expire, accelerator_id)
-
-    def _expire(self, accelerator_id: str) -> None:
-        try:
-            self.detach(accelerator_id)
-        except AcceleratorNotFound:
-            self.leases.release(accelerator_id)
-        except AcceleratorBusy:
-            pass  # the next round sees to it
-        except Exception:  # such as a database that is away: the next round tries again
-            logger.exception(
-                "an expired accelerator is not detached", extra={"accelerator_id": accelerator_id}
-            )
-        finally:
-            self._expiring.discard(accelerator_id)
 
     def rotate_token(self, accelerator_id: str) -> str:
         """Give an accelerator a new bearer token; the old one is refused from now on.

@@ -133,7 +133,7 @@ def test_wide_table_fades_where_it_goes_on(browser: Any, article_report: Path) -
     box.evaluate("box => box.scrollTo({left: box.scrollWidth, behavior: 'instant'})")
     faded.wait_for(state="detached", timeout=60_000)
     page.set_viewport_size({"width": 1400, "height": 740})
-    page.wait_for_function("!document.querySelector('.has-more')", timeout=60_000)
+    page.locator(".has-more").first.wait_for(state="detached", timeout=60_000)
     assert trouble == []
 
 

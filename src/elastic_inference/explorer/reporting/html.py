@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from elastic_inference.errors import InvalidInput
@@ -94,8 +94,12 @@ def render_html(exploration: Exploration, claims: Sequence[Claim] = ()) -> str:
 
 def _templates() -> Environment:
     # A name that is misspelt in a template is an error, not an empty place on the page.
+    own, shared = (
+        PackageLoader("elastic_inference.explorer.reporting"),
+        PackageLoader("elastic_inference", "data"),
+    )
     return Environment(
-        loader=PackageLoader("elastic_inference.explorer.reporting"),
+        loader=ChoiceLoader([own, shared]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -197,12 +197,16 @@ class StateStore:
         )
         db.execute(sa.update(schema.intervals).where(is_open).values(ended_at=at))
 
-    def list_intervals(self, since: float) -> list[dict[str, Any]]:
-        """Rows of attached time that reach beyond `since`, oldest first."""
+    def list_intervals(self, since: float, only: Collection[str] | None = None) -> list[dict[str, Any]]:
+        """Rows of attached time that reach beyond `since`, oldest first.
+
+        Args:
+            only: Of these accelerators; None: of all that were ever attached.
+        """
         reaches = schema.intervals.c.ended_at.is_(None) | (schema.intervals.c.ended_at > since)
         query = (
             sa.select(schema.intervals)
-            .where(reaches & self._is_mine(schema.intervals))
+            .where(reaches & self._is_mine(schema.intervals) & _is_one_of(schema.intervals, only))
             .order_by(schema.intervals.c.started_at, schema.intervals.c.number)
         )
         with self._lock, self._engine.begin() as db:
@@ -231,8 +235,14 @@ class StateStore:
                     )
                 )
 
-    def list_usage(self, since: float) -> dict[str, tuple[int, float, float]]:
-        """Inferences, device seconds and throttled seconds by accelerator, from the hour of `since` on."""
+    def list_usage(
+        self, since: float, only: Collection[str] | None = None
+    ) -> dict[str, tuple[int, float, float]]:
+        """Inferences, device seconds and throttled seconds by accelerator, from the hour of `since` on.
+
+        Args:
+            only: Of these accelerators; None: of all that were ever attached.
+        """
         table = schema.usage_hours.c
         query = (
             sa.select(
@@ -241,7 +251,7 @@ class StateStore:
                 sa.func.sum(table.device_seconds),
                 sa.func.sum(table.throttled_seconds),
             )
-            .where(table.hour >= int(since // 3600))
+            .where((table.hour >= int(since // 3600)) & _is_one_of(schema.usage_hours, only))
             .group_by(table.accelerator_id)
         )
         with self._lock, self._engine.begin() as db:
@@ -272,6 +282,10 @@ class StateStore:
     def _drop_tags(self, db: sa.Connection, accelerator_id: str, keys: Iterable[str]) -> None:
         mine = schema.tags.c.accelerator_id == accelerator_id
         db.execute(sa.delete(schema.tags).where(mine & schema.tags.c.key.in_(list(keys))))
+
+
+def _is_one_of(table: sa.Table, only: Collection[str] | None) -> sa.ColumnElement[bool]:
+    return sa.true() if only is None else table.c.accelerator_id.in_(list(only))
 
 
 def _to_row(record: AcceleratorRecord) -> dict[str, Any]:

@@ -22,12 +22,14 @@ class DoorLimits:
         request_seconds: For a request, from connecting or from its first byte on; and for a TLS handshake.
         idle_seconds: Without a next request on the same connection.
         send_seconds: For a client to take an answer.
+        num_listeners: Streams of the page at once; they count as requests.
         known_per_second, known_burst: Requests with a token that is known here, by token.
         unknown_per_second, unknown_burst: Those without, by address.
     """
 
     num_connections: int = 512
     num_requests: int = 480
+    num_listeners: int = 240
     head_bytes: int = 16 << 10
     request_seconds: float = 10.0
     idle_seconds: float = 5.0
@@ -41,7 +43,11 @@ class DoorLimits:
     def within(cls, num_descriptors: int) -> DoorLimits:
         """Return the limits at this many descriptors: a third of them, for the rest starts processes."""
         num_connections = max(32, min(cls.num_connections, num_descriptors // 3))
-        return cls(num_connections=num_connections, num_requests=num_connections - num_connections // 16)
+        return cls(
+            num_connections=num_connections,
+            num_requests=num_connections - num_connections // 16,
+            num_listeners=num_connections // 2 - num_connections // 32,
+        )
 
 
 class Admission:

@@ -38,11 +38,6 @@ async def _change(work: Callable[_Args, _Result], *args: _Args.args, **kwargs: _
     return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=_changes)
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the error answers of a path, for the OpenAPI document."""
-    return {status: {"model": schemas.ErrorView} for status in (400, 401, *statuses)}
-
-
 def add_control_api(app: FastAPI, host: Host, caller: Any) -> None:
     """Add the paths under `/v1`.
 
@@ -67,7 +62,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
                 shown.endpoints = without_unix(shown.endpoints)
         return shown.model_dump()
 
-    @app.post("/v1/accelerators", status_code=201, responses=errors(403, 409), tags=["accelerators"])
+    @app.post("/v1/accelerators", status_code=201, responses=schemas.errors(403, 409), tags=["accelerators"])
     async def attach(
         wanted: schemas.AttachRequest, request: Request, who: Caller = caller
     ) -> schemas.AttachedView:
@@ -79,20 +74,22 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
             raise ConnectionLost("the client left before it got the token, so the accelerator is detached")
         return schemas.AttachedView(**view(record, who), token=token)
 
-    @app.get("/v1/accelerators", responses=errors(), tags=["accelerators"])
+    @app.get("/v1/accelerators", responses=schemas.errors(), tags=["accelerators"])
     def list_accelerators(who: Caller = caller) -> list[schemas.AcceleratorView]:
         """List accelerators: all for the operator, a tenant's own for a tenant."""
         records = service.list_all() if who.is_operator else [service.get(who.accelerator_id or "")]
         return [schemas.AcceleratorView(**view(record, who)) for record in records]
 
-    @app.get("/v1/accelerators/{accelerator_id}", responses=errors(404), tags=["accelerators"])
+    @app.get("/v1/accelerators/{accelerator_id}", responses=schemas.errors(404), tags=["accelerators"])
     def show(accelerator_id: str, who: Caller = caller) -> schemas.AcceleratorView:
         """Show one accelerator."""
         who.check_owns(accelerator_id)
         return schemas.AcceleratorView(**view(service.get(accelerator_id), who))
 
     @app.patch(
-        "/v1/accelerators/{accelerator_id}", responses=errors(403, 404, 409, 413), tags=["accelerators"]
+        "/v1/accelerators/{accelerator_id}",
+        responses=schemas.errors(403, 404, 409, 413),
+        tags=["accelerators"],
     )
     async def resize(
         accelerator_id: str, wanted: schemas.ResizeRequest, who: Caller = caller
@@ -106,7 +103,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
     @app.delete(
         "/v1/accelerators/{accelerator_id}",
         status_code=204,
-        responses=errors(404, 409),
+        responses=schemas.errors(404, 409),
         tags=["accelerators"],
     )
     async def detach(
@@ -127,13 +124,17 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         await _change(service.detach, accelerator_id, drain_seconds)
         return Response(status_code=204)
 
-    @app.post("/v1/accelerators/{accelerator_id}/heartbeat", responses=errors(404), tags=["accelerators"])
+    @app.post(
+        "/v1/accelerators/{accelerator_id}/heartbeat", responses=schemas.errors(404), tags=["accelerators"]
+    )
     async def heartbeat(accelerator_id: str, who: Caller = caller) -> schemas.HeartbeatView:
         """Begin an accelerator's lease anew."""
         who.check_owns(accelerator_id)
         return schemas.HeartbeatView(lease_seconds=service.heartbeat(accelerator_id))
 
-    @app.post("/v1/accelerators/{accelerator_id}/token", responses=errors(404, 409), tags=["accelerators"])
+    @app.post(
+        "/v1/accelerators/{accelerator_id}/token", responses=schemas.errors(404, 409), tags=["accelerators"]
+    )
     async def rotate_token(accelerator_id: str, who: Caller = caller) -> schemas.TokenView:
         """Give an accelerator a new bearer token; the old one is refused at once."""
         who.check_owns(accelerator_id)
@@ -152,12 +153,12 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
         """Say that the host answers, and what needs care; needs no token."""
         return health_now()
 
-    @app.get("/v1/types", responses=errors(), tags=["host"])
+    @app.get("/v1/types", responses=schemas.errors(), tags=["host"])
     def types(who: Caller = caller) -> list[schemas.TypeView]:
         """List types with prices and, for the operator, how many still fit."""
         return [schemas.TypeView.of(offer, who.is_operator) for offer in service.offers()]
 
-    @app.get("/v1/devices", responses=errors(), tags=["host"])
+    @app.get("/v1/devices", responses=schemas.errors(), tags=["host"])
     def devices(who: Caller = caller) -> list[schemas.DeviceView]:  # noqa: ARG001  # any known token
         """List devices with their measured compute."""
         return [
@@ -175,26 +176,26 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
             for device in host.settings.devices
         ]
 
-    @app.get("/v1/host", responses=errors(403), tags=["host"])
+    @app.get("/v1/host", responses=schemas.errors(403), tags=["host"])
     def status(who: Caller = caller) -> schemas.HostView:
         """Show capacity, what is in force and by what means, and health."""
         who.check_operator()
         return schemas.HostView(**host.status(), num_unhealthy=service.board.fresh().num_unhealthy)
 
-    @app.post("/v1/host/drain", responses=errors(403), tags=["host"])
+    @app.post("/v1/host/drain", responses=schemas.errors(403), tags=["host"])
     def drain(wanted: schemas.DrainRequest, who: Caller = caller) -> schemas.HealthView:
         """Refuse new accelerators from now on, or take them again; attached ones are not touched."""
         who.check_operator()
-        service.is_draining = wanted.is_draining
+        service.drain(wanted.is_draining)
         return health_now()
 
-    @app.post("/v1/host/token", responses=errors(403), tags=["host"])
+    @app.post("/v1/host/token", responses=schemas.errors(403), tags=["host"])
     def change_operator_token(who: Caller = caller) -> schemas.TokenView:
         """Make a new operator token; the old one is refused at once."""
         who.check_operator()
         return schemas.TokenView(token=host.change_operator_token())
 
-    @app.get("/v1/usage", responses=errors(), tags=["host"])
+    @app.get("/v1/usage", responses=schemas.errors(), tags=["host"])
     def usage(
         since: Annotated[
             float, Query(ge=0, le=MAX_SINCE, allow_inf_nan=False, description="Seconds since 1970, UTC.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -16,10 +18,14 @@ from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.api import add_control_api
 from elastic_inference.host.doors.aws import make_aws_app
 from elastic_inference.host.doors.aws_directory import CredentialsFile, HostDirectory
-from elastic_inference.host.doors.callers import bearer_of, find_caller, make_authenticator
+from elastic_inference.host.doors.callers import Callers, bearer_of, make_authenticator
+from elastic_inference.host.doors.feed import Feed
 from elastic_inference.host.doors.metrics import add_metrics
 from elastic_inference.host.doors.middleware import BodyLimit, Flood, RequestLog
+from elastic_inference.host.doors.observing import add_observing
+from elastic_inference.host.doors.page import add_page
 from elastic_inference.host.doors.privacy import HostPaths
+from elastic_inference.host.doors.sessions import Sessions
 from elastic_inference.host.doors.tracing import Tracing
 from elastic_inference.host.host import Host
 from elastic_inference.protocol.status import encode_error
@@ -27,11 +33,22 @@ from elastic_inference.protocol.status import encode_error
 logger = logging.getLogger(__name__)
 
 
-def make_app(host: Host, limits: DoorLimits | None = None, tracer_provider: Any = None) -> FastAPI:
-    """Return the control API of a host; with spans where an OpenTelemetry tracer provider is given."""
+def make_app(
+    host: Host, limits: DoorLimits | None = None, tracer_provider: Any = None, feed: Feed | None = None
+) -> FastAPI:
+    """Return the control API and the page of a host.
 
-    def known_caller(authorization: str) -> str | None:
-        caller = find_caller(host, bearer_of(authorization))
+    Args:
+        tracer_provider: Of OpenTelemetry; None: no spans are made.
+        feed: Whoever ends it ends the streams of the page; None: nobody does.
+    """
+    limits = limits or DoorLimits()
+    sessions = Sessions(f"ei_session_{host.host_id[:8]}", time.monotonic)
+    callers = Callers(host, sessions)
+
+    def known_caller(headers: Headers) -> str | None:
+        token = bearer_of(headers.get("Authorization", ""))
+        caller = callers.of_token(token) if token else callers.of_session(headers)
         return None if caller is None else caller.accelerator_id or "the operator"
 
     app = FastAPI(
@@ -44,10 +61,12 @@ def make_app(host: Host, limits: DoorLimits | None = None, tracer_provider: Any 
     if tracer_provider is not None:
         app.add_middleware(Tracing, provider=tracer_provider)
     app.add_middleware(RequestLog)
-    app.add_middleware(Flood, limits=limits or DoorLimits(), known_caller=known_caller)
-    caller = make_authenticator(host)
+    app.add_middleware(Flood, limits=limits, known_caller=known_caller)
+    caller = make_authenticator(callers)
     add_control_api(app, host, caller)
+    add_observing(app, host, caller)
     add_metrics(app, host, caller)
+    add_page(app, callers, sessions, feed or Feed(host, limits.num_listeners), host.settings.tls is not None)
     _document_errors(app)
     _mount_amazon(app, host)
     return app

@@ -106,10 +106,10 @@ class Flood:
     Heartbeats and health are never refused for what others do: a lease must not end because a host is busy.
 
     Args:
-        known_caller: A name for whoever's token a request carries; None where it is not known here.
+        known_caller: A name for whoever's token or session a request carries; None where it is not known here.
     """
 
-    def __init__(self, app: App, limits: DoorLimits, known_caller: Callable[[str], str | None]) -> None:
+    def __init__(self, app: App, limits: DoorLimits, known_caller: Callable[[Headers], str | None]) -> None:
         self._app = app
         self._limits = limits
         self._known_caller = known_caller
@@ -140,7 +140,7 @@ class Flood:
 
     def _wait_seconds(self, scope: Scope) -> float:
         now = time.monotonic()
-        known = self._known_caller(Headers(scope=scope).get("Authorization", ""))
+        known = self._known_caller(Headers(scope=scope))
         if known is not None:
             return self._known.take(known, now)
         client = scope.get("client")

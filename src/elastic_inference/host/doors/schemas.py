@@ -278,3 +278,8 @@ class HealthView(BaseModel):
 
     status: str
     warnings: Annotated[list[str], Field(description="What needs the operator's care, such as a full disk.")]
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error answers of a path, for the OpenAPI document."""
+    return {status: {"model": ErrorView} for status in (400, 401, *statuses)}

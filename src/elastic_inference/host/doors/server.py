@@ -18,6 +18,7 @@ from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.doors.connections import Listener
+from elastic_inference.host.doors.feed import Feed
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.limits.processes import raise_descriptor_limit
@@ -60,11 +61,13 @@ def serve(
         # uvicorn raises the signal that ended it once more; without a handler it would end us before we close.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
+        feed = Feed(host, limits.num_listeners)
         try:
             _Server(
                 host,
-                _config(host, limits, provider),
+                _config(host, limits, provider, feed),
                 limits,
+                feed,
                 lambda: on_ready(_url(listen, sock, host.settings.tls)),
             ).run([sock])
         finally:
@@ -82,11 +85,17 @@ def _tracer_provider(host: Host) -> Any:
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, host: Host, config: uvicorn.Config, limits: DoorLimits, on_ready: Callable[[], None]
+        self,
+        host: Host,
+        config: uvicorn.Config,
+        limits: DoorLimits,
+        feed: Feed,
+        on_ready: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._host = host
         self._limits = limits
+        self._feed = feed
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -104,6 +113,11 @@ class _Server(uvicorn.Server):
         self.started = True
         self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams of the page first: else the end would wait for browsers that wait for it."""
+        self._feed.close()
+        await super().shutdown(sockets)
+
     def _begin_reload(self) -> None:
         # In a thread: accelerators are asked to reload too, and one may hang.
         threading.Thread(target=self._reload, name="reload", daemon=True).start()
@@ -115,9 +129,9 @@ class _Server(uvicorn.Server):
             logger.error("not reloaded, and as before", extra={"why": str(error)})
 
 
-def _config(host: Host, limits: DoorLimits, tracer_provider: Any) -> uvicorn.Config:
+def _config(host: Host, limits: DoorLimits, tracer_provider: Any, feed: Feed) -> uvicorn.Config:
     config = uvicorn.Config(
-        make_app(host, limits, tracer_provider),
+        make_app(host, limits, tracer_provider, feed),
         http="h11",
         ws="none",
         log_config=None,

@@ -71,6 +71,7 @@ class HostContext:
     cores: CoreKeeper
     leases: LeaseKeeper
     gpu_uuids: Mapping[str, str] = field(default_factory=dict)  # of devices that are GPUs, by name
+    sharing: Mapping[str, str] = field(default_factory=dict)  # "lease" or "limits", by device
 
     def limit_request(self, record: AcceleratorRecord) -> LimitRequest:
         """Return what the kernel is to hold this accelerator to; not to its share of a CPU that is shared by lease.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -37,13 +38,14 @@ class InferHandler:
                 requested_bytes=body.remaining,
                 limit_bytes=limit,
             )
+        began = time.monotonic()
         body.open(limit)
         if request.headers.get(b"inference-header-content-length") == b"0" and body.remaining:
             head, tensors = self._receive_raw(body, model)
         else:
             head, tensors = self._receive(request, body)
         trace_parent = request.headers.get(b"traceparent", b"")
-        return self._inference.infer(model, head, tensors, _respond, trace_parent=trace_parent)
+        return self._inference.infer(model, head, tensors, _respond, trace_parent=trace_parent, began=began)
 
     def _receive_raw(self, body: Body, model: str) -> tuple[RequestHead, list[memoryview]]:
         """Read a body that is the only input and nothing else."""

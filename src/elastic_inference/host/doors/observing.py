@@ -1,0 +1,60 @@
+"""The control API's paths for looking: the board as it is now, the last hour of an accelerator, and its log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+
+from elastic_inference.host.doors import schemas
+from elastic_inference.host.doors.board_schemas import BoardView, HistoryView, LogView
+from elastic_inference.host.doors.callers import Caller
+from elastic_inference.host.doors.privacy import HostPaths
+from elastic_inference.host.doors.views import BoardViews
+from elastic_inference.host.host import Host
+from elastic_inference.host.processes.logs import MAX_PART_BYTES, LogReader
+
+DEFAULT_LOG_BYTES = 16 << 10
+
+
+def add_observing(app: FastAPI, host: Host, caller: Any) -> None:
+    """Add the paths.
+
+    Args:
+        caller: The dependency that gives the Caller of a request; see `callers`.
+    """
+    service, paths = host.service, HostPaths(host)
+    views, logs = BoardViews(host), LogReader(host.folder.logs)
+
+    @app.get("/v1/board", responses=schemas.errors(), tags=["host"])
+    def board(who: Caller = caller) -> BoardView:
+        """Show what the host saw last: devices, accelerators and events; a tenant's own for a tenant.
+
+        It is read once a second, and asking does not read it anew.
+        """
+        return BoardView(**views.whole(who, service.board.snapshot))
+
+    @app.get(
+        "/v1/accelerators/{accelerator_id}/history", responses=schemas.errors(404), tags=["accelerators"]
+    )
+    def history(accelerator_id: str, who: Caller = caller) -> HistoryView:
+        """Show an accelerator's last hour, a point each ten seconds, since the host started."""
+        who.check_owns(accelerator_id)
+        service.get(accelerator_id)
+        return HistoryView.model_validate(service.board.history.of(accelerator_id))
+
+    @app.get("/v1/accelerators/{accelerator_id}/logs", responses=schemas.errors(404), tags=["accelerators"])
+    def log(
+        accelerator_id: str,
+        cursor: Annotated[
+            str | None, Query(max_length=60, description="Of the part before; without it: the log's end.")
+        ] = None,
+        max_bytes: Annotated[int, Query(ge=1, le=MAX_PART_BYTES)] = DEFAULT_LOG_BYTES,
+        who: Caller = caller,
+    ) -> LogView:
+        """Show what an accelerator's processes wrote to standard error: the last five of them."""
+        who.check_owns(accelerator_id)
+        service.get(accelerator_id)
+        part = logs.read(accelerator_id, cursor, max_bytes)
+        text = part.text if who.is_operator else paths.hide(part.text)
+        return LogView(text=text, cursor=part.cursor, process=part.process, has_more=part.has_more)
