@@ -66,7 +66,7 @@ def operator(host: HostProcess) -> Iterator[HostSession]:
 @pytest.fixture
 def loaded(operator: HostSession, tmp_path: Path) -> Iterator[Attachment]:
     """An accelerator that answers requests all the time."""
-    mine = operator.attach("small", name="camera <b>north</b>")
+    mine = operator.attach("small", name="camera <b>north<b>")
     is_over = threading.Event()
 
     def call() -> None:
@@ -135,7 +135,7 @@ def test_it_shows_load_a_kill_and_its_end_as_they_happen(
     host: HostProcess, loaded: Attachment, open_page: Callable[..., Opened]
 ) -> None:
     opened = open_page()
-    opened.page.locator("#accelerators tbody th", has_text="camera <b>north</b>").wait_for(timeout=WAIT_MS)
+    opened.page.locator("#accelerators tbody th", has_text="camera <b>north<b>").wait_for(timeout=WAIT_MS)
     wait_until(lambda: float(opened.cell("north", "Req/s").inner_text()) > 0, "requests")
     wait_until(lambda: "ms" in opened.cell("north", "p99").inner_text(), "a latency")
     assert "openvino fp32" in opened.cell("north", "Models").inner_text()
@@ -256,7 +256,7 @@ def test_it_fits_every_screen(
     size: str, scheme: str, operator: HostSession, open_page: Callable[..., Opened]
 ) -> None:
     operator.attach(
-        "small", name="a name that is so long that it does not fit into any column of a table at all, ever"
+        "small", name="a name that is so long that it does not fit into any column of a table at all"
     )
     width, height = SIZES[size]
     opened = open_page(viewport={"width": width, "height": height}, color_scheme=scheme)
