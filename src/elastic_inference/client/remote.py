@@ -169,7 +169,10 @@ class RemoteModel:
     ) -> list[bytes | memoryview]:
         size = sum(len(view) for view in views.values())
         region = None
-        if self._use_shared_memory and size >= SHARED_MEMORY_FROM_BYTES:
+        if not self._use_shared_memory:
+            if connection.region is not None:  # of a time before it was given up
+                connection.end_region()
+        elif size >= SHARED_MEMORY_FROM_BYTES:
             region = self._region(connection, size + len(views) * ALIGNMENT)
         key = (
             timeout_seconds,
@@ -218,9 +221,11 @@ class RemoteModel:
 
     def _region(self, connection: Connection, size_bytes: int) -> Region | None:
         """Return the connection's own region, made larger where needed; None where shared memory cannot be had."""
+        connection.region_used = time.monotonic()
         region = connection.region
         if region is not None and region.size_bytes >= size_bytes:
             return region
+        connection.end_region()  # before there is a larger one: both at once may not fit
         try:
             fresh = Region.create(size_bytes)
         except OSError as error:
@@ -244,9 +249,6 @@ class RemoteModel:
             raise
         finally:
             fresh.unlink()
-        if region is not None:
-            connection.call("POST", f"/v2/systemsharedmemory/region/{region.key[1:]}/unregister")
-            region.close()
         connection.region = fresh
         return fresh
 
@@ -254,6 +256,7 @@ class RemoteModel:
         self._use_shared_memory = False
         self._shared_memory_note = f"shared memory is not used: {reason}"
         log.info(self._shared_memory_note)
+        self._pool.drop_regions()
 
     def _outputs(self, connection: Connection, head: ResponseHead) -> Outputs:
         stream = connection.stream
