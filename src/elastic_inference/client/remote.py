@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from elastic_inference.client import regions
 from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool, ResponseHead
 from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.model_name import model_name
@@ -43,7 +44,7 @@ from elastic_inference.protocol.heads import (
     parse_response_head,
 )
 from elastic_inference.protocol.heads import ResponseHead as ParsedHead
-from elastic_inference.protocol.shared_memory import Region, peer_uid
+from elastic_inference.protocol.shared_memory import Region
 from elastic_inference.tensors import NUMPY_DTYPES
 
 log = logging.getLogger(__name__)
@@ -232,23 +233,10 @@ class RemoteModel:
             self._stop_shared_memory(f"no region of {size_bytes} bytes: {error}")
             return None
         try:
-            server_uid = peer_uid(connection.stream.sock)
-            if server_uid is not None and server_uid != os.geteuid():
-                with contextlib.suppress(OSError):  # the accelerator's refusal is what the report then says
-                    fresh.grant(server_uid)
-            name = fresh.key[1:]
-            body = {"key": fresh.key, "offset": 0, "byte_size": fresh.size_bytes, "bound_to_connection": True}
-            path = f"/v2/systemsharedmemory/region/{name}/register"
-            connection.call("POST", path, json.dumps(body).encode())
+            regions.register(connection, fresh)
         except InvalidInput as error:
-            fresh.close()
             self._stop_shared_memory(str(error))
             return None
-        except BaseException:
-            fresh.close()
-            raise
-        finally:
-            fresh.unlink()
         connection.region = fresh
         return fresh
 

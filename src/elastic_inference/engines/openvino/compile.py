@@ -58,8 +58,8 @@ crashed in 256. With 50 they stay at 170, at the same speed.
 def core() -> ov.Core:
     """Return the process's one OpenVINO core; it may be used from several threads."""
     made = ov.Core()
-    install(made)
     primitive_cache.bound(made)
+    install(made)
     return made
 
 
