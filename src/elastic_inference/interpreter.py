@@ -42,7 +42,8 @@ def command(module: str) -> list[str]:
             "for Python is this program; set EI_PYTHON to the Python to use"
         )
     python, is_same_version = find_python()
-    paths = import_paths() if is_same_version else []
+    # What a frozen program imports lies in its own bundle, where another Python finds not even its standard library.
+    paths = import_paths() if is_same_version and not _is_frozen() else []
     return _isolated(python, module, paths)
 
 
@@ -93,8 +94,11 @@ def find_python() -> tuple[str, bool]:
 
 
 def _looks_like_python(path: str | None) -> bool:
-    is_frozen = getattr(sys, "frozen", False)
-    return bool(path) and not is_frozen and _IS_PYTHON.fullmatch(Path(str(path)).name) is not None
+    return bool(path) and not _is_frozen() and _IS_PYTHON.fullmatch(Path(str(path)).name) is not None
+
+
+def _is_frozen() -> bool:
+    return bool(getattr(sys, "frozen", False))
 
 
 def _candidates() -> Iterator[str]:

@@ -174,6 +174,10 @@ TERM = Setting("TERM", "The terminal; `dumb` shows no styles", "`dumb`", _text)
 EXPLORE_TOKEN = Setting(
     "EI_EXPLORE_TOKEN", "Token of `ei explore client`, as the exploration printed it", "none", _text, is_secret=True
 )  # fmt: skip
+ONEDNN_PRIMITIVE_CACHE_CAPACITY = Setting(
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "Compiled primitives that oneDNN, with which OpenVINO computes, keeps in a "
+    "process", "50", _text,
+)  # fmt: skip
 XDG_CACHE_HOME = Setting("XDG_CACHE_HOME", "The user's folder for caches", "`~/.cache`", _folder)
 XDG_STATE_HOME = Setting("XDG_STATE_HOME", "The user's folder for state", "`~/.local/state`", _folder)
 OTEL_TRACES_EXPORTER = Setting(
@@ -224,6 +228,16 @@ def state_dir() -> Path:
 def with_variables(**variables: str) -> dict[str, str]:
     """Return this process's environment with some variables more, for a process that it starts."""
     return {**os.environ, **variables}
+
+
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of this process, which was unset, while a library reads it."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def asks_for_traces() -> bool:

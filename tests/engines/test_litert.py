@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elastic_inference import EIPredictor
 from elastic_inference.errors import ElasticInferenceError, InvalidArgumentError, InvalidModel
 from tests.engines.build import images
 from tests.engines.conftest import Load
@@ -53,3 +54,23 @@ def test_file_that_is_no_model(tmp_path: Path, load: Load) -> None:
     (tmp_path / "m.tflite").write_bytes(b"no model at all")
     with pytest.raises(InvalidModel, match="LiteRT cannot load"):
         load(tmp_path / "m.tflite", engine="litert")
+
+
+def test_a_model_with_variables_counts_for_each_predictor_alone() -> None:
+    """OpenVINO cannot read it, and was taken to say that it is no TFLite model."""
+    path = Path(__file__).with_name("data") / "counter.tflite"
+    for use_ei in (True, False):
+        with EIPredictor(path, use_ei=use_ei) as one, EIPredictor(path, use_ei=use_ei) as other:
+            (alias,) = one.feed_tensors
+            answers = [next(iter(one({alias: [2.0]}).values())).tolist() for _ in range(3)]
+            assert answers == [[2.0], [4.0], [6.0]]
+            assert next(iter(other({alias: [2.0]}).values())).tolist() == [2.0]
+            assert one.report.engine == "litert"
+            assert any("ASSIGN_VARIABLE" in note for note in one.report.notes)
+
+
+def test_a_file_that_only_begins_as_a_model_is_none(tmp_path: Path, load: Load) -> None:
+    path = tmp_path / "short.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3")
+    with pytest.raises(ElasticInferenceError, match="LiteRT cannot load"):
+        load(path)

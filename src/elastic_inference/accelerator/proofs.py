@@ -134,16 +134,18 @@ def _why_not(loaded: Loaded, mode: Mode, reference: registry.Engine) -> str:
 
 
 def _conclude(model: LoadedModel, state: ModelProof, proof: Proof) -> None:
-    state.proof = proof
-    if proof.verdict is not Verdict.DIFFERS:
-        log.info("model compared", extra={"proof": proof.summary()})
-        return
-    log.error("the engine does not compute what the model says", extra={"proof": proof.summary()})
-    if isinstance(model, GuardedModel):
-        try:
-            model.switch(proof.summary())
-        except ElasticInferenceError as error:
-            log.error("the reference engine cannot take over", extra={"error": str(error)})
+    try:
+        if proof.verdict is not Verdict.DIFFERS:
+            log.info("model compared", extra={"proof": proof.summary()})
+            return
+        log.error("the engine does not compute what the model says", extra={"proof": proof.summary()})
+        if isinstance(model, GuardedModel):
+            try:
+                model.switch(proof.summary())
+            except ElasticInferenceError as error:
+                log.error("the reference engine cannot take over", extra={"error": str(error)})
+    finally:
+        state.proof = proof  # last: whoever reads that it differs reads also who answers now
 
 
 def _key(loaded: Loaded, subject: str) -> str:

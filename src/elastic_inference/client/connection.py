@@ -6,6 +6,7 @@ import json
 import os
 import ssl
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ MAX_HEADER_DIGITS = 18
 _TIMING = b"Server-Timing:"
 MAX_JSON_BYTES = 64 << 20  # of an answer that is read as a whole
 MAX_ERROR_BYTES = 1 << 20
+REGION_IDLE_SECONDS = 30.0
+"""After which shared memory that no call has used is given back."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Connection:
 
     Attributes:
         region: Shared memory that this connection has registered with the accelerator, None before its first use.
+        region_used: When a call last used it, as time.monotonic() tells.
         is_reusable: Whether it may carry another exchange.
         is_parents: Whether it was made before this process was forked off, whose parent goes on using it.
     """
@@ -101,6 +105,7 @@ class Connection:
         tune(sock)
         self.stream = Stream(sock)
         self.region: Region | None = None
+        self.region_used = 0.0
         self.is_reusable = True
         self.is_parents = False
         _open_connections.add(self)
@@ -172,6 +177,15 @@ class Connection:
             raise ProtocolError(f"{method} {path}: the answer is not JSON: {text[:80]!r}") from error
         return value if isinstance(value, dict) else {"value": value}
 
+    def end_region(self) -> None:
+        """Give the region back on both sides, and keep the connection."""
+        region, self.region = self.region, None
+        if region is not None:
+            try:
+                self.call("POST", f"/v2/systemsharedmemory/region/{region.key[1:]}/unregister")
+            finally:
+                region.close()
+
     def close(self) -> None:
         """Close the socket, which also ends the registration of the region; closing twice is fine."""
         if self.region is not None:
@@ -208,6 +222,8 @@ os.register_at_fork(after_in_child=_forget_after_fork)
 class ConnectionPool:
     """Connections to one accelerator, kept between calls, for any number of threads and after a fork.
 
+    One whose shared memory no call has used for `REGION_IDLE_SECONDS` is closed, which gives that back on both sides.
+
     Args:
         address: Where to.
         connect_timeout_seconds: For each new connection.
@@ -220,11 +236,13 @@ class ConnectionPool:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._watch: threading.Timer | None = None
         _pools.add(self)
 
     def forget(self) -> None:
         """In a forked child: start with nothing. The parent's sockets stay its own, and its lock may be held."""
         self._pid, self._lock, self._idle = os.getpid(), threading.Lock(), []
+        self._watch = None  # its thread is the parent's
 
     def connection(self, deadline: Deadline) -> Lent:
         """Return a context manager that lends a connection for one exchange, until this deadline.
@@ -261,8 +279,38 @@ class ConnectionPool:
             with self._lock:
                 if not self._is_closed:
                     self._idle.append(connection)
+                    if connection.region is not None and self._watch is None:
+                        self._watch_regions(REGION_IDLE_SECONDS)
                     return
         connection.close()
+
+    def _watch_regions(self, seconds: float) -> None:
+        """Look for unused regions in this time; the lock is held."""
+        self._watch = threading.Timer(seconds, _close_unused, [weakref.ref(self)])
+        self._watch.daemon = True
+        self._watch.start()
+
+    def close_unused(self) -> None:
+        """Close idle connections whose region was not used lately, and look again while there are others."""
+        now = time.monotonic()
+        with self._lock:
+            holders = [connection for connection in self._idle if connection.region is not None]
+            unused = [each for each in holders if now - each.region_used >= REGION_IDLE_SECONDS]
+            self._idle = [connection for connection in self._idle if connection not in unused]
+            self._watch = None
+            left = [each.region_used for each in holders if each not in unused]
+            if left and not self._is_closed:
+                self._watch_regions(min(left) + REGION_IDLE_SECONDS - now)
+        for connection in unused:
+            connection.close()
+
+    def drop_regions(self) -> None:
+        """Close the idle connections that have a region: shared memory is given up."""
+        with self._lock:
+            holders = [connection for connection in self._idle if connection.region is not None]
+            self._idle = [connection for connection in self._idle if connection.region is None]
+        for connection in holders:
+            connection.close()
 
     def drop_idle(self) -> None:
         """Close all idle connections, such as after one of them broke."""
@@ -276,7 +324,16 @@ class ConnectionPool:
     def close(self) -> None:
         """Close what is idle now and, when it comes back, what is lent; closing twice is fine."""
         self._is_closed = True
+        if self._watch is not None and self._pid == os.getpid():
+            self._watch.cancel()
         self.drop_idle()
+
+
+def _close_unused(pool: weakref.ref[ConnectionPool]) -> None:
+    """Look after a pool, if it is still there; a timer runs this, and keeps no pool alive."""
+    found = pool()
+    if found is not None:
+        found.close_unused()
 
 
 class Lent:

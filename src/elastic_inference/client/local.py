@@ -48,7 +48,7 @@ class LocalModel:
             ElasticInferenceError: What the engine says.
         """
         try:
-            from elastic_inference.engines import registry, select
+            from elastic_inference.engines import memory, registry, select
             from elastic_inference.engines.base import EngineOptions
             from elastic_inference.engines.warm_up import warm_up as run_once
         except ImportError as error:
@@ -66,6 +66,7 @@ class LocalModel:
         _check_process()
         with _session_arguments(graph, config):
             self._model = select.load(package, request, options)
+        self._run = memory.predict
         self._pid = os.getpid()
         _loaded.add(self._model)
         self.signature: Signature = self._model.signature
@@ -92,7 +93,7 @@ class LocalModel:
         if self._pid != os.getpid():
             _check_process()
         start = time.monotonic()
-        outputs = self._model.predict(inputs)
+        outputs = self._run(self._model, inputs)
         return Prediction(outputs, 0.0, time.monotonic() - start)
 
     def report(self, start_seconds: float) -> PredictorReport:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from elastic_inference.client import regions
 from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool, ResponseHead
 from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.model_name import model_name
@@ -43,7 +44,7 @@ from elastic_inference.protocol.heads import (
     parse_response_head,
 )
 from elastic_inference.protocol.heads import ResponseHead as ParsedHead
-from elastic_inference.protocol.shared_memory import Region, peer_uid
+from elastic_inference.protocol.shared_memory import Region
 from elastic_inference.tensors import NUMPY_DTYPES
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,10 @@ class RemoteModel:
     ) -> list[bytes | memoryview]:
         size = sum(len(view) for view in views.values())
         region = None
-        if self._use_shared_memory and size >= SHARED_MEMORY_FROM_BYTES:
+        if not self._use_shared_memory:
+            if connection.region is not None:  # of a time before it was given up
+                connection.end_region()
+        elif size >= SHARED_MEMORY_FROM_BYTES:
             region = self._region(connection, size + len(views) * ALIGNMENT)
         key = (
             timeout_seconds,
@@ -218,35 +222,21 @@ class RemoteModel:
 
     def _region(self, connection: Connection, size_bytes: int) -> Region | None:
         """Return the connection's own region, made larger where needed; None where shared memory cannot be had."""
+        connection.region_used = time.monotonic()
         region = connection.region
         if region is not None and region.size_bytes >= size_bytes:
             return region
+        connection.end_region()  # before there is a larger one: both at once may not fit
         try:
             fresh = Region.create(size_bytes)
         except OSError as error:
             self._stop_shared_memory(f"no region of {size_bytes} bytes: {error}")
             return None
         try:
-            server_uid = peer_uid(connection.stream.sock)
-            if server_uid is not None and server_uid != os.geteuid():
-                with contextlib.suppress(OSError):  # the accelerator's refusal is what the report then says
-                    fresh.grant(server_uid)
-            name = fresh.key[1:]
-            body = {"key": fresh.key, "offset": 0, "byte_size": fresh.size_bytes, "bound_to_connection": True}
-            path = f"/v2/systemsharedmemory/region/{name}/register"
-            connection.call("POST", path, json.dumps(body).encode())
+            regions.register(connection, fresh)
         except InvalidInput as error:
-            fresh.close()
             self._stop_shared_memory(str(error))
             return None
-        except BaseException:
-            fresh.close()
-            raise
-        finally:
-            fresh.unlink()
-        if region is not None:
-            connection.call("POST", f"/v2/systemsharedmemory/region/{region.key[1:]}/unregister")
-            region.close()
         connection.region = fresh
         return fresh
 
@@ -254,6 +244,7 @@ class RemoteModel:
         self._use_shared_memory = False
         self._shared_memory_note = f"shared memory is not used: {reason}"
         log.info(self._shared_memory_note)
+        self._pool.drop_regions()
 
     def _outputs(self, connection: Connection, head: ResponseHead) -> Outputs:
         stream = connection.stream

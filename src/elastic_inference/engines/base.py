@@ -100,6 +100,9 @@ class LoadedModel(ABC):
             MemoryQuotaExceeded: The engine could not get the memory.
         """
 
+    def empty(self) -> None:  # noqa: B027  # an engine that keeps nothing has nothing to do
+        """Give back what is kept of earlier calls, such as memory for their shapes; later calls work as before."""
+
     @abstractmethod
     def close(self) -> None:
         """Free what the engine holds; closing twice is fine."""

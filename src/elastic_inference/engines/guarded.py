@@ -65,6 +65,12 @@ class GuardedModel(LoadedModel):
         self.report = replace(reference.report, notes=kept)
         log.error("the reference engine took over", extra={"engine": self._engine.name, "why": why})
 
+    def empty(self) -> None:
+        self._quick.empty()
+        reference = self._reference
+        if reference is not None:
+            reference.empty()
+
     def close(self) -> None:
         self._quick.close()
         with self._lock:

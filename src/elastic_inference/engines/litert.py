@@ -26,6 +26,17 @@ from elastic_inference.models.resolve import named_signature
 from elastic_inference.models.signature import SignatureRequest, unfed_text
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
+# Besides variables by name, cells that write what they are given to begin with.
+_STATEFUL = {
+    "ASSIGN_VARIABLE",
+    "SVDF",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    "UNIDIRECTIONAL_SEQUENCE_RNN",
+    "LSTM",
+    "RNN",
+}
+_STATEFUL |= {"BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN", "CALL_ONCE"}
+
 with quiet_stderr():
     _interpreter = import_module("ai_edge_litert.interpreter")  # the registry tells where it is not installed
 
@@ -61,6 +72,7 @@ class LiteRtModel(LoadedModel):
         places = {detail["name"]: detail["index"] for detail in (*inputs, *outputs)}
         self._feeds = {alias: places[spec.name] for alias, spec in self.signature.inputs.items()}
         self._fetches = {alias: places[spec.name] for alias, spec in self.signature.outputs.items()}
+        self.changes = _changes(self._model)
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._lock = threading.Lock()
         self.report = EngineReport(
@@ -105,6 +117,12 @@ class LiteRtModel(LoadedModel):
     def close(self) -> None:
         with self._lock:
             self._model = None
+
+
+def _changes(model: Any) -> tuple[str, ...]:
+    """Name the operations that keep something for the next call, as streaming models do."""
+    found = {str(operation["op_name"]) for operation in model._get_ops_details()}
+    return tuple(sorted(found & _STATEFUL))
 
 
 def _spec(detail: dict[str, Any]) -> TensorSpec:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -62,7 +64,10 @@ class OnnxModel(LoadedModel):
         started = time.perf_counter()
         check_external_data(package.main_path, [file.path for file in package.files])
         num_threads = options.num_threads or available_cores()
-        self._session = _open_session(ort, package, options.device, num_threads)
+        self._open = partial(_open_session, ort, package, options.device, num_threads)
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._session: Any = self._open()
         nodes = onnx_nodes(package.main_path)
         without_rank = unranked(package.main_path)
         self._labels = _labels(nodes)
@@ -93,9 +98,7 @@ class OnnxModel(LoadedModel):
         )
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        session = self._session
-        if session is None:
-            raise PredictorClosed("the model was closed")
+        session = self._session or self._reopened()
         for alias in self._feeds:
             if alias not in inputs:
                 raise InvalidArgumentError(unfed_text(self.signature.inputs[alias]))
@@ -110,7 +113,21 @@ class OnnxModel(LoadedModel):
         labels = self._labels.get(name)
         return _from_runtime(value) if labels is None else _of_maps(value, labels)
 
+    def empty(self) -> None:
+        """Open the session anew at the next call: its arena keeps what the largest calls took."""
+        if not self.changes:
+            self._session = None
+
+    def _reopened(self) -> Any:
+        with self._lock:
+            if self._is_closed:
+                raise PredictorClosed("the model was closed")
+            if self._session is None:
+                self._session = self._open()
+            return self._session
+
     def close(self) -> None:
+        self._is_closed = True
         self._session = None
 
 
@@ -148,6 +165,9 @@ def _open_session(ort: ModuleType, package: ModelPackage, device: str, num_threa
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = num_threads
     settings.log_severity_level = 3
+    # It would keep a plan of its memory for each combination of shapes that it ever sees, with no end to it. Without
+    # plans models of fixed shapes are as quick and take less memory (docs/measurements.md).
+    settings.enable_mem_pattern = False
     provider: Any = "CPUExecutionProvider"
     if not device.startswith("cpu"):
         provider = ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)})

@@ -6,10 +6,9 @@ cannot run the model or is not installed, and the report says so.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import replace
 
-from elastic_inference.engines import registry
+from elastic_inference.engines import memory, registry
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.guarded import GuardedModel
 from elastic_inference.engines.registry import Engine
@@ -38,7 +37,7 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
             f"input_specs are for TorchScript; a model of format {package.format.value} says itself what its inputs are"
         )
     loaded = _load(package, request, options)
-    _give_back_memory()
+    memory.give_back()
     return loaded
 
 
@@ -72,16 +71,6 @@ def _guarded(
     if reference is None or reference is engine or engine.loader is not None:
         return loaded
     return GuardedModel(loaded, reference, lambda: reference.load(package, request, options))
-
-
-def _give_back_memory() -> None:
-    """Return what loading freed to the system: glibc keeps it, and it counts against the accelerator's limit.
-
-    For a detector of 70 MB that is 190 MB of 475.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _no_engine(

@@ -20,7 +20,7 @@ class ModelFormat(Enum):
     ONNX = "onnx"  # one .onnx file
     TFLITE = "tflite"  # one .tflite file
     TORCH_EXPORT = "torch_export"  # one .pt2 file: a program of torch.export
-    TORCH_SCRIPT = "torch_script"  # one .pt or .pth file: an archive of TorchScript
+    TORCH_SCRIPT = "torch_script"  # one .pt, .pth or .jit file: an archive of TorchScript
     TESTING = "testing"  # one .testing file: what a shipped testing engine does
 
 
@@ -33,7 +33,7 @@ _FORMAT_OF_SUFFIX = {
     ".tflite": ModelFormat.TFLITE,
     ".testing": ModelFormat.TESTING,
 }
-_TORCH_SUFFIXES = (".pt2", ".pt", ".pth")  # what they hold is told by their content
+_TORCH_SUFFIXES = (".pt2", ".pt", ".pth", ".jit")  # what they hold is told by their content
 _SUFFIXES = [s for s, kind in _FORMAT_OF_SUFFIX.items() if kind is not ModelFormat.TESTING] + [
     *_TORCH_SUFFIXES
 ]

@@ -18,6 +18,7 @@ from elastic_inference.accelerator.batching.trials import Trials
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelEntry
 from elastic_inference.accelerator.queue import RequestQueue, Turn, Waiter
+from elastic_inference.engines import memory
 from elastic_inference.engines.base import Arrays, LoadedModel
 from elastic_inference.engines.guarded import GuardedModel
 from elastic_inference.errors import (
@@ -227,7 +228,7 @@ def predict(entry: ModelEntry, inputs: Arrays) -> Outputs:
     if entry.proof.wants_sample:
         entry.proof.keep_sample(inputs)
     try:
-        return model.predict(inputs)
+        return memory.predict(model, inputs)
     except MemoryError as error:
         if isinstance(error, ElasticInferenceError):
             raise

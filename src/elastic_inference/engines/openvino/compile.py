@@ -17,6 +17,7 @@ import openvino as ov
 from openvino import frontend
 
 from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
+from elastic_inference.engines.openvino import primitive_cache
 from elastic_inference.engines.openvino.knowledge import Knowledge, accept, study
 from elastic_inference.engines.openvino.rewrites.driver import install
 from elastic_inference.engines.openvino.runner import NO_MEMORY_TEXTS, last_line
@@ -57,6 +58,7 @@ crashed in 256. With 50 they stay at 170, at the same speed.
 def core() -> ov.Core:
     """Return the process's one OpenVINO core; it may be used from several threads."""
     made = ov.Core()
+    primitive_cache.bound(made)
     install(made)
     return made
 

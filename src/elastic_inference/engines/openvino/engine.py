@@ -113,6 +113,11 @@ class OpenVinoGraph(LoadedModel):
         except InvalidArgumentError as error:
             raise self._explained(error, inputs) from error
 
+    def empty(self) -> None:
+        for plan in list(self._plans.values()):
+            if plan.runner is not None:
+                plan.runner.empty()
+
     def close(self) -> None:
         self._is_closed = True
         for plan in list(self._plans.values()):

@@ -23,6 +23,7 @@ _DTYPES = {
     "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
     "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 }  # fmt: skip
+_TFLITE_IDENTIFIER = b"TFL3"
 _FRONT_ENDS = {ModelFormat.ONNX: "onnx", ModelFormat.TFLITE: "tflite"}
 
 
@@ -38,14 +39,22 @@ def _open(package: ModelPackage) -> tuple[Any, Any, tuple[list[str], list[str]]]
             for places in (loaded.get_inputs(), loaded.get_outputs())
         )
     except openvino_compile.LOAD_ERRORS as error:
-        if package.format is ModelFormat.ONNX and onnx_nodes(package.main_path):
-            raise UnsupportedModel(f"OpenVINO cannot read {package.main_path}: {last_line(error)}") from error
+        if _is_of_its_format(package):
+            raise UnsupportedModel(f"OpenVINO cannot read this model: {last_line(error)}") from error
         raise InvalidModel(
             f"{package.main_path} is no {package.format.value} model: {last_line(error)}"
         ) from error
     if not outputs:  # what OpenVINO makes of files that are something else
         raise InvalidModel(f"{package.main_path} is no {package.format.value} model: it has no outputs")
     return front_end, loaded, (inputs, outputs)
+
+
+def _is_of_its_format(package: ModelPackage) -> bool:
+    """Whether the file is what its suffix says, so that another engine may read what OpenVINO cannot."""
+    if package.format is ModelFormat.ONNX:
+        return bool(onnx_nodes(package.main_path))
+    with package.main_path.open("rb") as file:
+        return file.read(8)[4:] == _TFLITE_IDENTIFIER
 
 
 def _spec(port: Any, name: str) -> TensorSpec:
@@ -95,6 +104,9 @@ class OpenVinoFile(LoadedModel):
         self._checks.check(inputs)
         results = self._runner.run([inputs[alias] for alias in self._feeds])
         return {alias: results[position] for alias, position in self._fetches.items()}
+
+    def empty(self) -> None:
+        self._runner.empty()
 
     def close(self) -> None:
         self._runner.close()

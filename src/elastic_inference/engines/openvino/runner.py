@@ -28,7 +28,9 @@ _SHAPE_TEXTS = re.compile(
 _INCONSISTENT_SHAPES = re.compile(
     r"While validating node [^(]*\([^()]*?:\w+\[([\d,]*)\],[^()]*?:\w+\[([\d,]*)\]\)"
 )
-NO_MEMORY_TEXTS = re.compile(r"bad_alloc|out of memory|cannot allocate|failed to allocate", re.IGNORECASE)
+NO_MEMORY_TEXTS = re.compile(
+    r"bad_alloc|out of memory|(cannot|can't|failed to|could not) alloc", re.IGNORECASE
+)
 
 
 class Runner:
@@ -55,6 +57,13 @@ class Runner:
         finally:
             if self.compiled is not None:
                 self._idle.append(request)
+
+    def empty(self) -> None:
+        """Free the idle requests, and the memory that the compiled model keeps for the shapes of earlier calls."""
+        compiled = self.compiled
+        self._idle.clear()
+        if compiled is not None:
+            compiled.release_memory()
 
     def close(self) -> None:
         """Free the requests and the compiled model."""

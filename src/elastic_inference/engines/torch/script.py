@@ -1,4 +1,4 @@
-"""Archives of TorchScript (.pt, .pth), which say neither shapes nor dtypes.
+"""Archives of TorchScript (.pt, .pth, .jit), which say neither shapes nor dtypes.
 
 So inputs come from the request's specs, and what the outputs are is found by running the model on zeros. Inputs are
 named after the arguments of `forward`, or `images.0` for an element and `batch.ids` for a key within one; names that
