@@ -17,14 +17,19 @@ REQUEST = SignatureRequest(
 )
 
 
-def test_same_detections_as_tensorflow(load: Load) -> None:
+@pytest.mark.parametrize(
+    ("name", "num_rewrites"), [("ssd_mobilenet_v2_coco_2018_03_29", 2), ("ssdlite_mobilenet_v2_coco_tfjs", 1)]
+)
+def test_same_detections_as_tensorflow(load: Load, name: str, num_rewrites: int) -> None:
     cv2 = pytest.importorskip("cv2")
     pytest.importorskip("tensorflow")
-    path = shared_path("assets/models/ssd_mobilenet_v2_coco_2018_03_29.pb")
-    ours, reference = (load(path, REQUEST, engine=engine) for engine in ("openvino", "tensorflow"))
+    path = shared_path(f"assets/models/{name}.pb")
+    ours, reference = (load(path, REQUEST, engine=engine) for engine in ("auto", "tensorflow"))
+    assert ours.report.engine == "openvino"
+    assert ["runs as one operation" in note for note in ours.report.notes] == [True] * num_rewrites
     assert ours.signature.outputs["detection_boxes"].shape == (None, 100, 4)
-    for name in ("dog_bicycle_truck.jpg", "jetson_peds_0.jpg", "torchserve_3dogs.jpg"):
-        photo = cv2.imread(str(shared_path(f"assets/photos/{name}")))[None, :, :, ::-1]
+    for photo_name in ("dog_bicycle_truck.jpg", "jetson_peds_0.jpg", "torchserve_3dogs.jpg"):
+        photo = cv2.imread(str(shared_path(f"assets/photos/{photo_name}")))[None, :, :, ::-1]
         found, expected = (
             model.predict({"inputs": np.ascontiguousarray(photo)}) for model in (ours, reference)
         )
@@ -32,7 +37,7 @@ def test_same_detections_as_tensorflow(load: Load) -> None:
             alias: (a.dtype, a.shape) for alias, a in expected.items()
         }
         sure = _sure(expected)
-        assert sure.any(), name
+        assert sure.any(), photo_name
         assert (_sure(found) == sure).all()
         np.testing.assert_allclose(found["detection_scores"], expected["detection_scores"], atol=1e-3)
         np.testing.assert_array_equal(found["detection_classes"][sure], expected["detection_classes"][sure])

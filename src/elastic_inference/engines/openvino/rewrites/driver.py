@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import openvino as ov
 from openvino.frontend.tensorflow import ConversionExtension
 
-from elastic_inference.engines.openvino.rewrites import certificate, nms_operation
-from elastic_inference.engines.openvino.rewrites.graph import Graph, attribute, name_of
-from elastic_inference.engines.openvino.rewrites.maps import find_maps
+from elastic_inference.engines.openvino.rewrites import (
+    combined_nms,
+    map_certificate,
+    nms_certificate,
+    nms_operation,
+    resize_operation,
+)
+from elastic_inference.engines.openvino.rewrites.batched_map import lift
+from elastic_inference.engines.openvino.rewrites.graph import Graph, Tensor, attribute, name_of
+from elastic_inference.engines.openvino.rewrites.maps import MapLoop, find_maps
 from elastic_inference.engines.openvino.rewrites.multiclass_nms import (
-    Match,
     NoMatch,
     Suppression,
     match,
@@ -20,14 +27,25 @@ from elastic_inference.engines.openvino.rewrites.multiclass_nms import (
 )
 from elastic_inference.models.graph_pb2 import GraphDef, NodeDef
 
-REWRITES_VERSION = 1
+REWRITES_VERSION = 2
 """Changes whenever a rewrite computes, or is taken, otherwise: compiled models are kept under it."""
-_DESCRIPTION = "description"
+_DESCRIPTION, _GIVEN = "description", "given"  # attributes of our operation
 
 
 def install(core: ov.Core) -> None:
-    """Teach a core the operations that the rewrites put into graphs."""
-    core.add_extension(ConversionExtension(nms_operation.OPERATION, _converted))
+    """Teach a core the operations that the rewrites put into graphs, and those of TensorFlow's that it lacks."""
+    core.add_extension(ConversionExtension(nms_operation.OPERATION, _suppressed))
+    core.add_extension(ConversionExtension(combined_nms.OPERATION, _combined))
+    core.add_extension(ConversionExtension(resize_operation.OPERATION, _resized))
+
+
+@dataclass(frozen=True)
+class _Replacement:
+    """What takes a loop's place: its nodes, where the loop's results are now, and a sentence about it."""
+
+    nodes: Iterable[NodeDef]
+    results: Mapping[Tensor, str]
+    note: str
 
 
 def rewrite(core: ov.Core, graph_def: GraphDef, fetches: Collection[str]) -> tuple[str, ...]:
@@ -43,45 +61,64 @@ def rewrite(core: ov.Core, graph_def: GraphDef, fetches: Collection[str]) -> tup
     graph = Graph(graph_def)
     notes: list[str] = []
     before = _reached(graph, fetches)
-    for loop in find_maps(graph):
-        if not any(tensor[0] in before for tensor in loop.results):
-            continue
+    taken = False
+    for loop in [loop for loop in find_maps(graph) if any(name in before for name, _ in loop.results)]:
         try:
-            found = match(graph, loop)
-            if found is None:
-                continue
-            proved = certificate.certify(core, graph, found)
+            made = _suppression(core, graph, loop) or _resize(core, graph, loop, before)
         except NoMatch as error:
-            notes.append(f"The loop {loop.frame!r} that suppresses boxes was left as it is: {error}.")
+            notes.append(f"The loop {loop.frame!r} was left as it is: {error}.")
             continue
-        _replace(graph, found, proved)
-        notes.append(_taken(found, proved))
-    if any(node.op == nms_operation.OPERATION for node in graph_def.node):
+        if made is not None:
+            taken = True
+            notes.append(made.note)
+            for node in made.nodes:
+                graph_def.node.add().CopyFrom(node)
+            for (result, _), source in made.results.items():
+                _hand_on(graph.nodes[result], source)
+    if taken:
         _remove(graph_def, before - _reached(Graph(graph_def), fetches))
     return tuple(notes)
 
 
-def _taken(found: Match, proved: certificate.Certificate) -> str:
+def _suppression(core: ov.Core, graph: Graph, loop: MapLoop) -> _Replacement | None:
+    found = match(graph, loop)
+    if found is None:
+        return None
+    proved = nms_certificate.certify(core, graph, found)
+    given = sources(found)
+    node = NodeDef(
+        name=_free(graph, f"elastic_inference/{loop.frame}"), op=nms_operation.OPERATION,
+        input=[name_of(tensor) for tensor in given.values()],
+    )  # fmt: skip
+    node.attr[_DESCRIPTION].s = proved.suppression.to_json().encode()
+    node.attr[_GIVEN].s = " ".join(given).encode()
+    results = {
+        result: name_of((node.name, o)) for result, o in zip(loop.results, proved.outputs, strict=True)
+    }
     classes = f"{found.suppression.num_classes} class{'es' if found.suppression.num_classes > 1 else ''}"
-    return (
-        f"The loop {found.loop.frame!r} that suppresses boxes of {classes} runs as one operation: equal on "
+    note = (
+        f"The loop {loop.frame!r} that suppresses boxes of {classes} runs as one operation: equal on "
         f"{proved.num_samples} samples of boxes, at most {proved.worst:.1g} apart."
     )
+    return _Replacement([node], results, note)
 
 
-def _replace(graph: Graph, found: Match, proved: certificate.Certificate) -> None:
-    """Add the operation, and make the tensors in which the loop's results stood hand on its outputs."""
-    name = f"elastic_inference/{found.loop.frame}"
-    while name in graph.nodes:
-        name += "_"
-    operation = graph.graph_def.node.add(
-        name=name, op=nms_operation.OPERATION, input=[name_of(tensor) for tensor in sources(found).values()]
+def _resize(core: ov.Core, graph: Graph, loop: MapLoop, wanted: set[str]) -> _Replacement | None:
+    lifted = lift(graph, loop, wanted)
+    if lifted is None:
+        return None
+    num_pictures, worst = map_certificate.certify(core, graph, loop, lifted)
+    note = (
+        f"The loop {loop.frame!r} that resizes images runs as one operation: equal on {num_pictures} made-up pictures, "
+        f"at most {worst:.1g} of the greatest number apart."
     )
-    operation.attr[_DESCRIPTION].s = proved.suppression.to_json().encode()
-    operation.attr["given"].s = " ".join(sources(found)).encode()
-    graph.nodes[name] = operation
-    for (result, _), output in zip(found.loop.results, proved.outputs, strict=True):
-        _hand_on(graph.nodes[result], f"{name}:{output}" if output else name)
+    return _Replacement(lifted.nodes, lifted.results, note)
+
+
+def _free(graph: Graph, wanted: str) -> str:
+    while wanted in graph.nodes:
+        wanted += "_"
+    return wanted
 
 
 def _hand_on(node: NodeDef, source: str) -> None:
@@ -122,10 +159,19 @@ def _reached(graph: Graph, fetches: Iterable[str]) -> set[str]:
     return found
 
 
-def _converted(node: object) -> list[ov.Output]:
+def _suppressed(node: Any) -> list[ov.Output]:
     """Build the operation's part of the engine's model; the engine's TensorFlow front end calls it."""
-    text = functools.partial(getattr, node)("get_attribute")
-    suppression = Suppression.from_json(text(_DESCRIPTION))
-    names = text("given").split()
-    given = {name: node.get_input(index) for index, name in enumerate(names)}  # type: ignore[attr-defined]
+    suppression = Suppression.from_json(node.get_attribute(_DESCRIPTION))
+    given = {name: node.get_input(index) for index, name in enumerate(node.get_attribute(_GIVEN).split())}
     return [output.output(0) for output in nms_operation.build(suppression, given)]
+
+
+def _combined(node: Any) -> list[ov.Output]:
+    return [output.output(0) for output in combined_nms.build(node)]
+
+
+def _resized(node: Any) -> list[ov.Output]:
+    """Build this one's."""
+    half_pixel_centers = node.get_attribute("half_pixel_centers")
+    made = resize_operation.build(node.get_input(0), node.get_input(1), half_pixel_centers=half_pixel_centers)
+    return [made.output(0)]

@@ -268,6 +268,28 @@ def _non_max_suppression(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
     return [chosen, scores[chosen], np.asarray(len(taken), np.int32)]
 
 
+def _resize_bilinear(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
+    images, size = inputs
+    if attribute(node, "align_corners").b:
+        raise ValueError("corners are aligned")
+    half = np.float32(0.5 if attribute(node, "half_pixel_centers").b else 0)
+
+    def ends(length: int, wanted: int) -> tuple[Array, Array, Array]:
+        scale = np.float32(length) / np.float32(wanted)
+        places = (np.arange(wanted, dtype=np.float32) + half) * scale - half
+        below = np.floor(places)
+        first = np.maximum(below.astype(np.int32), 0)
+        return first, np.minimum(np.ceil(places).astype(np.int32), length - 1), places - below
+
+    top, bottom, down = ends(images.shape[1], int(size[0]))
+    left, right, across = ends(images.shape[2], int(size[1]))
+    lines = []
+    for line in (images[:, top], images[:, bottom]):
+        one, other = (line[:, :, columns].astype(np.float32) for columns in (left, right))
+        lines.append(one + (other - one) * across[:, None])
+    return [lines[0] + (lines[1] - lines[0]) * down[:, None, None]]
+
+
 KERNELS: dict[str, Kernel] = {
     "Identity": _of(lambda value: value),
     "Shape": lambda node, inputs: [_int(node, inputs[0].shape)],
@@ -316,6 +338,8 @@ KERNELS: dict[str, Kernel] = {
     "Prod": _reduced(np.prod),
     "All": _reduced(np.all),
     "TopKV2": _of(_top_k),
+    "Round": _same(np.rint),
+    "ResizeBilinear": _resize_bilinear,
     "NonMaxSuppressionV2": _non_max_suppression,
     "NonMaxSuppressionV3": _non_max_suppression,
     "NonMaxSuppressionV4": _non_max_suppression,
