@@ -206,9 +206,11 @@ class ModelTable:
             entry.error = request.labelled(self._told(error, package), package)
             entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
             self._forget_old_failures()
+            self._release(entry.content_hash)
             raise entry.error from error
         finally:
             entry.settled.set()
+        self._store.remember(package, request.label)
         self._record(entry)
         log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
 
@@ -307,6 +309,16 @@ class ModelTable:
             model, entry.model = entry.model, None
         if model is not None:
             model.close()
+        self._release(entry.content_hash)
+
+    def _release(self, content_hash: str) -> None:
+        """Let the store remove a model's files when it needs the room, unless another entry is made of them."""
+        with self._lock:
+            if not any(
+                entry.content_hash == content_hash and entry.state is not ModelState.UNAVAILABLE
+                for entry in self._entries.values()
+            ):
+                self._store.release(content_hash)
 
     def recall(self) -> None:
         """Know again what an earlier process of this accelerator had loaded; `reload` then loads it.
