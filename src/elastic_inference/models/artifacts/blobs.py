@@ -27,7 +27,7 @@ from elastic_inference.models.artifacts.room import Room
 DISK_RESERVE_BYTES = 256 << 20
 UPLOAD_EXPIRY_SECONDS = 3600.0
 _MADE = "made-"
-_STEP_BYTES = 64 << 10  # of room that a file takes at once while it grows
+_STEP_BYTES = 64 << 10  # that a file grows by before it asks for room: engines write a few bytes at a time
 _FRESH_SECONDS = 60.0  # between making a folder or file and locking it
 
 
@@ -114,7 +114,7 @@ class BlobFolder:
 
     def keep(self, file: WrittenFile) -> str:
         """Give a file of `writing` its place; return its SHA-256."""
-        file.flush()
+        file.finish()
         sha256 = sha256_of(file.path)
         self.place(file.path, sha256)
         self.room.arrived(file.path.name, sha256, file.num_bytes)
@@ -122,7 +122,7 @@ class BlobFolder:
 
     def move(self, file: WrittenFile, path: Path) -> None:
         """Give a file of `writing` another place than among the blobs, in one step."""
-        file.flush()
+        file.finish()
         os.replace(file.path, path)
         self.room.arrived(file.path.name, path.name, file.num_bytes)
 
@@ -131,6 +131,7 @@ class BlobFolder:
         self.blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(path, 0o400)
         os.replace(path, self.blobs / sha256)
+        self.touch(sha256)
 
     def drop(self, sha256: str) -> None:
         """Remove a file, such as a damaged one; whoever uses it keeps its own name of it."""
@@ -201,12 +202,16 @@ class WrittenFile(contextlib.AbstractContextManager["WrittenFile"]):
         """Write all of it; CapacityExceeded where the store has no room for it."""
         size = memoryview(data).nbytes
         end = self._file.tell() + size
-        if end > self._promised:
-            self._promised = end + _STEP_BYTES
-            self._room.take(self.path.name, self._promised, self.num_bytes)
+        if end > self._promised + _STEP_BYTES:
+            self.take_room(end)
         self._file.write(data)
         self.num_bytes = max(self.num_bytes, end)
         return size
+
+    def take_room(self, num_bytes: int) -> None:
+        """Have room promised for so much; CapacityExceeded where there is none."""
+        self._room.take(self.path.name, num_bytes, min(num_bytes, self.num_bytes))
+        self._promised = num_bytes
 
     def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
         """Go somewhere, as files do."""
@@ -216,8 +221,9 @@ class WrittenFile(contextlib.AbstractContextManager["WrittenFile"]):
         """Return where the next byte goes."""
         return self._file.tell()
 
-    def flush(self) -> None:
-        """Hand it to the system."""
+    def finish(self) -> None:
+        """Hand all of it to the system, and have room for it."""
+        self.take_room(self.num_bytes)
         self._file.flush()
 
     def __exit__(self, *_: object) -> None:

@@ -104,7 +104,7 @@ class ArtifactStore:
         return cls(BlobFolder(directory, limit_bytes), shelf)
 
     def why_unusable(self) -> str:
-        """Make the store's folder; return why that cannot be, or why nobody should trust it, "" where all is well."""
+        """Make the store's folder; return why it cannot be used or should not be trusted, "" where all is well."""
         try:
             self.blobs.make()
             found = self.blobs.directory.stat()
@@ -112,6 +112,8 @@ class ArtifactStore:
             return f"the store {self.blobs.directory} cannot be made: {error.strerror or error}"
         if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o002:
             return f"the store {self.blobs.directory} can be written by other users, who could put anything into it"
+        if not os.access(self.blobs.blobs, os.W_OK):
+            return f"the store {self.blobs.directory} cannot be written"
         return ""
 
     def get(self, kind: Kind, key: Key) -> Artifact | None:
@@ -153,7 +155,8 @@ class ArtifactStore:
             with self.blobs.writing() as file:
                 write(file)
                 sha256 = self.blobs.keep(file)
-            self._write_entry(kind, key, about, sha256, self.blobs.size(sha256) or 0)
+            with self._using(sha256):  # else it might have to go for its own entry
+                self._write_entry(kind, key, about, sha256, file.num_bytes)
             return ""
         except CapacityExceeded as error:
             return str(error)
@@ -246,6 +249,14 @@ class ArtifactStore:
         except OSError:
             return found  # without links, or removed in this moment: opening it tells
         return Artifact(**{**vars(found), "path": path})
+
+    @contextlib.contextmanager
+    def _using(self, sha256: str) -> Iterator[None]:
+        path = self.blobs.link(sha256, f"{_USED}/{secrets.token_hex(8)}")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
     def _write_entry(
         self, kind: Kind, key: Key, about: Mapping[str, Any], sha256: str, size_bytes: int
