@@ -25,6 +25,7 @@ with contextlib.suppress(
 # Tests of the store that embedded accelerators share say where it is; the others leave this user's alone.
 os.environ["EI_STORE_SIZE"] = "0"
 
+
 @pytest.fixture(autouse=True)
 def process_as_before() -> Iterator[None]:
     """Take back what a command that ran in this process left: a log to a stream that is closed by now, a priority."""

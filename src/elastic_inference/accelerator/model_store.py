@@ -40,6 +40,7 @@ class ModelStore:
         self._received: dict[
             str, float
         ] = {}  # files that clients count on, and since when; each has a link of ours
+        self._num_users: dict[str, int] = {}  # of a model that is laid out, by its content
         self._lock = threading.Lock()
         self._blobs.make()
 
@@ -186,7 +187,7 @@ class ModelStore:
             self._received[sha256] = self._blobs.wall_clock()
 
     def package(self, description: Mapping[str, Any]) -> ModelPackage:
-        """Put a model together from files, which then stay until `release`; hard links, so nothing is copied.
+        """Put a model together from files, which stay until as many calls of `release`; nothing is copied.
 
         Args:
             description: `{"format", "files": [{"path", "size_bytes", "sha256"}]}`.
@@ -207,6 +208,7 @@ class ModelStore:
             root = self._blobs.own_folder() / _LAID_OUT / package.content_hash
             if not root.exists():
                 self._lay_out(files, root)
+            self._num_users[root.name] = self._num_users.get(root.name, 0) + 1
         return ModelPackage(model_format, root, files)
 
     def remember(self, package: ModelPackage, label: str | None) -> None:
@@ -220,10 +222,14 @@ class ModelStore:
         if why_not:
             log.warning("a model is not listed", extra={"why": why_not})
 
-    def release(self, content_hash: str) -> None:
-        """Say that no model of this content is loaded any more; an unknown one is fine."""
+    def release(self, package: ModelPackage) -> None:
+        """Give back what `package` returned: after the last user of its content the store may remove the files."""
         with self._lock:
-            shutil.rmtree(self._blobs.own_folder() / _LAID_OUT / content_hash, ignore_errors=True)
+            num_left = self._num_users.pop(package.content_hash, 0) - 1
+            if num_left > 0:
+                self._num_users[package.content_hash] = num_left
+            else:
+                shutil.rmtree(package.root, ignore_errors=True)
 
     def _lay_out(self, files: Sequence[ModelFile], root: Path) -> None:
         for file in files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -106,19 +107,25 @@ def test_writers_that_are_killed_at_any_moment_leave_nothing_that_is_wrong(tmp_p
 
 def test_a_lock_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
     holder = start(HOLDER, tmp_path)
-    waiter = start(HOLDER, tmp_path)
+    waiter = None
     try:
-        lines = []
-        for process in (holder, waiter):
-            wait_until(
-                lambda: any((tmp_path / "locks").iterdir()) if (tmp_path / "locks").exists() else False
-            )
-            if not lines:
-                lines.append(read_line(process))
-        assert lines == ["holds"]
+        assert read_line(holder) == "holds"
+        (lock,) = (tmp_path / "locks").iterdir()
+        waiter = start(HOLDER, tmp_path)
+        wait_until(lambda: lock in files_of(waiter), "the other one waits")
         assert waiter.poll() is None
         holder.kill()
         assert read_line(waiter) == "holds"
     finally:
         end(holder)
-        end(waiter)
+        if waiter is not None:
+            end(waiter)
+
+
+def files_of(process: subprocess.Popen[str]) -> set[Path]:
+    """The files that a process has open."""
+    found = set()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(link.readlink())
+    return found
