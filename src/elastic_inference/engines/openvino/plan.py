@@ -72,7 +72,12 @@ class Layout:
 
 def subject(package: ModelPackage, request: SignatureRequest, given: frozenset[str]) -> dict[str, Any]:
     """Return what a plan's operations depend on, as the artifact store's keys have it."""
-    return {"model": package.content_hash, "signature": request.key(), "given": sorted(given), "rewrites": REWRITES_VERSION}
+    return {
+        "model": package.content_hash,
+        "signature": request.key(),
+        "given": sorted(given),
+        "rewrites": REWRITES_VERSION,
+    }
 
 
 class Plan:
