@@ -19,10 +19,12 @@ import pytest
 from elastic_inference import Accelerator, CapacityExceeded, EIPredictor, LoadOptions
 from elastic_inference.models.artifacts.blobs import BlobFolder
 from elastic_inference.models.artifacts.store import ArtifactStore, Kind
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.testing import start_accelerator
 from tests.integration.small_models import expected as right
 from tests.integration.small_models import write_saved_model
 from tests.models.artifacts.disks import small_disk
-from tests.waiting import read_line
+from tests.waiting import files_of, read_line, wait_until
 
 SEED = 3
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -45,7 +47,7 @@ def check(predict: EIPredictor) -> None:
     np.testing.assert_allclose(predict({"x": X})["outputs"], ANSWER, rtol=1e-5)
 
 
-def files_of(store: Path) -> set[Path]:
+def stored(store: Path) -> set[Path]:
     return {path for path in store.rglob("*") if path.is_file()}
 
 
@@ -71,7 +73,7 @@ def test_the_store_is_in_the_cache_directory_without_being_asked_for(
     monkeypatch.setenv("EI_STORE_SIZE", "0")
     with EIPredictor(model, num_threads=1, proof="off") as predict:
         assert predict.report.source.startswith("compiled here in ")
-    assert files_of(tmp_path) == set()
+    assert stored(tmp_path) == set()
     monkeypatch.setenv("EI_STORE_SIZE", "300MiB")
     for source in ("compiled here in ", "from the store, "):
         with EIPredictor(model, num_threads=1, proof="off") as predict:
@@ -159,7 +161,7 @@ def test_a_full_disk_is_told_and_neighbours_go_on(model: Path, tmp_path: Path) -
 def test_a_store_too_small_for_the_compiled_model_says_so_in_the_report(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = sum(path.stat().st_size for path in files_of(model))
+    size = sum(path.stat().st_size for path in stored(model))
     monkeypatch.setenv("EI_STORE_SIZE", str(size + 500))
     for _ in range(2):
         with predictor(model, tmp_path) as predict:
@@ -175,6 +177,44 @@ def test_a_store_too_small_for_the_model_says_what_it_would_need(
     monkeypatch.setenv("EI_STORE_SIZE", "100 B")
     with pytest.raises(CapacityExceeded, match=r"may hold 100 B; .* more do not fit"):
         predictor(model, tmp_path)
+
+
+def test_shapes_seen_before_are_warmed_up_by_the_next_accelerator(model: Path, tmp_path: Path) -> None:
+    warm = LoadOptions(proof="off")
+    with predictor(model, tmp_path, warm) as first:
+        check(first)
+    store = ArtifactStore.at(tmp_path)
+    shapes = [found.about["shapes"] for found in store.artifacts() if found.kind is Kind.SHAPES]
+    assert [[each["shapes"] for each in seen] for seen in shapes] == [[{"x": [2, 4]}]]
+    with predictor(model, tmp_path, warm) as second:
+        assert second.report.warm_up_seconds > 0
+        check(second)
+
+
+def test_a_load_does_not_hold_the_turn_that_other_models_wait_for(model: Path, tmp_path: Path) -> None:
+    """A frozen graph whose reading takes seconds loads while another model answers."""
+    slow = write_saved_model(tmp_path / "slow", SEED + 1)
+    with start_accelerator(artifacts_dir=str(tmp_path / "store")) as running:
+        place = Accelerator.at(running.address, token=running.token)
+        with EIPredictor(
+            model, accelerator=place, load=LoadOptions(proof="off", engine="openvino")
+        ) as predict:
+            store = ArtifactStore.at(tmp_path / "store")
+            what = next(found.key for found in store.artifacts() if found.kind is Kind.COMPILED)
+            package = ModelPackage.read(slow)
+            key = {**what, "model": package.content_hash}
+            with ThreadPoolExecutor(1) as threads, store.making(Kind.COMPILED, key):
+                # The load waits for the lock of who compiles the same elsewhere.
+                load = threads.submit(
+                    EIPredictor, slow, accelerator=place, load=LoadOptions(proof="off", engine="openvino")
+                )
+                lock = next((tmp_path / "store" / "locks").iterdir())
+                wait_until(lambda: lock in files_of(running.pid), "the load waits for the lock")
+                for _ in range(20):
+                    check(predict)
+                assert not load.done()
+            with load.result(60) as loaded:
+                assert loaded.report.engine == "openvino"
 
 
 PROGRAM = """

@@ -19,6 +19,7 @@ from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recent import Recent
+from elastic_inference.accelerator.seen_shapes import SeenShapes
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.warm_up import warm_up
@@ -59,6 +60,7 @@ class ModelEntry:
         self.model: LoadedModel | None = None
         self.warm_up_seconds = 0.0
         self.warm_up_note = ""
+        self.shapes = SeenShapes()
         self.proof = ModelProof()
         self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
         self.statistics = ModelStatistics()
@@ -193,7 +195,11 @@ class ModelTable:
                 checked(request.batching, request.max_batch_rows)
                 options = request.options(self._options)
                 model = select.load(package, signature, options)
-                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up)
+                entry.shapes = SeenShapes(
+                    options.store, {"model": package.content_hash, "signature": signature.key()}
+                )
+                seen = entry.shapes.recall()
+                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up, seen)
                 if self._proofs is not None:
                     shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
                     self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
@@ -288,6 +294,7 @@ class ModelTable:
             model, entry.model = entry.model, None
         if model is not None:
             model.close()
+        entry.shapes.keep()
         self._store.release(entry.package)
 
     def recall(self) -> None:
@@ -322,5 +329,6 @@ class ModelTable:
         if self._proofs is not None:
             self._proofs.close()
         for entry in self.entries():
+            entry.shapes.keep()
             if entry.model is not None:
                 entry.model.close()

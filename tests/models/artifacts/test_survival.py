@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from elastic_inference.models.artifacts.blobs import BlobFolder
 from elastic_inference.models.artifacts.store import ArtifactStore, Kind
-from tests.waiting import read_line, wait_until
+from tests.waiting import files_of, read_line, wait_until
 
 NUM_KILLS = 25
 NUM_KEYS = 5
@@ -112,7 +111,7 @@ def test_a_lock_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
         assert read_line(holder) == "holds"
         (lock,) = (tmp_path / "locks").iterdir()
         waiter = start(HOLDER, tmp_path)
-        wait_until(lambda: lock in files_of(waiter), "the other one waits")
+        wait_until(lambda: lock in files_of(waiter.pid), "the other one waits")
         assert waiter.poll() is None
         holder.kill()
         assert read_line(waiter) == "holds"
@@ -120,12 +119,3 @@ def test_a_lock_goes_with_the_process_that_holds_it(tmp_path: Path) -> None:
         end(holder)
         if waiter is not None:
             end(waiter)
-
-
-def files_of(process: subprocess.Popen[str]) -> set[Path]:
-    """The files that a process has open."""
-    found = set()
-    for link in Path(f"/proc/{process.pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.add(link.readlink())
-    return found
