@@ -29,6 +29,7 @@ NONSENSE = {
     "EI_TLS_CERT": "/no/such/file",
     "EI_TLS_KEY": "/no/such/file",
     "EI_CACHE_DIR": __file__,
+    "EI_STORE_SIZE": "much",
     "EI_STATE_DIR": __file__,
     "EI_LOG_LEVEL": "loud",
     "EI_PROGRESS_SECONDS": "often",
@@ -66,7 +67,7 @@ def test_an_argument_wins_over_the_variable_and_nothing_counts_as_unset(
     setting: Setting[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert setting.get() is None
-    text = {"EI_LOG_LEVEL": "debug", "EI_PROGRESS_SECONDS": "0.5"}.get(setting.name)
+    text = {"EI_LOG_LEVEL": "debug", "EI_PROGRESS_SECONDS": "0.5", "EI_STORE_SIZE": "4GiB"}.get(setting.name)
     if text is None:
         text = __file__ if setting.name.startswith(("EI_TLS", "EI_PYTHON")) else str(tmp_path)
     monkeypatch.setenv(setting.name, text)

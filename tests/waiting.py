@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 WAIT_SECONDS = 60.0
 
@@ -33,3 +35,12 @@ def read_line(process: subprocess.Popen[str], seconds: float = WAIT_SECONDS) -> 
         return process.stdout.readline().rstrip("\n")
     finally:
         too_long.cancel()
+
+
+def files_of(pid: int) -> set[Path]:
+    """The files that a process has open."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(link.readlink())
+    return found

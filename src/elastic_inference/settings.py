@@ -8,6 +8,7 @@ docs/settings.md is this table; a test compares the two.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.units import parse_seconds
+from elastic_inference.units import parse_bytes, parse_seconds
 
 T = TypeVar("T")
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _SHOWN_CHARACTERS = 80
+_STORE_BYTES = 8 << 30
+_STORE_DISK_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,13 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _size(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except InvalidInput:
+        raise ValueError("is not a size such as 4GiB or 500MB") from None
+
+
 def _folders(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(os.pathsep) if part)
 
@@ -133,8 +143,12 @@ TLS_CA = Setting("EI_TLS_CA", "PEM file of the certificate authority to trust", 
 TLS_CERT = Setting("EI_TLS_CERT", "PEM file of this client's own certificate", "none", _file)
 TLS_KEY = Setting("EI_TLS_KEY", "PEM file of its key", "in the file of `EI_TLS_CERT`", _file)
 CACHE_DIR = Setting(
-    "EI_CACHE_DIR", "Folder of fetched models, compiled models and measured devices",
+    "EI_CACHE_DIR", "Folder of fetched models, the store of embedded accelerators and measured devices",
     "`elastic-inference` in `XDG_CACHE_HOME`", _folder,
+)  # fmt: skip
+STORE_SIZE = Setting(
+    "EI_STORE_SIZE", "What the store of embedded accelerators may hold in `EI_CACHE_DIR`, such as 4GiB, of models and "
+    "what was compiled of them; 0 keeps nothing", "8GiB, or a tenth of the disk if that is less", _size,
 )  # fmt: skip
 STATE_DIR = Setting(
     "EI_STATE_DIR", "What a host keeps, the operator's token among it",
@@ -213,6 +227,22 @@ def check() -> None:
 def cache_dir() -> Path:
     """Where fetched and compiled models and measured devices are kept."""
     return CACHE_DIR.get() or (XDG_CACHE_HOME.get() or Path.home() / ".cache") / "elastic-inference"
+
+
+def store_dir() -> Path:
+    """Where embedded accelerators keep models, and what was compiled of them."""
+    return cache_dir() / "store"
+
+
+def store_limit_bytes() -> int:
+    """Return what the store of embedded accelerators may hold; 0: nothing is kept."""
+    given = STORE_SIZE.get()
+    if given is not None:
+        return given
+    folder = cache_dir().absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return min(_STORE_BYTES, int(shutil.disk_usage(folder).total * _STORE_DISK_SHARE))
 
 
 def state_dir() -> Path:

@@ -27,6 +27,7 @@ from elastic_inference.errors import (
     ModelNotFound,
     UnsupportedModel,
 )
+from elastic_inference.models.artifacts.store import ArtifactStore
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.tensors import TensorSpec
@@ -78,14 +79,18 @@ def engine() -> Iterator[Engine]:
 
 def make_table(folder: Path, memory_limit_bytes: int | None = None) -> ModelTable:
     queue = RequestQueue(10)
-    return ModelTable(ModelStore(folder), folder / "loaded", EngineOptions(), queue, memory_limit_bytes)
+    return ModelTable(
+        ModelStore(ArtifactStore.at(folder)), folder / "loaded", EngineOptions(), queue, memory_limit_bytes
+    )
 
 
 def load_body(folder: Path, content: bytes = b"model", **more: Any) -> dict[str, Any]:
     """The body of a load whose file is in the store."""
     sha256 = hashlib.sha256(content).hexdigest()
     left = memoryview(content)
-    ModelStore(folder).append(sha256, 0, len(content), lambda wanted: left[:wanted], len(content))
+    ModelStore(ArtifactStore.at(folder)).append(
+        sha256, 0, len(content), lambda wanted: left[:wanted], len(content)
+    )
     file = {"path": "m.testing", "size_bytes": len(content), "sha256": sha256}
     described = {"format": "testing", "files": [file]}
     return {"package": described, "signature": {}, "engine": "scripted", **more}
@@ -177,7 +182,7 @@ def test_a_malformed_load_is_refused(tmp_path: Path, engine: Engine, change: dic
 
 def test_unload_waits_for_the_request_that_runs_and_closes(tmp_path: Path, engine: Engine) -> None:
     queue = RequestQueue(0)  # nobody may wait, but unloading is the accelerator's own work
-    table = ModelTable(ModelStore(tmp_path), tmp_path / "loaded", EngineOptions(), queue)
+    table = ModelTable(ModelStore(ArtifactStore.at(tmp_path)), tmp_path / "loaded", EngineOptions(), queue)
     entry = table.load("m", load_body(tmp_path))
     with ThreadPoolExecutor(1) as threads:
         with queue.turn(None):
@@ -282,7 +287,9 @@ class UnloadedBeforeItsRecord(ModelTable):
 @pytest.mark.usefixtures("engine")
 def test_a_model_that_was_unloaded_meanwhile_is_not_known_after_a_restart(tmp_path: Path) -> None:
     records = tmp_path / "loaded"
-    table = UnloadedBeforeItsRecord(ModelStore(tmp_path), records, EngineOptions(), RequestQueue(10))
+    table = UnloadedBeforeItsRecord(
+        ModelStore(ArtifactStore.at(tmp_path)), records, EngineOptions(), RequestQueue(10)
+    )
     with pytest.raises(ModelNotFound):
         table.load("m", load_body(tmp_path))
     assert list(records.iterdir()) == []

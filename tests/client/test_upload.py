@@ -43,7 +43,7 @@ def write_saved_model(folder: Path) -> ModelPackage:
 
 
 def blob(accelerator: RunningAccelerator, sha256: str) -> Path:
-    return Path(accelerator.config.store_dir) / "blobs" / sha256
+    return Path(accelerator.config.store_dir) / "artifacts" / "blobs" / sha256
 
 
 def test_all_files_arrive_and_progress_tells_it(
@@ -74,7 +74,9 @@ def test_an_upload_goes_on_where_it_ended(
     package = write_saved_model(tmp_path)
     graph = next(file for file in package.files if file.path == "saved_model.pb")
     content = (tmp_path / graph.path).read_bytes()
-    (Path(accelerator.config.store_dir) / "uploads" / graph.sha256).write_bytes(content[:num_known])
+    (Path(accelerator.config.store_dir) / "artifacts" / "arriving" / graph.sha256).write_bytes(
+        content[:num_known]
+    )
     # Only what is missing is right here, so sending all of it again would end in a wrong hash.
     start = min(num_known, len(content) - 1)
     (tmp_path / graph.path).write_bytes(bytes(start) + content[start:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from elastic_inference.errors import (
     PredictorClosed,
     UnsupportedModel,
 )
+from elastic_inference.models.artifacts.store import ArtifactStore, Kind
 from elastic_inference.models.signature import SignatureRequest
 from tests.engines.build import images
 from tests.engines.conftest import Load
@@ -51,6 +53,7 @@ def test_tensorflow_is_not_needed(arithmetic: Path, models: Path) -> None:
 import numpy as np
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.engines.select import load
+from elastic_inference.models.artifacts.store import ArtifactStore, Kind
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
 
@@ -176,33 +179,35 @@ def test_second_load_takes_the_compiled_model_from_the_cache(
     models: Path, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def predict() -> Any:
-        model = load(models / name, cache_dir=str(tmp_path))
+        model = load(models / name, store=ArtifactStore.at(tmp_path))
         (alias, spec), *_ = model.signature.inputs.items()
         shape = [1 if size is None else size for size in spec.shape or ()]
         outputs = model.predict({alias: np.full(shape, 0.5, np.float32)})
         return model.signature, [outputs[alias] for alias in sorted(outputs)]
 
     signature, first = predict()
-    (kept,) = tmp_path.iterdir()
+    (kept,) = (tmp_path / "blobs").iterdir()
     with monkeypatch.context() as patched:
-        patched.setattr(openvino_compile, "_to_cache", None)  # a compilation would call it
+        patched.setattr(openvino_compile, "_newly_compiled", None)  # a compilation would call it
         again, second = predict()
     assert again == signature
     np.testing.assert_array_equal(first[0], second[0])
+    os.chmod(kept, 0o600)
     kept.write_bytes(kept.read_bytes()[:100])
     _, third = predict()
     np.testing.assert_array_equal(first[0], third[0])
-    assert kept.stat().st_size > 100
+    assert all(path.stat().st_size > 100 for path in (tmp_path / "blobs").iterdir())
 
 
 def test_cache_tells_signatures_and_precisions_apart(arithmetic: Path, load: Load, tmp_path: Path) -> None:
     inputs = {"x": vector(2), "y": vector(5)}
     for _ in range(2):
         for key, expected in (("product", 10), ("difference", -3), ("serving_default", 7)):
-            model = load(arithmetic, SignatureRequest(key), cache_dir=str(tmp_path))
+            model = load(arithmetic, SignatureRequest(key), store=ArtifactStore.at(tmp_path))
             assert model.predict(inputs)["outputs"] == expected
-    load(arithmetic, SignatureRequest("product"), cache_dir=str(tmp_path), precision="bf16")
-    assert len(list(tmp_path.iterdir())) == 4
+    load(arithmetic, SignatureRequest("product"), store=ArtifactStore.at(tmp_path), precision="bf16")
+    kinds = [found.kind for found in ArtifactStore.at(tmp_path).artifacts()]
+    assert kinds.count(Kind.COMPILED) == 4
 
 
 def write_graph(path: Path, make: Any) -> Path:

@@ -148,8 +148,8 @@ def test_accelerators_run_as_users_of_their_own_without_new_privileges(open_host
         assert "NoNewPrivs:\t1" in status
         assert "Groups:\t \n" in status
         folder = host.folder.accelerator(record.accelerator_id)
-        assert {p.stat().st_uid for p in (folder.path, folder.store, folder.cache)} == {record.uid}
-        assert {p.stat().st_mode & 0o777 for p in (folder.store, folder.cache)} == {0o700}
+        assert {p.stat().st_uid for p in (folder.path, folder.store, folder.artifacts)} == {record.uid}
+        assert {p.stat().st_mode & 0o777 for p in (folder.store, folder.artifacts)} == {0o700}
     for private in (host.folder.secret, host.folder.operator_token, host.folder.database):
         assert private.stat().st_mode & 0o077 == 0
 

@@ -35,7 +35,7 @@ class AcceleratorConfig:
     Attributes:
         accelerator_id: `eia-` and 32 hexadecimal digits.
         listen: Endpoints to serve: `unix:/path` or `tcp:HOST:PORT` (port 0: any free one).
-        store_dir: Where uploaded models lie, by content hash; created if absent.
+        store_dir: Its own folder, with what it has loaded; created if absent.
         token_sha256: SHA-256 (hex) of the bearer token that every request must carry; None asks for none.
         admin_token_sha256: The same for what only the host may do (change the token, drain); None: nobody may.
         tls_cert, tls_key: PEM files; when set, TCP endpoints speak TLS only.
@@ -49,8 +49,10 @@ class AcceleratorConfig:
         lease: Where the device is shared by lease with other accelerators; None where it is not.
         limits: What is in force and by what means, for reports, such as {"compute": "50% of 2 cores by cgroup v1"}.
         watch_pid: The process with which this one ends; None for a supervised one.
-        cache_dir: For compiled models; None keeps none.
-        store_limit_bytes: What uploaded models may hold on disk; None: no limit.
+        artifacts_dir: The artifact store, which other accelerators of the same user may share; None: one below
+            `store_dir`, in which nothing compiled is kept.
+        published_dir: A store of the operator's, which is read only; None: there is none.
+        store_limit_bytes: What the artifact store may hold on disk; None: no limit.
         queue_limit: Requests that may wait; the next is refused.
         allow_unsafe_operations: See EngineOptions.
         use_shared_memory: Whether clients may register shared memory.
@@ -74,7 +76,8 @@ class AcceleratorConfig:
     lease: LeaseConfig | None = None
     limits: dict[str, str] | None = None
     watch_pid: int | None = None
-    cache_dir: str | None = None
+    artifacts_dir: str | None = None
+    published_dir: str | None = None
     store_limit_bytes: int | None = None
     queue_limit: int = 256
     allow_unsafe_operations: bool = False

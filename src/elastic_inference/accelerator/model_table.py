@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from elastic_inference.accelerator import load_errors
 from elastic_inference.accelerator.batching.model import ModelBatching, checked
 from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
 from elastic_inference.accelerator.model_statistics import ModelStatistics, Timing
@@ -18,6 +19,7 @@ from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recent import Recent
+from elastic_inference.accelerator.seen_shapes import SeenShapes
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.warm_up import warm_up
@@ -25,14 +27,11 @@ from elastic_inference.errors import (
     DeadlineExceeded,
     ElasticInferenceError,
     InvalidInput,
-    MemoryQuotaExceeded,
-    ModelError,
     ModelNotFound,
 )
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.proof.proof import Mode
-from elastic_inference.units import format_bytes
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -51,16 +50,17 @@ class ModelState(Enum):
 class ModelEntry:
     """One model of the table."""
 
-    def __init__(self, name: str, load: Mapping[str, Any], content_hash: str) -> None:
+    def __init__(self, name: str, load: Mapping[str, Any], package: ModelPackage) -> None:
         self.name = name
         self.load = load
-        self.content_hash = content_hash
+        self.package = package
         self.state = ModelState.LOADING
         self.reason = ""
         self.error: ElasticInferenceError | None = None
         self.model: LoadedModel | None = None
         self.warm_up_seconds = 0.0
         self.warm_up_note = ""
+        self.shapes = SeenShapes()
         self.proof = ModelProof()
         self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
         self.statistics = ModelStatistics()
@@ -153,9 +153,8 @@ class ModelTable:
             raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")
         request = LoadRequest.of(load)
         load = {key: value for key, value in load.items() if key not in OF_THE_CLIENT}
-        package = self._store.package(request.package)
         while True:
-            entry = self._loaded(name, load, request, package)
+            entry = self._loaded(name, load, request, self._store.package(request.package))
             if entry.name in (name, request.own_name(name)):
                 return entry
             # It is another predictor's alone; the next turn loads one for this one.
@@ -170,16 +169,19 @@ class ModelTable:
                 and entry.state is not ModelState.UNAVAILABLE
                 and dict(entry.load) != dict(load)
             ):
+                self._store.release(package)
                 raise InvalidInput(
                     f"model {name!r} is loaded already from other files or for another signature"
                 )
             is_new = entry is None or entry.state is ModelState.UNAVAILABLE
             if is_new:
-                entry = self._entries[name] = ModelEntry(name, dict(load), package.content_hash)
+                entry = self._entries[name] = ModelEntry(name, dict(load), package)
                 self._unloaded.pop(name, None)
         assert entry is not None
         if is_new:
             self._load_new(entry, request, package)
+        else:
+            self._store.release(package)
         entry.settled.wait()
         return self.ready(entry.name)
 
@@ -187,13 +189,17 @@ class ModelTable:
         model: LoadedModel | None = None
         try:
             with self._load_lock:
-                self._check_size(package)
+                load_errors.check_size(package, self._memory_limit_bytes)
                 signature = SignatureRequest.from_json(request.signature)
                 mode = Mode.parse(request.proof)
                 checked(request.batching, request.max_batch_rows)
                 options = request.options(self._options)
                 model = select.load(package, signature, options)
-                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up)
+                entry.shapes = SeenShapes(
+                    options.store, {"model": package.content_hash, "signature": signature.key()}
+                )
+                seen = entry.shapes.recall()
+                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up, seen)
                 if self._proofs is not None:
                     shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
                     self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
@@ -203,12 +209,16 @@ class ModelTable:
         except Exception as error:
             if model is not None:
                 model.close()
-            entry.error = request.labelled(self._told(error, package), package)
+            entry.error = request.labelled(
+                load_errors.told(error, package, self._memory_limit_bytes), package
+            )
             entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
             self._forget_old_failures()
+            self._store.release(package)
             raise entry.error from error
         finally:
             entry.settled.set()
+        self._store.remember(package, request.label)
         self._record(entry)
         log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
 
@@ -226,16 +236,6 @@ class ModelTable:
             for entry in failed[:-MAX_FAILED]:
                 del self._entries[entry.name]
 
-    def _told(self, error: Exception, package: ModelPackage) -> ElasticInferenceError:
-        """Return what the client is told of a load that failed."""
-        has_figures = isinstance(error, MemoryQuotaExceeded) and error.requested_bytes
-        if isinstance(error, MemoryError) and not has_figures:
-            return self._too_large(package, str(error))
-        if isinstance(error, ElasticInferenceError):
-            return error
-        log.error("the engine failed", exc_info=error)
-        return ModelError(f"loading the model failed: {type(error).__name__}: {error}")
-
     def _record(self, entry: ModelEntry) -> None:
         """Write down that it is loaded; a crash leaves the old record or the new one, never half of one."""
         partial = self._records / f".{entry.name}"
@@ -249,19 +249,6 @@ class ModelTable:
             log.warning(
                 "a restart will not know this model", extra={"model": entry.name, "error": str(error)}
             )
-
-    def _check_size(self, package: ModelPackage) -> None:
-        if self._memory_limit_bytes is not None and package.size_bytes > self._memory_limit_bytes:
-            raise self._too_large(package, "")
-
-    def _too_large(self, package: ModelPackage, detail: str) -> MemoryQuotaExceeded:
-        limit = self._memory_limit_bytes or 0
-        return MemoryQuotaExceeded(
-            f"the model needs more than the accelerator's memory: its files are {format_bytes(package.size_bytes)}, "
-            f"the limit is {format_bytes(limit)}{': ' + detail if detail else ''}",
-            requested_bytes=package.size_bytes,
-            limit_bytes=limit,
-        )
 
     def unloaded(self) -> list[str]:
         """Names that `load_again` knows beside those of the entries."""
@@ -307,6 +294,8 @@ class ModelTable:
             model, entry.model = entry.model, None
         if model is not None:
             model.close()
+        entry.shapes.keep()
+        self._store.release(entry.package)
 
     def recall(self) -> None:
         """Know again what an earlier process of this accelerator had loaded; `reload` then loads it.
@@ -321,7 +310,7 @@ class ModelTable:
                 load = json.loads(path.read_text())
                 request = LoadRequest.of(load)
                 package = self._store.package(request.package)
-                self._entries[path.name] = ModelEntry(path.name, load, package.content_hash)
+                self._entries[path.name] = ModelEntry(path.name, load, package)
                 self._recalled.append((self._entries[path.name], request, package))
             except (OSError, ValueError, TypeError, AttributeError) as error:
                 log.warning("a model is forgotten", extra={"record": path.name, "error": str(error)})
@@ -340,5 +329,6 @@ class ModelTable:
         if self._proofs is not None:
             self._proofs.close()
         for entry in self.entries():
+            entry.shapes.keep()
             if entry.model is not None:
                 entry.model.close()

@@ -42,6 +42,7 @@ from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.limits.duty_cycle import CpuDutyCycle
 from elastic_inference.limits.lease.holder import DeviceLease
 from elastic_inference.limits.processes import wait_readable
+from elastic_inference.models.artifacts.store import ArtifactStore
 from elastic_inference.proof.store import ProofStore
 from elastic_inference.protocol.status import encode_error
 from elastic_inference.telemetry import set_up_logging
@@ -99,6 +100,7 @@ def run(config: AcceleratorConfig) -> int:
         models.close()
     if service.inference.shared.tracer is not None:
         service.inference.shared.tracer.close()
+    service.store.artifacts.close()
     if config.watch_pid is not None:
         shutil.rmtree(config.store_dir, ignore_errors=True)
     if not is_idle:
@@ -119,15 +121,16 @@ def make_service(config: AcceleratorConfig) -> Service:
         set_preemption(lease)
     queue = RequestQueue(config.queue_limit, throttle, lease)
     store_dir = Path(config.store_dir)
-    store = ModelStore(store_dir, config.store_limit_bytes)
+    artifacts, is_kept = artifact_store(config)
+    store = ModelStore(artifacts)
     options = EngineOptions(
         device=config.device,
         num_threads=config.num_threads,
-        cache_dir=config.cache_dir,
+        store=artifacts if is_kept else None,
         allow_unsafe_operations=config.allow_unsafe_operations,
         device_memory_limit_bytes=config.device_memory_limit_bytes,
     )
-    proof_dir = Path(config.cache_dir) if config.cache_dir is not None else store_dir / "proofs"
+    proof_dir = (artifacts.blobs.directory if is_kept else store_dir) / "proofs"
     proofs = Proofs(Prover(queue, ProofStore(proof_dir), config.memory_limit_bytes))
     models = ModelTable(store, store_dir / "loaded", options, queue, config.memory_limit_bytes, proofs)
     memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total
@@ -139,6 +142,22 @@ def make_service(config: AcceleratorConfig) -> Service:
     sagemaker = SageMaker(inference).answer
     others = {"v1": TensorFlowServing(inference).answer, "ping": sagemaker, "invocations": sagemaker}
     return Service(inference, store, others)
+
+
+def artifact_store(config: AcceleratorConfig) -> tuple[ArtifactStore, bool]:
+    """Return the store of model files, and whether what is compiled is kept in it for the next process.
+
+    Where the one that was asked for cannot be used, the log says so, and this process has one of its own.
+    """
+    published = None if config.published_dir is None else Path(config.published_dir)
+    if config.artifacts_dir is not None:
+        store = ArtifactStore.at(Path(config.artifacts_dir), config.store_limit_bytes, published)
+        why_not = store.why_unusable()
+        if not why_not:
+            return store, True
+        log.warning("models are not kept for the next load", extra={"why": why_not})
+    own = ArtifactStore.at(Path(config.store_dir) / "artifacts", config.store_limit_bytes, published)
+    return own, False
 
 
 def _watch(pid: int, waker: int) -> None:

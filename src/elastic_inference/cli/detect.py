@@ -16,7 +16,6 @@ from elastic_inference.cli.models import fetch_model
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Output
 from elastic_inference.client.load_options import LoadOptions
-from elastic_inference.settings import cache_dir
 from elastic_inference.zoo import read_labels
 
 if TYPE_CHECKING:
@@ -59,7 +58,10 @@ def detect(
     ] = None,
     keep_compiled: Annotated[
         bool,
-        typer.Option("--cache/--no-cache", help="Keep the compiled model, for a quicker load next time."),
+        typer.Option(
+            "--cache/--no-cache",
+            help="Keep the model, and it compiled, for a quicker load next time.",
+        ),
     ] = True,
     precision: options.Precision = "fp32",
     engine: options.Engine = "auto",
@@ -123,9 +125,7 @@ def detect(
             score=score,
             labels=names,
             in_flight=in_flight,
-            load=LoadOptions(
-                engine, precision, cache_dir=str(cache_dir() / "compiled") if keep_compiled else None
-            ),
+            load=LoadOptions(engine, precision, cache_dir=None if keep_compiled else False),
             on_upload=upload.update,
         )
         listener = Listener(

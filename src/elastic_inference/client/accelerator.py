@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from elastic_inference.client import checks
 from elastic_inference.errors import InvalidInput
@@ -98,14 +98,15 @@ class Accelerator:
         cls,
         *,
         threads: int | None = None,
-        cache_dir: str | None = None,
+        cache_dir: str | Literal[False] | None = None,
         allow_unsafe_operations: bool = False,
     ) -> Embedded:
         """Return a private one on this machine, in a process that ends with this program.
 
         Args:
             threads: Of the engine; None: all cores that this process may use.
-            cache_dir: Where compiled models are kept for the next load; None keeps none.
+            cache_dir: The folder of its store, of models and what was compiled of them; None: `store` in EI_CACHE_DIR;
+                False keeps nothing for the next load.
             allow_unsafe_operations: Whether it runs models that touch files, processes or the network.
         """
         return Embedded(threads, cache_dir, allow_unsafe_operations)
@@ -204,12 +205,12 @@ class Embedded(Accelerator):
     """See `Accelerator.embedded`."""
 
     threads: int | None = None
-    cache_dir: str | None = None
+    cache_dir: str | Literal[False] | None = None
     allow_unsafe_operations: bool = False
 
     def __post_init__(self) -> None:
         checks.threads("threads", self.threads)
-        object.__setattr__(self, "cache_dir", checks.path("cache_dir", self.cache_dir))
+        object.__setattr__(self, "cache_dir", checks.cache_dir(self.cache_dir))
 
 
 @dataclass(frozen=True)

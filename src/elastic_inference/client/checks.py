@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,6 +36,11 @@ def path(name: str, value: Any) -> str | None:
     if not isinstance(found, str) or not found:
         raise InvalidInput(f"{name} must be a path, or None, not {shown(value)}")
     return found
+
+
+def cache_dir(value: Any) -> str | Literal[False] | None:
+    """Return where things are kept as text; None and False stay what they are."""
+    return False if value is False else path("cache_dir", value)
 
 
 def flag(name: str, value: Any) -> None:

@@ -38,14 +38,16 @@ class EmbeddedOptions:
 
     Attributes:
         num_threads: Of the engine; None: all cores of this process.
-        cache_dir: For compiled models; None keeps none.
+        artifacts_dir: Its artifact store; None: it keeps nothing.
+        store_limit_bytes: What that may hold.
         allow_unsafe_operations: See EngineOptions.
         module: What `python -m` runs; the testing package has another one.
     """
 
     num_threads: int | None = None
     device: str = "cpu:0"
-    cache_dir: str | None = None
+    artifacts_dir: str | None = None
+    store_limit_bytes: int | None = None
     allow_unsafe_operations: bool = False
     module: str = "elastic_inference.accelerator"
 
@@ -110,7 +112,8 @@ class EmbeddedAccelerator:
             "token_sha256": hashlib.sha256(self._token.encode()).hexdigest(),
             "device": self._options.device,
             "num_threads": self._options.num_threads,
-            "cache_dir": self._options.cache_dir,
+            "artifacts_dir": self._options.artifacts_dir,
+            "store_limit_bytes": self._options.store_limit_bytes,
             "allow_unsafe_operations": self._options.allow_unsafe_operations,
             "limits": {"compute": "none: embedded", "memory": "none: embedded"},
             "watch_pid": self._owner_pid,

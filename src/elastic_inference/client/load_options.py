@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from elastic_inference.client import checks
 from elastic_inference.errors import InvalidInput
@@ -20,8 +20,9 @@ class LoadOptions:
             suits the model.
         precision: "fp32", "tf32", "bf16", "fp16" or "int8", where the engine has it; "auto" leaves it to the engine.
         warm_up: Whether to predict once on made-up values after loading, or the shapes to do it with, by input alias.
-        cache_dir: Where an engine on this machine (embedded or in process) keeps compiled models and proofs for the
-            next load; None keeps none. An accelerator elsewhere has a place of its own.
+        cache_dir: The folder of the store in which an embedded accelerator keeps models, and what was compiled of them,
+            for the next load; None: `store` in EI_CACHE_DIR; False keeps nothing. In this process (`use_ei=False`) None
+            keeps nothing either. An accelerator elsewhere has a store of its own.
         proof: When an accelerator compares a quick engine with the reference of the model's format: "background", after
             loading and while nobody calls; "before" anything is answered; or "off".
         batching: When an accelerator runs requests together that wait for the same model: "auto", where their answers
@@ -36,7 +37,7 @@ class LoadOptions:
     engine: str = "auto"
     precision: str = "fp32"
     warm_up: bool | Mapping[str, Sequence[int]] = True
-    cache_dir: str | None = None
+    cache_dir: str | Literal[False] | None = None
     proof: str = "background"
     batching: str = "auto"
     max_batch_rows: int | None = None
@@ -51,7 +52,7 @@ class LoadOptions:
                 f"max_batch_rows must be an integer or None, not {checks.shown(self.max_batch_rows)}"
             )
         object.__setattr__(self, "warm_up", _warm_up(self.warm_up))
-        object.__setattr__(self, "cache_dir", checks.path("cache_dir", self.cache_dir))
+        object.__setattr__(self, "cache_dir", checks.cache_dir(self.cache_dir))
 
     def parameters(self) -> dict[str, Any]:
         """Return what an accelerator is told with the model; the newest fields only where they say something."""

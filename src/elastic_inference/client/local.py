@@ -8,15 +8,18 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
+from elastic_inference import settings
 from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.prediction import Prediction
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import EngineNotAvailable
+from elastic_inference.models.artifacts.store import ArtifactStore
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 
@@ -61,7 +64,7 @@ class LocalModel:
         if engine == "auto" and reference is not None and reference.supports(load.precision):
             engine = self._reference_engine(reference)
         options = EngineOptions(
-            engine, device, load.precision, num_threads, load.cache_dir, allow_unsafe_operations
+            engine, device, load.precision, num_threads, _store(load.cache_dir), allow_unsafe_operations
         )
         _check_process()
         with _session_arguments(graph, config):
@@ -110,6 +113,7 @@ class LocalModel:
             start_seconds=start_seconds,
             load_seconds=engine.load_seconds,
             warm_up_seconds=self._warm_up_seconds,
+            source=engine.source,
             notes=tuple(note for note in (self._note, *engine.notes, self._warm_up_note) if note),
         )
 
@@ -133,6 +137,10 @@ def _keep_after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_keep_after_fork)
+
+
+def _store(cache_dir: str | Literal[False] | None) -> ArtifactStore | None:
+    return ArtifactStore.at(Path(cache_dir), settings.store_limit_bytes() or None) if cache_dir else None
 
 
 def _check_process() -> None:

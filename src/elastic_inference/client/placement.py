@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from elastic_inference import settings
 from elastic_inference.client import embedded, hosted
@@ -51,11 +52,11 @@ class Place:
             self._release()
 
 
-def find(accelerator: Accelerator, cache_dir: str | None = None) -> Place:
+def find(accelerator: Accelerator, cache_dir: str | Literal[False] | None = None) -> Place:
     """Find, attach or start the accelerator.
 
     Args:
-        cache_dir: Where an embedded one keeps compiled models.
+        cache_dir: Where an embedded one keeps models; see LoadOptions.
 
     Raises:
         AcceleratorNotFound: None of that id is attached and visible.
@@ -95,10 +96,14 @@ def _from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
     return Embedded(accelerator.threads, allow_unsafe_operations=accelerator.allow_unsafe_operations)
 
 
-def _embedded(accelerator: Embedded, cache_dir: str | None) -> Place:
+def _embedded(accelerator: Embedded, cache_dir: str | Literal[False] | None) -> Place:
+    limit_bytes = settings.store_limit_bytes()
+    if cache_dir is None and limit_bytes:
+        cache_dir = str(settings.store_dir())
     options = embedded.EmbeddedOptions(
         num_threads=accelerator.threads,
-        cache_dir=cache_dir,
+        artifacts_dir=cache_dir or None,
+        store_limit_bytes=limit_bytes or None,
         allow_unsafe_operations=accelerator.allow_unsafe_operations,
     )
     process = embedded.acquire(options)

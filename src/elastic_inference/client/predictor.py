@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import Any, Literal, NoReturn, ParamSpec, Protocol, TypeVar
 
 import numpy.typing as npt
 
@@ -118,7 +118,7 @@ class EIPredictor:
         engine: str | None = None,
         precision: str | None = None,
         warm_up: bool | Mapping[str, Sequence[int]] | None = None,
-        cache_dir: str | None = None,
+        cache_dir: str | Literal[False] | None = None,
         proof: str | None = None,
         batching: str | None = None,
         max_batch_rows: int | None = None,

@@ -352,6 +352,7 @@ class RemoteModel:
             upload_seconds=self._upload_seconds,
             load_seconds=engine["load_seconds"],
             warm_up_seconds=self._config["warm_up_seconds"],
+            source=engine.get("source", ""),
             proof=now["proof"],
             batching=now.get("batching", ""),
             notes=tuple(note for note in notes if note),

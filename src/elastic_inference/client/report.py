@@ -21,6 +21,8 @@ class PredictorReport:
         load_seconds: Reading and compiling the model.
         warm_up_seconds: One prediction on made-up values, after loading.
         start_seconds: Starting the embedded accelerator or attaching one.
+        source: Where the compiled model comes from, such as "compiled here in 6.2 s" or "from the store, ..."; "" where
+            the engine keeps none.
         proof: What comparing the engine with the reference of the model's format came to; "" where the reference
             itself computes.
         batching: Whether requests that wait together run together, in which sizes, or why not; "" in process.
@@ -42,6 +44,7 @@ class PredictorReport:
     upload_seconds: float = 0.0
     load_seconds: float = 0.0
     warm_up_seconds: float = 0.0
+    source: str = ""
     proof: str = ""
     batching: str = ""
     notes: tuple[str, ...] = ()
@@ -56,12 +59,12 @@ class PredictorReport:
         return asdict(self) | {"total_load_seconds": self.total_load_seconds}
 
     def summary(self) -> str:
-        """One line: engine, device, precision, threads, transport."""
+        """One line: engine, device, precision, threads, transport, and where the compiled model comes from."""
         place = f"accelerator {self.accelerator_id}, " if self.accelerator_id else ""
         threads = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
         return (
             f"{self.engine} {self.engine_version} on {self.device}, {self.precision}, {threads}, "
-            f"{place}{self.transport}"
+            f"{place}{self.transport}{'; ' if self.source else ''}{self.source}"
         )
 
 

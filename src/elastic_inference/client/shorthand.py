@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from elastic_inference.client import checks
 from elastic_inference.client.accelerator import (
@@ -110,7 +110,7 @@ def how(
     engine: str | None,
     precision: str | None,
     warm_up: bool | Mapping[str, Sequence[int]] | None,
-    cache_dir: str | None,
+    cache_dir: str | Literal[False] | None,
     proof: str | None,
     batching: str | None,
     max_batch_rows: int | None,
@@ -136,8 +136,8 @@ def how(
     return load
 
 
-def cache_dir_of(accelerator: Accelerator, load: LoadOptions) -> str | None:
-    """Where an engine on this machine keeps compiled models, which either value may say.
+def cache_dir_of(accelerator: Accelerator, load: LoadOptions) -> str | Literal[False] | None:
+    """Where an embedded accelerator keeps models, which either value may say; None where neither does.
 
     Raises:
         InvalidInput: They say two places.
@@ -148,7 +148,7 @@ def cache_dir_of(accelerator: Accelerator, load: LoadOptions) -> str | None:
             f"accelerator and load contradict each other: cache_dir is {own!r} in one and {load.cache_dir!r} in "
             "the other"
         )
-    return own or load.cache_dir
+    return load.cache_dir if own is None else own
 
 
 def unused(accelerator: Accelerator, keywords: PlaceKeywords) -> str:

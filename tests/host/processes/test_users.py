@@ -79,6 +79,8 @@ def test_a_folder_is_given_whole_to_another_user_and_nothing_beside_it(state_dir
     os.link(outside, mine.store / "hard")
     (mine.store / "soft").symlink_to(outside)
     mine.make(64101, None)
-    owners = {path.lstat().st_uid for path in (mine.path, mine.store, mine.cache, blob, mine.store / "soft")}
+    owners = {
+        path.lstat().st_uid for path in (mine.path, mine.store, mine.artifacts, blob, mine.store / "soft")
+    }
     assert owners == {64101}
     assert outside.stat().st_uid == 0

@@ -228,7 +228,10 @@ def predict(entry: ModelEntry, inputs: Arrays) -> Outputs:
     if entry.proof.wants_sample:
         entry.proof.keep_sample(inputs)
     try:
-        return memory.predict(model, inputs)
+        started = time.monotonic()
+        outputs = memory.predict(model, inputs)
+        entry.shapes.saw(inputs, time.monotonic() - started)
+        return outputs
     except MemoryError as error:
         if isinstance(error, ElasticInferenceError):
             raise

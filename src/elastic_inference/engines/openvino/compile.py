@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import openvino as ov
 from openvino import frontend
 
 from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
-from elastic_inference.engines.openvino import primitive_cache
-from elastic_inference.engines.openvino.knowledge import Knowledge, accept, study
+from elastic_inference.engines.openvino import kept, primitive_cache
+from elastic_inference.engines.openvino.knowledge import accept, study
 from elastic_inference.engines.openvino.rewrites.driver import install
 from elastic_inference.engines.openvino.runner import NO_MEMORY_TEXTS, last_line
 from elastic_inference.engines.openvino.shapes import compiled_differences
@@ -28,6 +25,7 @@ from elastic_inference.errors import (
     MemoryQuotaExceeded,
     UnsupportedModel,
 )
+from elastic_inference.models.artifacts.store import Kind
 
 # What reading and compiling raise; the front ends' classes are no RuntimeErrors.
 LOAD_ERRORS = (
@@ -45,6 +43,9 @@ _DAMAGED_TEXTS = re.compile(
     r"Wrong index file|cannot be mapped|exceed data size|Conversion is failed for: (VarHandleOp|VariableV2)"
 )
 _UNKNOWN_OPERATIONS = re.compile(r"No conversion rule found for operations?: ([\w., >]+)")
+
+Read = tuple[ov.Model, tuple[str, ...]]
+"""A model that OpenVINO has read, and a sentence for each pattern of it that was rewritten."""
 
 RUNTIME_CACHE_ENTRIES = 50
 """Kernels and buffers kept for input shapes seen before.
@@ -64,40 +65,54 @@ def core() -> ov.Core:
 
 
 def compiled_model(
-    read: Callable[[], tuple[ov.Model, tuple[str, ...]]], cache_key: str, options: EngineOptions
-) -> tuple[ov.CompiledModel, Knowledge]:
-    """Compile the model that `read` gives, or take it from `options.cache_dir`; with what is known of it.
+    read: Callable[[], Read], what: Mapping[str, Any], options: EngineOptions
+) -> kept.CompiledModel:
+    """Compile the model that `read` gives, or take it from `options.store`; with what is known of it.
 
     Args:
-        read: Called when the cache does not have the model; reading is the longer part of loading. Returns it, and
+        read: Called when the store does not have the model; reading is the longer part of loading. Returns it, and
             what was rewritten in it.
-        cache_key: Equal exactly for equal models; options and versions are added to it here.
+        what: "model", its content hash, and all else that its operations depend on; how it is compiled is added here.
 
     Raises:
         UnsupportedModel: OpenVINO would compute something otherwise, and `options` do not name it.
         ElasticInferenceError: It cannot read or compile the model.
     """
-    properties = _properties(options)
-    text = f"{cache_key} {sorted(properties.items())} {ov.__version__}"
-    path = None
-    if options.cache_dir is not None:
-        path = Path(options.cache_dir, f"{hashlib.sha256(text.encode()).hexdigest()}.openvino")
-        cached = _from_cache(path, properties)
-        if cached is not None:
-            accept(cached[1].differences, options)
-            return cached
+    found = kept_model(what, options)
+    if found is not None:
+        return found
+    with (
+        nullcontext()
+        if options.store is None
+        else options.store.making(Kind.COMPILED, kept.key_of(what, properties_of(options), options))
+    ):
+        # Who made the same meanwhile has kept it.
+        return kept_model(what, options) or _newly_compiled(read, what, options)
+
+
+def kept_model(what: Mapping[str, Any], options: EngineOptions) -> kept.CompiledModel | None:
+    """Return the model from the store; None where it is not there."""
+    found = kept.find(core(), what, properties_of(options), options)
+    if found is not None:
+        accept(found.knowledge.differences, options)
+    return found
+
+
+def _newly_compiled(
+    read: Callable[[], Read], what: Mapping[str, Any], options: EngineOptions
+) -> kept.CompiledModel:
+    started = time.perf_counter()
     try:
         model, rewrites = read()
         knowledge = replace(study(model), rewrites=rewrites)
         accept(knowledge.differences, options)
-        compiled = core().compile_model(model, "CPU", properties)
+        compiled = core().compile_model(model, "CPU", properties_of(options))
     except LOAD_ERRORS as error:
         raise load_error(error) from error
     knowledge = replace(knowledge, differences=(*knowledge.differences, *compiled_differences(compiled)))
     accept(knowledge.differences, options)
-    if path is not None:
-        _to_cache(path, compiled, knowledge)
-    return compiled, knowledge
+    seconds = time.perf_counter() - started
+    return kept.keep(compiled, knowledge, seconds, what, properties_of(options), options)
 
 
 def load_error(error: Exception) -> ElasticInferenceError:
@@ -120,7 +135,7 @@ def version() -> str:
 
 
 def report(
-    compiled: ov.CompiledModel | None, options: EngineOptions, started: float, notes: tuple[str, ...]
+    made: kept.CompiledModel | None, options: EngineOptions, started: float, notes: tuple[str, ...]
 ) -> EngineReport:
     """Return what is in force, read back from the compiled model; None where every output is an input handed on.
 
@@ -128,10 +143,10 @@ def report(
         started: `time.perf_counter()` at the start of loading.
     """
     precision, num_threads = "fp32", options.num_threads or available_cores()
-    if compiled is not None:
-        name = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if made is not None:
+        name = made.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         precision = _PRECISION_NAMES.get(name, name)
-        num_threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        num_threads = int(made.model.get_property("INFERENCE_NUM_THREADS"))
     if options.precision == "bf16" and precision != "bf16":
         notes += (f"bf16 was asked for, but OpenVINO computes in {precision} on this CPU.",)
     return EngineReport(
@@ -142,10 +157,12 @@ def report(
         num_threads=num_threads,
         load_seconds=time.perf_counter() - started,
         notes=notes,
+        source="" if made is None else made.source,
     )
 
 
-def _properties(options: EngineOptions) -> dict[str, Any]:
+def properties_of(options: EngineOptions) -> dict[str, Any]:
+    """Return how OpenVINO is told to compile and run a model."""
     properties: dict[str, Any] = {
         # Processes that pin their threads all pin them to the same first core.
         "ENABLE_CPU_PINNING": False,
@@ -156,38 +173,3 @@ def _properties(options: EngineOptions) -> dict[str, Any]:
     if options.precision != "auto":
         properties["INFERENCE_PRECISION_HINT"] = "f32" if options.precision == "fp32" else "bf16"
     return properties
-
-
-def _from_cache(path: Path, properties: dict[str, Any]) -> tuple[ov.CompiledModel, Knowledge] | None:
-    try:
-        with open(path, "rb") as file:
-            knowledge = Knowledge.from_json(file.readline().decode())
-            return core().import_model(io.BytesIO(file.read()), "CPU", properties), knowledge
-    except FileNotFoundError:
-        return None
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        AttributeError,
-    ):  # cut short or of another version: compile again and replace it
-        return None
-
-
-def _to_cache(path: Path, compiled: ov.CompiledModel, knowledge: Knowledge) -> None:
-    """Keep the compiled model, after a line of what is known of it.
-
-    A full or read-only folder only costs the next load its time.
-    """
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = io.BytesIO()
-        compiled.export_model(stream)
-        with open(partial, "wb") as file:
-            file.write(f"{knowledge.to_json()}\n".encode())
-            file.write(stream.getbuffer())
-        os.replace(partial, path)
-    except (OSError, RuntimeError):
-        partial.unlink(missing_ok=True)

@@ -77,9 +77,10 @@ class OpenVinoFile(LoadedModel):
         front_end, loaded, names = _open(package)
         differences = file_differences(package)
         accept(differences, options)
-        compiled, knowledge = openvino_compile.compiled_model(
-            lambda: (front_end.convert(loaded), ()), package.content_hash, options
+        made = openvino_compile.compiled_model(
+            lambda: (front_end.convert(loaded), ()), {"model": package.content_hash}, options
         )
+        compiled, knowledge = made.model, made.knowledge
         inputs, outputs = (
             [_spec(port, name) for port, name in zip(ports, declared, strict=True)]
             for ports, declared in zip((compiled.inputs, compiled.outputs), names, strict=True)
@@ -93,9 +94,9 @@ class OpenVinoFile(LoadedModel):
         positions = {spec.name: position for position, spec in enumerate(outputs)}
         self._fetches = {alias: positions[spec.name] for alias, spec in self.signature.outputs.items()}
         self._checks = call_checks(package, self.signature, self._feeds, knowledge)
-        self._runner = Runner(compiled)
+        self._runner = Runner(compiled, made.memory)
         notes = accept([*differences, *knowledge.differences], options)
-        self.report = openvino_compile.report(compiled, options, started, notes)
+        self.report = openvino_compile.report(made, options, started, notes)
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         for alias in self._feeds:

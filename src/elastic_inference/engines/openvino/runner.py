@@ -34,12 +34,17 @@ NO_MEMORY_TEXTS = re.compile(
 
 
 class Runner:
-    """A compiled model and its infer requests: one for each concurrent call, made when first needed and kept."""
+    """A compiled model and its infer requests: one for each concurrent call, made when first needed and kept.
 
-    def __init__(self, compiled: ov.CompiledModel) -> None:
+    Args:
+        memory: What the model's weights lie in, if it is not OpenVINO's own; kept until the last call has returned.
+    """
+
+    def __init__(self, compiled: ov.CompiledModel, memory: object = None) -> None:
         self.compiled: Any = compiled  # None once closed
         self._idle: deque[Any] = deque()  # append and pop are atomic
         self._num_outputs = len(compiled.outputs)
+        self._memory = memory  # the last attribute, so that it goes after all that uses it; `close` leaves it
 
     def run(self, inputs: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Run once; input arrays are read in place, output arrays are the caller's to keep."""

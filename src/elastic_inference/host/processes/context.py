@@ -146,7 +146,7 @@ class HostContext:
             compute_share=applied.duty_cycle_share,
             lease=lease,
             limits=self.describe_limits(record, applied),
-            cache_dir=str(folder.cache),
+            artifacts_dir=str(folder.artifacts),
             allow_unsafe_operations=self.settings.allow_unsafe_operations,
             accelerator_type=record.kind.name,
         )

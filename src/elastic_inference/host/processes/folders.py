@@ -74,7 +74,7 @@ class AcceleratorFolder:
         self.path = path
         self.socket = path / "api.sock"
         self.store = path / "store"
-        self.cache = path / "cache"
+        self.artifacts = path / "artifacts"
         self.tls = path / "tls"
 
     def make(self, uid: int | None, tls: TlsFiles | None) -> TlsFiles | None:
@@ -83,13 +83,18 @@ class AcceleratorFolder:
         Returns:
             Copies of the TLS files that this user can read.
         """
-        for path, mode in ((self.path, 0o711), (self.store, 0o700), (self.cache, 0o700), (self.tls, 0o700)):
+        for path, mode in (
+            (self.path, 0o711),
+            (self.store, 0o700),
+            (self.artifacts, 0o700),
+            (self.tls, 0o700),
+        ):
             path.mkdir(exist_ok=True)
             os.chmod(path, mode)
         if uid is not None:
             if self.path.lstat().st_uid != uid:
                 _give_all(self.path, uid)
-            for path in (self.store, self.cache, self.tls):
+            for path in (self.store, self.artifacts, self.tls):
                 _give(path, uid)
         return None if tls is None else self._copy(tls, uid)
 
