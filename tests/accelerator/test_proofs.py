@@ -14,17 +14,20 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
+from elastic_inference.accelerator.proof_store import ProofStore
+from elastic_inference.accelerator.proofs import MAX_SAMPLE_BYTES, Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.prover import Prover, Task
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.errors import InvalidInput, UnsupportedModel
+from elastic_inference.models.artifacts.store import ArtifactStore
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.proof.agreement import Kind
+from elastic_inference.proof.choice import Candidate, Choice
 from elastic_inference.proof.proof import Mode, Proof, Verdict
-from elastic_inference.proof.store import ProofStore
 
 # Two boxes whose overlap is exactly the threshold, which OpenVINO takes for one box and ONNX for two. Nothing that is
 # known of operations tells them apart: their numbers do.
@@ -66,7 +69,9 @@ def loaded(path: Path, engine: str = "auto", precision: str = "fp32") -> Loaded:
 
 
 def proofs(tmp_path: Path, memory_limit_bytes: int | None = None) -> Proofs:
-    return Proofs(Prover(RequestQueue(8), ProofStore(tmp_path / "proofs"), memory_limit_bytes))
+    return Proofs(
+        Prover(RequestQueue(8), ProofStore(ArtifactStore.at(tmp_path / "proofs")), memory_limit_bytes)
+    )
 
 
 def proved(path: Path, tmp_path: Path, mode: Mode = Mode.BEFORE, **options: str) -> tuple[Loaded, Proof]:
@@ -109,15 +114,57 @@ def test_model_is_compared_once(boundary: Path, tmp_path: Path, monkeypatch: pyt
 
 def test_why_a_model_is_not_compared(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert proved(plain, tmp_path, Mode.OFF)[1].summary() == "not compared: proof='off' was asked for"
-    _, less = proved(plain, tmp_path, Mode.BACKGROUND, engine="openvino", precision="bf16")
-    assert less.summary() == "not compared: precision 'bf16' was asked for, which is not exact"
-    with pytest.raises(
-        UnsupportedModel, match=r"proof='before' was asked for, but openvino .* was not compared"
-    ):
-        proved(plain, tmp_path, engine="openvino", precision="bf16")
     monkeypatch.setattr("elastic_inference.engines.registry.Engine.is_installed", lambda _: False)
     _, missing = proved(plain, tmp_path, Mode.BACKGROUND)
     assert missing.reason == "engine onnxruntime is not installed here; install elastic-inference[onnx]"
+
+
+def test_lower_precision_is_compared_with_float32(plain: Path, tmp_path: Path) -> None:
+    model, proof = proved(plain, tmp_path, engine="openvino", precision="bf16")
+    assert proof.verdict is Verdict.AGREES
+    assert (proof.subject.split()[0], proof.reference.split()[0]) == ("openvino", "onnxruntime")
+    assert proof.figures["speed_up"] > 0
+    if model.model.report.precision == "bf16":  # else this processor has none, which a note says
+        assert (proof.kind, proof.tolerance) == (Kind.RELATIVE, 0.02)
+
+
+def test_lower_precision_without_the_reference_is_compared_with_the_engine_itself(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "elastic_inference.engines.registry.Engine.is_installed", lambda engine: engine.name == "openvino"
+    )
+    model, state = loaded(plain, engine="openvino", precision="bf16"), ModelProof()
+    proofs(tmp_path).begin(model, Mode.BACKGROUND, state)
+    assert state.proof is not None
+    if model.model.report.precision == "bf16":
+        assert state.proof.reason.startswith("not yet")
+
+
+def test_what_was_proved_when_it_was_chosen_is_not_compared_again(plain: Path, tmp_path: Path) -> None:
+    model, state = loaded(plain, engine="openvino"), ModelProof()
+    report = model.model.report
+    subject = f"{report.engine} {report.engine_version} {report.precision}"
+    proof = Proof(subject, Verdict.AGREES, "onnxruntime 1 fp32", 12, 12)
+    model.model.choice = Choice(
+        "openvino", "fp32", "auto", "auto", "why", (Candidate("openvino", "fp32", subject, proof=proof),)
+    )
+    proofs(tmp_path).begin(model, Mode.BACKGROUND, state)
+    assert state.proof == proof
+
+
+def test_samples_of_calls_are_spread_and_bounded() -> None:
+    state = ModelProof()
+    state.want_samples(3)
+    for index in range(40):
+        state.keep_sample({"x": np.full(1, index)})
+    assert [int(sample["x"][0]) for sample in state.take_samples()] == [0, 1, 3]
+    assert not state.wants_sample
+    large = ModelProof()
+    large.want_samples(3)
+    large.keep_sample({"x": np.zeros(1)})
+    large.keep_sample({"x": np.zeros(MAX_SAMPLE_BYTES // 8)})
+    assert len(large.take_samples()) == 1
 
 
 def test_reference_needs_no_proof(plain: Path, tmp_path: Path) -> None:
@@ -136,13 +183,13 @@ def test_too_little_memory(plain: Path, tmp_path: Path) -> None:
 def test_background_waits_its_turn_takes_a_call_as_sample_and_tells(plain: Path, tmp_path: Path) -> None:
     is_done = threading.Event()
     state, model = ModelProof(), loaded(plain)
-    prover = Prover(RequestQueue(8), ProofStore(tmp_path / "proofs"), None)
+    prover = Prover(RequestQueue(8), ProofStore(ArtifactStore.at(tmp_path / "proofs")), None)
     add, tasks = prover.add, []
 
     def told(task: Task) -> None:
         done = task.done
         tasks.append(
-            Task(task.key, task.subject, task.job, task.take_sample, lambda p: (done(p), is_done.set()))
+            Task(task.key, task.subject, task.job, task.take_samples, lambda p: (done(p), is_done.set()))
         )
         add(tasks[0])
 

@@ -73,7 +73,11 @@ def test_the_load_options_and_the_glossary_name_every_engine() -> None:
             "engine tensorflow reads saved_model, frozen_graph, keras, but .*m.onnx is onnx. "
             "Use engine='openvino' or engine='onnxruntime'",
         ),
-        (EngineOptions(precision="int8"), InvalidInput, "quantized with calibration data.*precision 'auto'"),
+        (
+            EngineOptions("onnxruntime", precision="int8"),
+            InvalidInput,
+            r"engine onnxruntime does not support precision 'int8'; it supports fp32\. Use engine='openvino'",
+        ),
         (EngineOptions(device="tpu:0"), UnsupportedModel, "no engine runs models of format onnx on tpu:0"),
     ],
 )

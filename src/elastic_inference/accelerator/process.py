@@ -29,6 +29,7 @@ from elastic_inference.accelerator.doors.tensorflow_serving.rest import TensorFl
 from elastic_inference.accelerator.inference import Inference, Shared
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.model_table import ModelTable
+from elastic_inference.accelerator.proof_store import ProofStore
 from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.prover import Prover
 from elastic_inference.accelerator.queue import RequestQueue, Throttle
@@ -43,7 +44,6 @@ from elastic_inference.limits.duty_cycle import CpuDutyCycle
 from elastic_inference.limits.lease.holder import DeviceLease
 from elastic_inference.limits.processes import wait_readable
 from elastic_inference.models.artifacts.store import ArtifactStore
-from elastic_inference.proof.store import ProofStore
 from elastic_inference.protocol.status import encode_error
 from elastic_inference.telemetry import set_up_logging
 
@@ -130,8 +130,7 @@ def make_service(config: AcceleratorConfig) -> Service:
         allow_unsafe_operations=config.allow_unsafe_operations,
         device_memory_limit_bytes=config.device_memory_limit_bytes,
     )
-    proof_dir = (artifacts.blobs.directory if is_kept else store_dir) / "proofs"
-    proofs = Proofs(Prover(queue, ProofStore(proof_dir), config.memory_limit_bytes))
+    proofs = Proofs(Prover(queue, ProofStore(artifacts), config.memory_limit_bytes))
     models = ModelTable(store, store_dir / "loaded", options, queue, config.memory_limit_bytes, proofs)
     memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total
     body_limit_bytes = min(MAX_BODY_BYTES, memory_bytes // 2)

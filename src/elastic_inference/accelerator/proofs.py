@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Mapping
@@ -12,17 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elastic_inference.accelerator.prover import Prover, Task, describe
+from elastic_inference.accelerator.prover import Prover, Task
 from elastic_inference.engines import registry
-from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
 from elastic_inference.engines.guarded import GuardedModel
+from elastic_inference.engines.proving import Job
 from elastic_inference.errors import ElasticInferenceError, UnsupportedModel
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.proof.proof import Mode, Proof, Verdict
 
 log = logging.getLogger(__name__)
-MAX_SAMPLE_BYTES = 16 << 20  # of a call's inputs that are kept for the comparison
+MAX_SAMPLE_BYTES = 16 << 20  # of calls' inputs that are kept for the comparison
+MOST_SAMPLES = 6  # of calls; noise cannot judge a lower precision, and one call is little
 
 
 @dataclass(frozen=True)
@@ -37,32 +38,50 @@ class Loaded:
 
 
 class ModelProof:
-    """Where one model stands: its proof, and the inputs of one call while it is still to be compared."""
+    """Where one model stands: its proof, and inputs of some calls while it is still to be compared."""
 
     def __init__(self) -> None:
         self.proof: Proof | None = None
         self.wants_sample = False
-        self._sample: dict[str, npt.NDArray[Any]] | None = None
+        self._samples: list[dict[str, npt.NDArray[Any]]] = []
+        self._most = 0
+        self._num_bytes = 0
+        self._num_seen = 0
         self._lock = threading.Lock()
 
     def summary(self) -> str:
         """One line for people; "" for a model that the reference itself computes."""
         return "" if self.proof is None else self.proof.summary()
 
+    def want_samples(self, most: int) -> None:
+        """Keep the inputs of so many calls from now on."""
+        self._most, self.wants_sample = most, True
+
     def keep_sample(self, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Keep a copy of a call's inputs, of one call only, where they are not large."""
+        """Keep a copy of a call's inputs: of the first, second, fourth, eighth call and so on, unless they are large.
+
+        Neighbours are often nearly equal, such as the pictures of a video.
+        """
         size = sum(array.nbytes for array in inputs.values())
         with self._lock:
-            if self.wants_sample and size <= MAX_SAMPLE_BYTES and not _has_strings(inputs):
-                self._sample = {alias: array.copy() for alias, array in inputs.items()}
-            self.wants_sample = False
+            if not self.wants_sample:
+                return
+            self._num_seen += 1
+            if self._num_seen & (self._num_seen - 1):
+                return
+            if self._num_bytes + size > MAX_SAMPLE_BYTES or _has_strings(inputs):
+                self.wants_sample = False
+                return
+            self._num_bytes += size
+            self._samples.append({alias: array.copy() for alias, array in inputs.items()})
+            self.wants_sample = len(self._samples) < self._most
 
-    def take_sample(self) -> dict[str, npt.NDArray[Any]] | None:
+    def take_samples(self) -> list[dict[str, npt.NDArray[Any]]]:
         """Return the kept inputs, which are then forgotten."""
         with self._lock:
             self.wants_sample = False
-            sample, self._sample = self._sample, None
-            return sample
+            samples, self._samples = self._samples, []
+            return samples
 
 
 class Proofs:
@@ -81,16 +100,20 @@ class Proofs:
         Raises:
             UnsupportedModel: It was to be proved before anything is answered, and cannot be compared.
         """
-        reference = registry.reference_of(loaded.package.format)
         report = loaded.model.report
-        if reference is None or report.engine == reference.name:
-            return
         subject = f"{report.engine} {report.engine_version} {report.precision}"
-        reason = _why_not(loaded, mode, reference)
+        choice = loaded.model.choice
+        if choice is not None and choice.proof is not None and choice.proof.subject == subject:
+            state.proof = choice.proof  # on real samples, before it was chosen
+            return
+        reference = _reference(loaded, report)
+        if reference is None:
+            return
+        reason = _why_not(mode, reference)
         if reason:
             state.proof = Proof(subject, Verdict.NOT_COMPARED, reason=reason)
         else:
-            self._compare(loaded, mode, state, subject)
+            self._compare(loaded, mode, state, reference)
         if mode is Mode.BEFORE and state.proof is not None and state.proof.verdict is Verdict.NOT_COMPARED:
             raise UnsupportedModel(f"proof='before' was asked for, but {subject} was {state.proof.summary()}")
 
@@ -98,19 +121,23 @@ class Proofs:
         """End what runs."""
         self._prover.close()
 
-    def _compare(self, loaded: Loaded, mode: Mode, state: ModelProof, subject: str) -> None:
+    def _compare(self, loaded: Loaded, mode: Mode, state: ModelProof, reference: registry.Engine) -> None:
+        report, store = loaded.model.report, loaded.options.store
+        subject = f"{report.engine} {report.engine_version} {report.precision}"
         task = Task(
             key=_key(loaded, subject),
             subject=subject,
-            job=describe(
-                loaded.package,
+            job=Job(
+                loaded.package.to_json(),
                 request=loaded.request.to_json(),
-                engine=loaded.model.report.engine,
-                precision=loaded.options.precision,
+                engine=report.engine,
+                precision=report.precision,
+                reference=reference.name,
                 shapes={alias: tuple(shape) for alias, shape in loaded.shapes.items()},
+                store_dir=None if store is None else str(store.blobs.directory),
                 allow_unsafe_operations=loaded.options.allow_unsafe_operations,
             ),
-            take_sample=state.take_sample,
+            take_samples=state.take_samples,
             done=lambda proof: _conclude(loaded.model, state, proof),
         )
         known = self._prover.find(task.key)
@@ -118,16 +145,28 @@ class Proofs:
             task.done(known or self._prover.prove(task))
             return
         state.proof = Proof(subject, Verdict.NOT_COMPARED, reason="not yet, that waits until nobody calls")
-        state.wants_sample = True
+        state.want_samples(1 if report.precision == "fp32" else MOST_SAMPLES)
         self._prover.add(task)
 
 
-def _why_not(loaded: Loaded, mode: Mode, reference: registry.Engine) -> str:
+def _reference(loaded: Loaded, report: EngineReport) -> registry.Engine | None:
+    """Return the engine that a model is compared with; None where it computes as the model is written.
+
+    A lower precision is compared with float32: of the reference of the format where that is installed, else of the same
+    engine.
+    """
+    reference = registry.reference_of(loaded.package.format)
+    if report.precision == "fp32":
+        return None if reference is None or report.engine == reference.name else reference
+    if reference is not None and reference.is_installed():
+        return reference
+    return registry.engine_named(report.engine)
+
+
+def _why_not(mode: Mode, reference: registry.Engine) -> str:
     """Why a model is not compared; "" where it is."""
     if mode is Mode.OFF:
         return "proof='off' was asked for"
-    if loaded.options.precision not in ("fp32", "auto"):
-        return f"precision {loaded.options.precision!r} was asked for, which is not exact"
     if not reference.is_installed():
         return f"engine {reference.name} is not installed here; install elastic-inference[{reference.extra}]"
     return ""
@@ -137,6 +176,9 @@ def _conclude(model: LoadedModel, state: ModelProof, proof: Proof) -> None:
     try:
         if proof.verdict is not Verdict.DIFFERS:
             log.info("model compared", extra={"proof": proof.summary()})
+            return
+        if model.report.precision != "fp32":
+            log.warning("the precision that was asked for is not exact", extra={"proof": proof.summary()})
             return
         log.error("the engine does not compute what the model says", extra={"proof": proof.summary()})
         if isinstance(model, GuardedModel):
@@ -148,11 +190,15 @@ def _conclude(model: LoadedModel, state: ModelProof, proof: Proof) -> None:
         state.proof = proof  # last: whoever reads that it differs reads also who answers now
 
 
-def _key(loaded: Loaded, subject: str) -> str:
-    shapes = json.dumps({alias: list(shape) for alias, shape in sorted(loaded.shapes.items())})
-    # What was rewritten in the model stands in the notes: a graph that is rewritten otherwise is to be compared anew.
-    notes = json.dumps(loaded.model.report.notes)
-    return f"{loaded.package.content_hash} {loaded.request.key()} {subject} {shapes} {notes}"
+def _key(loaded: Loaded, subject: str) -> dict[str, Any]:
+    return {
+        "model": loaded.package.content_hash,
+        "signature": loaded.request.key(),
+        "subject": subject,
+        "shapes": {alias: list(shape) for alias, shape in sorted(loaded.shapes.items())},
+        # What was rewritten in the model stands there: a graph that is rewritten otherwise is to be compared anew.
+        "notes": list(loaded.model.report.notes),
+    }
 
 
 def _has_strings(inputs: Mapping[str, npt.NDArray[Any]]) -> bool:

@@ -16,21 +16,20 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import psutil
 
 from elastic_inference import interpreter, settings
+from elastic_inference.accelerator.proof_store import ProofStore
 from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.engines.candidate import write_sample
 from elastic_inference.engines.proving import Job
-from elastic_inference.models.package import ModelPackage
 from elastic_inference.proof.proof import Proof, Verdict
-from elastic_inference.proof.store import ProofStore
 
 log = logging.getLogger(__name__)
 IDLE_SECONDS = 2.0  # without a turn, before a comparison begins or goes on
@@ -46,14 +45,14 @@ class Task:
 
     Attributes:
         key: Under which its proof is kept.
-        take_sample: Asked for the inputs of a call when the comparison begins; None for none.
+        take_samples: Asked for the inputs of calls when the comparison begins.
         done: Called with the proof.
     """
 
-    key: str
+    key: Mapping[str, Any]
     subject: str
     job: Job
-    take_sample: Callable[[], Mapping[str, npt.NDArray[Any]] | None]
+    take_samples: Callable[[], Sequence[Mapping[str, npt.NDArray[Any]]]]
     done: Callable[[Proof], None]
 
 
@@ -76,7 +75,7 @@ class Prover:
         self._process: subprocess.Popen[str] | None = None
         self._is_closed = False
 
-    def find(self, key: str) -> Proof | None:
+    def find(self, key: Mapping[str, Any]) -> Proof | None:
         """Return the proof that was kept for this key."""
         return self._store.find(key)
 
@@ -198,12 +197,12 @@ class _Patience:
 
 
 def _described(task: Task, room: int | None, folder: Path) -> str:
-    """Return the line that the process reads; a call's inputs lie in the folder."""
-    sample = task.take_sample()
-    recorded = folder / "recorded.npz"
-    if sample is not None:
-        np.savez(recorded, **sample)  # type: ignore[arg-type]
-    job = replace(task.job, memory_limit_bytes=room, recorded="" if sample is None else str(recorded))
+    """Return the line that the process reads; the inputs of calls lie in the folder."""
+    recorded = []
+    for index, sample in enumerate(task.take_samples()):
+        recorded.append(folder / f"recorded-{index}.npz")
+        write_sample(recorded[-1], sample)
+    job = replace(task.job, memory_limit_bytes=room, recorded=tuple(map(str, recorded)))
     return json.dumps(asdict(job)) + "\n"
 
 
@@ -213,9 +212,3 @@ def _read(task: Task, line: str, status: int) -> Proof:
     except (ValueError, TypeError, KeyError):
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return Proof(task.subject, Verdict.NOT_COMPARED, reason=f"the process that compares {how}")
-
-
-def describe(package: ModelPackage, **fields: object) -> Job:
-    """Return the job of a model's package."""
-    files = tuple(asdict(file) for file in package.files)
-    return Job(str(Path(package.root)), package.format.value, files, **fields)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from elastic_inference.limits.base import whole_cores
 from elastic_inference.limits.machine import usable_cores
 from elastic_inference.models.artifacts.store import ArtifactStore
 from elastic_inference.models.signature import Signature
+from elastic_inference.proof.choice import Choice
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -28,12 +29,13 @@ class EngineOptions:
     Attributes:
         engine: A name of `engines.registry`, or "auto": the first that suits the format.
         device: `cpu:0` or `cuda:0`.
-        precision: "fp32" unless the user asks for less; "auto" leaves it to the engine.
+        precision: "fp32" unless the user asks for less; "auto": what was proved and lies in `store`, else "fp32".
         num_threads: Threads of one prediction; None means the cores this process may use.
-        store: Where compiled models are kept between loads; None keeps none.
+        store: Where compiled and quantized models, proofs and choices are kept between loads; None keeps none.
         allow_unsafe_operations: Whether graphs may touch files, processes and the network.
         device_memory_limit_bytes: What the engine may take of the memory of a device other than the CPU; None: no
             limit.
+        calibration: Inputs by alias, on which "int8" is calibrated in this load; empty: a model that was kept is taken.
     """
 
     engine: str = "auto"
@@ -43,6 +45,7 @@ class EngineOptions:
     store: ArtifactStore | None = None
     allow_unsafe_operations: bool = False
     device_memory_limit_bytes: int | None = None
+    calibration: tuple[Arrays, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -84,6 +87,8 @@ class LoadedModel(ABC):
 
     signature: Signature
     report: EngineReport
+    choice: Choice | None = None
+    """Why this engine in this precision, where that was measured and proved before."""
     changes: tuple[str, ...] = ()
     """Operations by which a call changes what the next one sees; such a model is not warmed up and not shared."""
 

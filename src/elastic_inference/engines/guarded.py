@@ -31,6 +31,7 @@ class GuardedModel(LoadedModel):
     ) -> None:
         self.signature = quick.signature
         self.report = quick.report
+        self.choice = quick.choice
         self.num_reference_calls = 0
         self._quick = quick
         self._engine = reference

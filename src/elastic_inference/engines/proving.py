@@ -11,7 +11,6 @@ import ctypes
 import gc
 import json
 import os
-import platform
 import resource
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,21 +29,25 @@ import numpy.typing as npt
 from elastic_inference import interpreter, settings
 from elastic_inference.engines import registry
 from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.engines.candidate import read_sample, write_sample
 from elastic_inference.errors import ElasticInferenceError, EngineNotAvailable
-from elastic_inference.models.package import ModelFile, ModelFormat, ModelPackage
+from elastic_inference.limits.processor import processor
+from elastic_inference.models.artifacts.store import ArtifactStore
+from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
-from elastic_inference.proof.agreement import Deviation, Tolerance, compare
+from elastic_inference.proof.agreement import Criterion, Pair, compare, judge, kind_of
 from elastic_inference.proof.proof import Proof, Verdict
 from elastic_inference.proof.samples import made_up
 
 NUM_MADE_UP = 3
+NUM_TIMED = 5  # predictions of either engine, in one thread
+CHEAP_SECONDS = 0.2  # a prediction that takes longer is timed once
 MAX_SPREADS = (
     10.0  # a difference of so many times what the reference differs from itself is no other computation
 )
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 _ROUNDING = 2.0**-23  # of float32
 Sample = dict[str, npt.NDArray[Any]]
-Found = list[tuple[Sample, Sample, tuple[Deviation, ...]]]
 
 
 @dataclass(frozen=True)
@@ -52,50 +55,50 @@ class Job:
     """What to compare.
 
     Attributes:
-        root, format, files: The model's package.
+        model: The model's package, `ModelPackage.to_json()`.
         request: `SignatureRequest.to_json()`.
         engine, precision: What answers calls.
+        reference: The engine whose answers in float32 they are compared with; another one, or the same one for a lower
+            precision.
         shapes: Shapes of inputs that are known, by alias.
-        recorded: A `.npz` file with the inputs of a call; "" for none.
+        recorded: Files with the inputs of a call each.
+        store_dir: The artifact store in which a model in int8 lies; None: there is none.
         memory_limit_bytes: What the process may take; None: no limit.
     """
 
-    root: str
-    format: str
-    files: tuple[Mapping[str, Any], ...]
+    model: Mapping[str, Any]
     request: Mapping[str, Any]
     engine: str
     precision: str
+    reference: str
     shapes: Mapping[str, tuple[int, ...]]
-    recorded: str = ""
+    recorded: tuple[str, ...] = ()
+    store_dir: str | None = None
     memory_limit_bytes: int | None = None
     allow_unsafe_operations: bool = False
-
-    @property
-    def package(self) -> ModelPackage:
-        """The model."""
-        files = tuple(ModelFile(**file) for file in self.files)
-        return ModelPackage(ModelFormat(self.format), Path(self.root), files)
 
     def load(self, engine: str, precision: str) -> LoadedModel:
         """Load the model on one engine, in one thread."""
         options = EngineOptions(
-            engine, precision=precision, num_threads=1, allow_unsafe_operations=self.allow_unsafe_operations
+            engine,
+            precision=precision,
+            num_threads=1,
+            # Nothing else is taken from there or kept: what is compared is computed here.
+            store=self._store() if precision == "int8" else None,
+            allow_unsafe_operations=self.allow_unsafe_operations,
         )
         request = SignatureRequest.from_json(self.request)
-        return registry.engine_named(engine).load(self.package, request, options)
+        return registry.engine_named(engine).load(ModelPackage.from_json(self.model), request, options)
+
+    def _store(self) -> ArtifactStore | None:
+        return None if self.store_dir is None else ArtifactStore.at(Path(self.store_dir))
 
 
 def prove(job: Job) -> Proof:
     """Compare, in this process; what cannot be compared is a verdict too."""
-    reference = registry.reference_of(ModelFormat(job.format))
     subject = f"{job.engine} {job.precision}"
-    if reference is None:
-        return Proof(
-            subject, Verdict.NOT_COMPARED, reason=f"no engine is the reference of {job.format} models"
-        )
     try:
-        return _compared(job, reference.name)
+        return _compared(job)
     except EngineNotAvailable as error:
         return Proof(subject, Verdict.NOT_COMPARED, reason=str(error))
     except MemoryError as error:
@@ -106,67 +109,77 @@ def prove(job: Job) -> Proof:
         return Proof(subject, Verdict.NOT_COMPARED, reason=f"{type(error).__name__}: {error}")
 
 
-def _compared(job: Job, reference: str) -> Proof:
+def _compared(job: Job) -> Proof:
     model = job.load(job.engine, job.precision)
     subject = _named(model)
-    recorded = _recorded(job)
-    needed = {alias: model.signature.inputs[alias] for alias in sorted(model.signature.required_inputs)}
-    samples = [*recorded, *(made_up(needed, job.shapes, seed) for seed in range(NUM_MADE_UP))]
-    answers = [_answer(model, sample) for sample in samples]
+    samples = _samples(job, model)
+    answers = [_answer(model, sample) for sample in samples.values()]
+    seconds = _cpu_seconds(model, samples, answers)
     model.close()
     del model
     gc.collect()  # the memory of one engine is what there is
-    with contextlib.closing(job.load(reference, "fp32")) as other:
+    with contextlib.closing(job.load(job.reference, "fp32")) as other:
         proof = Proof(
-            subject, Verdict.AGREES, _named(other), relative=Tolerance().relative, absolute=Tolerance().absolute,
-            compared_unix_seconds=int(time.time()), machine=_processor(),
-        )  # fmt: skip
-        pairs = [
-            (sample, ours, _answer(other, sample)) for sample, ours in zip(samples, answers, strict=True)
-        ]
-    return _judged(job, proof, pairs, len(recorded))
-
-
-def _judged(job: Job, proof: Proof, pairs: list[tuple[Sample, Any, Any]], num_recorded: int) -> Proof:
-    worst, num_compared = 0.0, 0
-    found: Found = []
-    for sample, ours, theirs in pairs:
-        if isinstance(theirs, str):  # made-up values that the model does not take prove nothing
-            continue
-        num_compared += 1
-        if isinstance(ours, str):
-            found.append((sample, theirs, (Deviation("", float("inf"), f"it raised {ours}"),)))
-            continue
-        difference, deviations = compare(ours, theirs, Tolerance())
-        worst = max(worst, difference)
-        if deviations:
-            found.append((sample, theirs, deviations))
-    if not num_compared:
-        told = next(theirs for _, _, theirs in pairs)
-        return replace(
-            proof,
-            verdict=Verdict.NOT_COMPARED,
-            reason=f"the reference takes no made-up values ({told}); name shapes with warm_up",
+            subject,
+            Verdict.AGREES,
+            _named(other),
+            compared_unix_seconds=int(time.time()),
+            machine=processor(),
         )
-    proof = replace(proof, num_samples=num_compared, num_recorded=num_recorded, worst=_finite(worst))
-    if not found:
-        return proof
-    verdict = Verdict.WITHIN_SPREAD if _is_within_spread(job, found) else Verdict.DIFFERS
-    (first, *_) = found[0][2]
-    return replace(proof, verdict=verdict, reason=f"output {first.alias!r}: {first.what}")
+        theirs = [_answer(other, sample) for sample in samples.values()]
+        reference_seconds = _cpu_seconds(other, samples, theirs)
+    taken = [
+        Pair(name, ours, answer)
+        for name, ours, answer in zip(samples, answers, theirs, strict=True)
+        if not isinstance(answer, str)  # made-up values that the model does not take prove nothing
+    ]
+    if not taken:
+        reason = f"the reference takes no made-up values ({theirs[0]}); name shapes with warm_up"
+        return replace(proof, verdict=Verdict.NOT_COMPARED, reason=reason)
+    proof = replace(proof, num_samples=len(taken), num_recorded=len(job.recorded))
+    proof = _judged(job, proof, samples, taken)
+    if seconds and reference_seconds:
+        proof = replace(proof, figures={**proof.figures, "speed_up": reference_seconds / seconds})
+    return proof
 
 
-def _is_within_spread(job: Job, found: Found) -> bool:
+def _samples(job: Job, model: LoadedModel) -> dict[str, Sample]:
+    needed = {alias: model.signature.inputs[alias] for alias in sorted(model.signature.required_inputs)}
+    samples = {f"call {index}": read_sample(path) for index, path in enumerate(job.recorded, start=1)}
+    made_up_ones = {f"made-up {seed}": made_up(needed, job.shapes, seed) for seed in range(NUM_MADE_UP)}
+    return samples | made_up_ones
+
+
+def _judged(job: Job, proof: Proof, samples: Mapping[str, Sample], pairs: list[Pair]) -> Proof:
+    if job.precision != "fp32":
+        criterion = Criterion.of(kind_of(pairs[0].theirs))
+        return proof.judged(criterion, judge(criterion, pairs))
+    criterion = Criterion()
+    proof = proof.judged(criterion, judge(criterion, pairs))
+    if proof.verdict is Verdict.DIFFERS and _is_within_spread(job, samples, pairs):
+        return replace(proof, verdict=Verdict.WITHIN_SPREAD)
+    return proof
+
+
+def _is_within_spread(job: Job, samples: Mapping[str, Sample], pairs: list[Pair]) -> bool:
     """Whether the reference itself gives answers as far apart, when only its order of adding is another.
 
     Detectors do where two scores are nearly equal: then the order of their boxes is nobody's.
     """
+    tolerance = Criterion().tolerance
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
-        for sample, theirs, deviations in found:
-            again = _other_order(job, sample, Path(folder))
-            if again is None or any(d.worst == float("inf") for d in deviations):
+        for pair in pairs:
+            if isinstance(pair.ours, str):
                 return False
-            spread, spreads = compare(again, theirs, Tolerance())
+            _, deviations = compare(pair.ours, pair.theirs, tolerance)
+            if not deviations:
+                continue
+            if any(deviation.worst == float("inf") for deviation in deviations):
+                return False
+            again = _other_order(job, samples[pair.sample], Path(folder))
+            if again is None:
+                return False
+            spread, spreads = compare(again, pair.theirs, tolerance)
             spread_of = {deviation.alias: deviation.worst for deviation in spreads}
             if any(d.worst > MAX_SPREADS * spread_of.get(d.alias, min(spread, 1e-4)) for d in deviations):
                 return False
@@ -176,14 +189,15 @@ def _is_within_spread(job: Job, found: Found) -> bool:
 def _other_order(job: Job, sample: Sample, folder: Path) -> Sample | None:
     """Return the reference's answer with floats moved by their rounding and, in TensorFlow, its other kernels."""
     inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
-    np.savez(inputs, **{alias: _moved(array) for alias, array in sample.items()})  # type: ignore[arg-type]
-    described = {**vars(job), "recorded": str(inputs), "outputs": str(outputs)}
+    outputs.unlink(missing_ok=True)
+    write_sample(inputs, {alias: _moved(array) for alias, array in sample.items()})
+    described = {**vars(job), "recorded": [str(inputs)], "outputs": str(outputs)}
     subprocess.run(
         interpreter.sibling_command("elastic_inference.engines.proving"),
         input=json.dumps(described), text=True, stdout=subprocess.DEVNULL, check=False,
         env=settings.with_variables(TF_ENABLE_ONEDNN_OPTS="0"),
     )  # fmt: skip
-    return _arrays(outputs) if outputs.exists() else None
+    return read_sample(outputs) if outputs.exists() else None
 
 
 def _moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -191,6 +205,27 @@ def _moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array
     signs = np.random.default_rng(0).choice([-1.0, 1.0], array.shape)
     return (array * (1.0 + _ROUNDING * signs)).astype(array.dtype)
+
+
+def _cpu_seconds(
+    model: LoadedModel, samples: Mapping[str, Sample], answers: Sequence[Sample | str]
+) -> float | None:
+    """Return the processor time of one prediction on the first sample that was answered, where that is cheap.
+
+    Not the time on the clock: this process gives way to others, and is held while requests run.
+    """
+    sample = next((s for s, a in zip(samples.values(), answers, strict=True) if not isinstance(a, str)), None)
+    if sample is None:
+        return None
+    seconds = []
+    for _ in range(NUM_TIMED):
+        start = time.process_time()
+        if isinstance(_answer(model, sample), str):
+            return None
+        seconds.append(time.process_time() - start)
+        if seconds[-1] > CHEAP_SECONDS:
+            break
+    return min(seconds)
 
 
 def _answer(model: LoadedModel, sample: Sample) -> Sample | str:
@@ -205,27 +240,6 @@ def _answer(model: LoadedModel, sample: Sample) -> Sample | str:
 def _named(model: LoadedModel) -> str:
     report = model.report
     return f"{report.engine} {report.engine_version} {report.precision}"
-
-
-def _recorded(job: Job) -> list[Sample]:
-    return [_arrays(Path(job.recorded))] if job.recorded else []
-
-
-def _arrays(path: Path) -> Sample:
-    with np.load(path, allow_pickle=False) as stored:
-        return {alias: stored[alias] for alias in stored.files}
-
-
-def _finite(number: float) -> float | None:
-    return number if np.isfinite(number) else None
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def _stand_back(limit_bytes: int | None) -> None:
@@ -257,12 +271,10 @@ def main() -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         print(json.dumps(prove(job).to_json()), flush=True)
         os._exit(0)  # engines' threads need not be waited for
-    reference = registry.reference_of(ModelFormat(job.format))
-    assert reference is not None
-    with contextlib.closing(job.load(reference.name, "fp32")) as model:
-        answer = _answer(model, _arrays(Path(job.recorded)))
+    with contextlib.closing(job.load(job.reference, "fp32")) as model:
+        answer = _answer(model, read_sample(job.recorded[0]))
     if not isinstance(answer, str):
-        np.savez(outputs, **answer)  # type: ignore[arg-type]
+        write_sample(Path(outputs), answer)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
     Loader = Callable[[ModelPackage, SignatureRequest, EngineOptions], LoadedModel]
 
-_QUANTIZE = (
-    "int8 needs a model that was quantized with calibration data, which no engine can make of another model on its "
-    "own: quantize it (for instance with NNCF) and load the result with precision 'auto'"
-)
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -42,7 +37,7 @@ class Engine:
         only_by_name: Those of them for which "auto" does not consider it.
         reference_of: Those that it computes as they are written; others are compared with it.
         devices: Kinds of devices, "cpu" and "cuda".
-        precisions: Those that it can be asked for; "auto", which leaves it to the engine, always is one more.
+        precisions: Those that it can be asked for; what "auto" becomes of them is decided by `engines.select`.
         loader: Loads in place of the module's function; for engines that are registered and not listed.
     """
 
@@ -121,7 +116,7 @@ class Engine:
         if self.supports(precision):
             return
         alternatives = [other for other in self._alternatives() if precision in other.precisions]
-        advice = f". {_QUANTIZE}" if precision == "int8" and not alternatives else _advice(alternatives)
+        advice = _advice(alternatives)
         raise InvalidInput(
             f"engine {self.name} does not support precision {precision!r}; it supports "
             f"{', '.join(self.precisions)}{advice}"
@@ -145,7 +140,7 @@ _ENGINES = (
         distributions=("openvino",),
         formats=(*_TENSORFLOW_FORMATS, ModelFormat.ONNX, ModelFormat.TFLITE),
         only_by_name=(ModelFormat.KERAS,),  # converting them needs TensorFlow, which then runs them as well
-        precisions=("fp32", "bf16"),
+        precisions=("fp32", "bf16", "int8"),
     ),
     Engine(
         name="tensorflow",

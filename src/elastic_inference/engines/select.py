@@ -1,14 +1,15 @@
-"""Which engine loads a model; decided once, at load, and reported.
+"""Which engine loads a model in which precision; decided once, at load, and reported.
 
-"auto" tries the engines of the model's format in the order of `engines.registry`. The next one is taken only where one
-cannot run the model or is not installed, and the report says so.
+Where that was measured and proved before (`engines.choices`), what was chosen then is taken. Otherwise engine "auto"
+tries the engines of the model's format in the order of `engines.registry`, and takes the next one only where one cannot
+run the model or is not installed; precision "auto" is float32.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from elastic_inference.engines import memory, registry
+from elastic_inference.engines import choices, memory, registry
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.guarded import GuardedModel
 from elastic_inference.engines.registry import Engine
@@ -20,6 +21,7 @@ from elastic_inference.errors import (
 )
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.proof.choice import Choice
 
 
 def load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
@@ -42,6 +44,40 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
 
 
 def _load(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
+    choice = choices.find(package, request, options)
+    notes: tuple[str, ...] = ()
+    if choice is not None:
+        try:
+            return _as_chosen(choice, package, request, options)
+        except ElasticInferenceError as error:
+            # What a choice needs may be gone, such as a model in int8 that was removed.
+            notes = (
+                f"What was chosen before, {choice.precision} on {choice.engine}, was not taken: {error}",
+            )
+    if options.precision == "auto":
+        if choice is None:
+            notes = (choices.none_note(options),)
+        options = replace(options, precision="fp32")
+    loaded = _load_first(package, request, options)
+    loaded.report = replace(loaded.report, notes=(*notes, *loaded.report.notes))
+    return loaded
+
+
+def _as_chosen(
+    choice: Choice, package: ModelPackage, request: SignatureRequest, options: EngineOptions
+) -> LoadedModel:
+    engine = registry.engine_named(choice.engine)
+    wanted = replace(options, precision=choice.precision)
+    loaded = engine.load(package, request, wanted)
+    if options.engine == "auto":
+        loaded = _guarded(loaded, engine, package, request, wanted)
+    loaded.report = replace(loaded.report, notes=(choices.note(choice), *loaded.report.notes))
+    loaded.choice = choice
+    return loaded
+
+
+def _load_first(package: ModelPackage, request: SignatureRequest, options: EngineOptions) -> LoadedModel:
+    """Load on the engine that is named, or on the first one that can run the model."""
     if options.engine != "auto":
         return registry.engine_named(options.engine).load(package, request, options)
     candidates = [e for e in registry.engines() if e.considers(package.format, options.device)]
@@ -70,7 +106,8 @@ def _guarded(
     reference = registry.reference_of(package.format)
     if reference is None or reference is engine or engine.loader is not None:
         return loaded
-    return GuardedModel(loaded, reference, lambda: reference.load(package, request, options))
+    exact = replace(options, precision="fp32")
+    return GuardedModel(loaded, reference, lambda: reference.load(package, request, exact))
 
 
 def _no_engine(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from elastic_inference.errors import InvalidModel, ModelNotFound
 from elastic_inference.models import directories, onnx_file, torch_archives
@@ -76,6 +78,16 @@ class ModelPackage:
     def main_path(self) -> Path:
         """What an engine opens: the directory of a SavedModel, else the one file."""
         return self.root if self.format is ModelFormat.SAVED_MODEL else self.root / self.files[0].path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object that `from_json` reads back, in a process that sees the same files."""
+        return {"format": self.format.value, "root": str(self.root), "files": [asdict(f) for f in self.files]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelPackage:
+        """Read what `to_json` wrote."""
+        files = tuple(ModelFile(**file) for file in value["files"])
+        return cls(ModelFormat(value["format"]), Path(value["root"]), files)
 
     @classmethod
     def read(cls, path: str | Path) -> ModelPackage:

@@ -18,7 +18,7 @@ from elastic_inference.accelerator.batching.policy import GAIN
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import ModelError
 from elastic_inference.models.signature import Signature
-from elastic_inference.proof.agreement import Tolerance, compare
+from elastic_inference.proof.agreement import compare
 from elastic_inference.proof.proof import Proof, Verdict
 
 CLOSE = 1e-5
@@ -201,9 +201,7 @@ class _Sizes:
         for alias, wanted in alone.items():
             scale = _largest(wanted) if self._limits.is_close_enough else 0.0
             relative = CLOSE if self._limits.is_close_enough else 0.0
-            worst, deviations = compare(
-                {alias: ours[alias]}, {alias: wanted}, Tolerance(relative, CLOSE * scale)
-            )
+            worst, deviations = compare({alias: ours[alias]}, {alias: wanted}, relative, CLOSE * scale)
             self._worst = max(self._worst, worst)
             if deviations:
                 return f"output {alias!r} of rows together is another than alone: {deviations[0].what}"
@@ -224,8 +222,7 @@ class _Sizes:
             verdict,
             "each row alone",
             len(self._rows),
-            relative=tolerance,
-            absolute=tolerance,
+            tolerance=tolerance,
             worst=self._worst,
         )
 

@@ -14,8 +14,8 @@ import openvino as ov
 from openvino import frontend
 
 from elastic_inference.engines.base import EngineOptions, EngineReport, available_cores
-from elastic_inference.engines.openvino import kept, primitive_cache
-from elastic_inference.engines.openvino.knowledge import accept, study
+from elastic_inference.engines.openvino import calibrated, kept, primitive_cache, quantize
+from elastic_inference.engines.openvino.knowledge import Knowledge, accept, study
 from elastic_inference.engines.openvino.rewrites.driver import install
 from elastic_inference.engines.openvino.runner import NO_MEMORY_TEXTS, last_line
 from elastic_inference.engines.openvino.shapes import compiled_differences
@@ -38,6 +38,7 @@ LOAD_ERRORS = (
     frontend.OpConversionFailure,
     frontend.OpValidationFailure,
 )
+_INT8_LAYERS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")
 _PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 _DAMAGED_TEXTS = re.compile(
     r"Wrong index file|cannot be mapped|exceed data size|Conversion is failed for: (VarHandleOp|VariableV2)"
@@ -65,7 +66,10 @@ def core() -> ov.Core:
 
 
 def compiled_model(
-    read: Callable[[], Read], what: Mapping[str, Any], options: EngineOptions
+    read: Callable[[], Read],
+    what: Mapping[str, Any],
+    options: EngineOptions,
+    tensors: Mapping[str, str] | None = None,
 ) -> kept.CompiledModel:
     """Compile the model that `read` gives, or take it from `options.store`; with what is known of it.
 
@@ -73,9 +77,11 @@ def compiled_model(
         read: Called when the store does not have the model; reading is the longer part of loading. Returns it, and
             what was rewritten in it.
         what: "model", its content hash, and all else that its operations depend on; how it is compiled is added here.
+        tensors: Alias -> name of the tensor that it feeds, where they differ; for samples to calibrate on.
 
     Raises:
         UnsupportedModel: OpenVINO would compute something otherwise, and `options` do not name it.
+        InvalidInput: int8 is asked for, and neither samples nor a model that was quantized before are there.
         ElasticInferenceError: It cannot read or compile the model.
     """
     found = kept_model(what, options)
@@ -87,24 +93,25 @@ def compiled_model(
         else options.store.making(Kind.COMPILED, kept.key_of(what, properties_of(options), options))
     ):
         # Who made the same meanwhile has kept it.
-        return kept_model(what, options) or _newly_compiled(read, what, options)
+        return kept_model(what, options) or _newly_compiled(read, what, options, tensors or {})
 
 
 def kept_model(what: Mapping[str, Any], options: EngineOptions) -> kept.CompiledModel | None:
     """Return the model from the store; None where it is not there."""
-    found = kept.find(core(), what, properties_of(options), options)
+    if options.calibration:
+        return None
+    found = kept.find(core(), calibrated.identity(what, options), properties_of(options), options)
     if found is not None:
         accept(found.knowledge.differences, options)
     return found
 
 
 def _newly_compiled(
-    read: Callable[[], Read], what: Mapping[str, Any], options: EngineOptions
+    read: Callable[[], Read], what: Mapping[str, Any], options: EngineOptions, tensors: Mapping[str, str]
 ) -> kept.CompiledModel:
     started = time.perf_counter()
     try:
-        model, rewrites = read()
-        knowledge = replace(study(model), rewrites=rewrites)
+        model, knowledge = _model(read, what, options, tensors)
         accept(knowledge.differences, options)
         compiled = core().compile_model(model, "CPU", properties_of(options))
     except LOAD_ERRORS as error:
@@ -112,7 +119,27 @@ def _newly_compiled(
     knowledge = replace(knowledge, differences=(*knowledge.differences, *compiled_differences(compiled)))
     accept(knowledge.differences, options)
     seconds = time.perf_counter() - started
+    what = calibrated.identity(what, options)
     return kept.keep(compiled, knowledge, seconds, what, properties_of(options), options)
+
+
+def _model(
+    read: Callable[[], Read], what: Mapping[str, Any], options: EngineOptions, tensors: Mapping[str, str]
+) -> tuple[ov.Model, Knowledge]:
+    """Return the model in the precision in which it is to be compiled; in int8 as it was quantized, now or before."""
+    if options.precision == "int8" and not options.calibration:
+        return calibrated.find(core(), what, options)
+    model, rewrites = read()
+    knowledge = replace(study(model), rewrites=rewrites)
+    if options.precision != "int8":
+        return model, knowledge
+    accept(knowledge.differences, options)  # before minutes of calibration
+    samples = [
+        {tensors.get(alias, alias): array for alias, array in each.items()} for each in options.calibration
+    ]
+    model = quantize.quantized(model, samples)
+    calibrated.keep(model, knowledge, what, options)
+    return model, knowledge
 
 
 def load_error(error: Exception) -> ElasticInferenceError:
@@ -146,9 +173,11 @@ def report(
     if made is not None:
         name = made.model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         precision = _PRECISION_NAMES.get(name, name)
+        if options.precision == "int8" and _computes_in_int8(made.model):
+            precision = "int8"
         num_threads = int(made.model.get_property("INFERENCE_NUM_THREADS"))
-    if options.precision == "bf16" and precision != "bf16":
-        notes += (f"bf16 was asked for, but OpenVINO computes in {precision} on this CPU.",)
+    if options.precision in ("bf16", "int8") and precision != options.precision:
+        notes += (f"{options.precision} was asked for, but OpenVINO computes in {precision} on this CPU.",)
     return EngineReport(
         engine="openvino",
         engine_version=version(),
@@ -161,6 +190,17 @@ def report(
     )
 
 
+def _computes_in_int8(compiled: ov.CompiledModel) -> bool:
+    """Whether any convolution or product reads integers; the parts of a quantized model that stay do not."""
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        information = node.get_rt_info()
+        if "layerType" in information and str(information["layerType"].value) in _INT8_LAYERS:
+            kind = information["runtimePrecision"].value if "runtimePrecision" in information else ""
+            if str(kind) in ("i8", "u8"):
+                return True
+    return False
+
+
 def properties_of(options: EngineOptions) -> dict[str, Any]:
     """Return how OpenVINO is told to compile and run a model."""
     properties: dict[str, Any] = {
@@ -171,5 +211,6 @@ def properties_of(options: EngineOptions) -> dict[str, Any]:
         "CPU_RUNTIME_CACHE_CAPACITY": RUNTIME_CACHE_ENTRIES,
     }
     if options.precision != "auto":
-        properties["INFERENCE_PRECISION_HINT"] = "f32" if options.precision == "fp32" else "bf16"
+        # What is not quantized of a model in int8 is computed in float32.
+        properties["INFERENCE_PRECISION_HINT"] = "bf16" if options.precision == "bf16" else "f32"
     return properties

@@ -150,6 +150,7 @@ class _Source:
             "model": self.package.content_hash,
             "signature": self.request.key(),
             "engine": f"openvino {openvino_compile.version()}",
+            "is_int8": self.options.precision == "int8",
             "code": code_key(),
         }
 

@@ -78,7 +78,10 @@ class OpenVinoFile(LoadedModel):
         differences = file_differences(package)
         accept(differences, options)
         made = openvino_compile.compiled_model(
-            lambda: (front_end.convert(loaded), ()), {"model": package.content_hash}, options
+            lambda: (front_end.convert(loaded), ()),
+            {"model": package.content_hash},
+            options,
+            request.input_names,
         )
         compiled, knowledge = made.model, made.knowledge
         inputs, outputs = (

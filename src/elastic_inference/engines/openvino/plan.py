@@ -105,7 +105,9 @@ class Plan:
         if not cut_graph.fetches:
             checks = call_checks(resolved.package, resolved.signature, (), Knowledge())
             return cls(None, Layout((), (), cut_graph.handed_on, texts, checks, is_computed=False))
-        made = openvino_compile.compiled_model(lambda: read_cut(cut_graph, resolved), what, options)
+        made = openvino_compile.compiled_model(
+            lambda: read_cut(cut_graph, resolved), what, options, cut_graph.feeds
+        )
         feeds, fetches = _connected(made.model, cut_graph, resolved)
         checks = call_checks(resolved.package, resolved.signature, feeds, made.knowledge)
         return cls(made, Layout(feeds, fetches, cut_graph.handed_on, texts, checks))
