@@ -10,8 +10,15 @@ from elastic_inference.client.accelerator import Accelerator
 from elastic_inference.client.shorthand import PlaceKeywords
 from elastic_inference.engines import registry
 
-Engine = Annotated[str, typer.Option(help=f"{registry.names()}; auto takes the first that suits the model.")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16, int8, or auto: as the engine likes.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help=f"{registry.names()}; auto takes what was measured as fastest, else the first that suits the model."
+    ),
+]
+Precision = Annotated[
+    str, typer.Option(help="fp32, bf16, int8, or auto: the fastest that was proved to agree with fp32.")
+]
 Threads = Annotated[int | None, typer.Option(help="Threads of one prediction; all cores by default.")]
 Address = Annotated[
     str | None,
