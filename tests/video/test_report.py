@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
-from elastic_inference.video.detections import Agreement
-from elastic_inference.video.report import Comparison, Costs, InferenceTimes, PriceBasis, RunReport
+from elastic_inference.proof.proof import Verdict
+from elastic_inference.video.detections import Agreement, Detections
+from elastic_inference.video.report import Comparison, Costs, InferenceTimes, PriceBasis, RunReport, prove
 
 # The article's run without accelerator: 40 frames, 2.863 s each.
 WITHOUT = RunReport(
@@ -55,6 +57,9 @@ COSTS = Costs(
     PriceBasis("m5.large", Decimal("0.096"), "eia1.medium", Decimal("0.13")), Decimal("7.63"), Decimal("1.49")
 )
 AGREEMENT = Agreement(40, 100, 0, 1e-5, 1e-6)
+DOG = Detections(np.float32([[0.1, 0.1, 0.5, 0.5]]), np.float32([0.9]), np.array([1]))
+CAT = Detections(np.float32([[0.1, 0.1, 0.5, 0.5]]), np.float32([0.9]), np.array([2]))
+PROOF = prove(WITHOUT, WITH, ([DOG], [DOG]))
 
 
 def test_percentiles_are_values_that_occurred() -> None:
@@ -66,19 +71,33 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 
 def test_the_article_s_runs_give_its_speed_up() -> None:
-    comparison = Comparison(WITHOUT, WITH, COSTS, AGREEMENT)
+    comparison = Comparison(WITHOUT, WITH, COSTS, AGREEMENT, PROOF)
     assert comparison.speed_up == pytest.approx(12.04, abs=0.01)
 
 
 def test_an_accelerator_on_this_cpu_is_said_to_be_one() -> None:
-    here = Comparison(WITHOUT, replace(WITH, is_same_machine_cpu=True, device="cpu:0"), COSTS, AGREEMENT)
+    here = Comparison(
+        WITHOUT, replace(WITH, is_same_machine_cpu=True, device="cpu:0"), COSTS, AGREEMENT, PROOF
+    )
     assert "comes from the engine (tensorflow, onnxruntime)" in here.remarks[0]
-    assert not any("own CPU" in remark for remark in Comparison(WITHOUT, WITH, COSTS, AGREEMENT).remarks)
+    assert not any(
+        "own CPU" in remark for remark in Comparison(WITHOUT, WITH, COSTS, AGREEMENT, PROOF).remarks
+    )
 
 
 def test_the_report_is_json_with_exact_money() -> None:
-    value = json.loads(json.dumps(Comparison(WITHOUT, WITH, COSTS, AGREEMENT).to_json()))
+    value = json.loads(json.dumps(Comparison(WITHOUT, WITH, COSTS, AGREEMENT, PROOF).to_json()))
     assert value["costs"]["usd_per_100k_without"] == "7.63"
     assert value["costs"]["basis"]["client_usd_per_hour"] == "0.096"
     assert value["without_accelerator"]["frames_per_second"] == pytest.approx(1 / 3)
     assert value["agreement"]["is_same"] is True
+    assert value["proof"]["verdict"] == "agrees"
+
+
+def test_what_both_runs_found_is_judged_as_any_precision_is() -> None:
+    assert PROOF.summary().startswith(
+        "agrees: onnxruntime 2.21 fp32 against tensorflow 2.21 fp32 on 1 samples, 1 of 1"
+    )
+    differs = prove(WITHOUT, replace(WITH, precision="bf16"), ([DOG, DOG], [DOG, CAT]))
+    assert differs.verdict is Verdict.DIFFERS
+    assert differs.worst_sample == "picture 1"

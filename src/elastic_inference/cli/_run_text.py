@@ -9,6 +9,7 @@ from typing import Any
 
 from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.cli.rendering import Block, Column, Pairs, Table
+from elastic_inference.proof.proof import Verdict
 from elastic_inference.units import format_seconds
 from elastic_inference.video.detections import TOLERANCE
 from elastic_inference.video.report import Comparison, RunReport
@@ -40,20 +41,22 @@ class DetectionRun:
 
 @dataclass(frozen=True)
 class DemoRuns:
-    """What `ei demo` measured and wrote.
-
-    Attributes:
-        must_agree: Whether both runs compute in the same precision, so that they must find the same objects.
-    """
+    """What `ei demo` measured and wrote."""
 
     comparison: Comparison
     files: Sequence[Path]
-    must_agree: bool
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether both runs compute in float32, so that they must find the same objects."""
+        return self.comparison.with_accelerator.precision == "fp32"
 
     @property
     def exit_code(self) -> ExitCode:
         """Not met where the runs should agree and do not."""
-        is_wrong = self.must_agree and not self.comparison.agreement.is_same
+        is_wrong = self.comparison.proof.verdict is Verdict.DIFFERS
+        if self.is_exact:
+            is_wrong |= not self.comparison.agreement.is_same
         return ExitCode.TARGET_NOT_MET if is_wrong else ExitCode.OK
 
     def blocks(self) -> Iterable[Block]:
@@ -66,7 +69,9 @@ class DemoRuns:
         yield ""
         yield f"speed-up of the average inference: {self.comparison.speed_up:.2f}"
         yield _cost_sentence(self.comparison)
-        yield _agreement_sentence(self.comparison)
+        if self.is_exact:
+            yield _agreement_sentence(self.comparison)
+        yield f"proof: {self.comparison.proof.summary()}"
         yield from self.comparison.remarks
         yield from _notes(runs)
         yield f"written: {', '.join(str(path) for path in self.files)}"
@@ -126,6 +131,7 @@ def _facts(run: RunReport) -> list[tuple[str, str]]:
         ("engine", f"{run.engine} {run.engine_version}"),
         ("device", f"{run.device}{threads}"),
         ("precision", run.precision),
+        ("proof", run.proof or "none: the reference itself computes"),
         ("transport", run.transport),
         ("limits", "; ".join(f"{name}: {text}" for name, text in run.limits.items()) or "none"),
     ]

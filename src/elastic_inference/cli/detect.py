@@ -86,6 +86,7 @@ def detect(
     Examples:
       ei detect street.mp4 -o found.mp4
       ei detect street.mp4 -o found.mp4 --model my_model/ --labels names.tsv --score 0.3
+      ei detect street.mp4 -o found.mp4 --precision auto
       ei detect street.mp4 -o found.mp4 --no-ei --frames 40 --json
       ei detect street.mp4 -o found.mp4 --host http://gpu1:8500 --accelerator-type eia1.medium
       ei detect street.mp4 -o found.mp4 --host http://gpu1:8500 --accelerator-id mybox
@@ -130,6 +131,7 @@ def detect(
         )
         listener = Listener(
             on_loading=lambda info: said.say(f"{video}: {info.width}x{info.height}; loading {found.name}"),
+            on_choosing=said.say,
             on_progress=progress.update,
         )
         return DetectionRun(run_detection(job, listener))

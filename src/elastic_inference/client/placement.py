@@ -63,7 +63,7 @@ def find(accelerator: Accelerator, cache_dir: str | Literal[False] | None = None
         ElasticInferenceError: It cannot be started or attached.
     """
     if isinstance(accelerator, FromEnvironment):
-        accelerator = _from_environment(accelerator)
+        accelerator = from_environment(accelerator)
     if isinstance(accelerator, At):
         return _at_address(accelerator)
     if isinstance(accelerator, Attach):
@@ -77,8 +77,12 @@ def find(accelerator: Accelerator, cache_dir: str | Literal[False] | None = None
     raise InvalidInput(f"{accelerator!r} names no accelerator process")
 
 
-def _from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
-    """Return an ordinal alone names no host: a program written for one accelerator counts the embedded one."""
+def from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
+    """Return what the environment names; an ordinal alone names no host, and counts the embedded one.
+
+    Raises:
+        InvalidInput: It goes with none of both.
+    """
     if settings.HOST.get() is not None or settings.ACCELERATOR.get():
         if accelerator.allow_unsafe_operations:
             raise InvalidInput(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,11 @@ from elastic_inference.client.predictor import DEFAULT_TIMEOUT_SECONDS
 from elastic_inference.client.upload import Progress
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.package import ModelFormat, ModelPackage
+from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.video.detections import Detections
 from elastic_inference.video.draw import Painter
 from elastic_inference.video.pipeline import Picture, Pipeline, PipelineResult, Prediction
+from elastic_inference.video.prepare import Preparation, embedded_to_choose_for, store_folder
 from elastic_inference.video.report import InferenceTimes, RunReport
 from elastic_inference.video.sink import VideoSink, check_output
 from elastic_inference.video.source import Pixels, VideoInfo, VideoSource
@@ -47,6 +49,8 @@ class DetectionJob:
         load: How to load; the warm-up is made on the video's own size, whatever it says.
         timeout_seconds: Of one picture.
         on_upload: Called with (bytes sent, bytes in all) while the model is sent.
+
+    With precision "auto" on an embedded accelerator, pictures of the video itself calibrate and judge, once a model.
     """
 
     video: Path
@@ -81,12 +85,14 @@ class Listener:
 
     Attributes:
         on_loading: Before the model is loaded, with the video's figures.
+        on_choosing: While precision "auto" is chosen, with a sentence for each step.
         on_progress: Pictures written so far and in all (None: unknown); from another thread.
         on_picture: Each annotated picture in order with all its detections; from another thread. The pixels
             are only valid during the call.
     """
 
     on_loading: Callable[[VideoInfo], None] | None = None
+    on_choosing: Callable[[str], None] | None = None
     on_progress: Callable[[int, int | None], None] | None = None
     on_picture: Callable[[Picture, Detections], None] | None = None
 
@@ -118,10 +124,11 @@ def detect(job: DetectionJob, listener: Listener | None = None) -> RunReport:
         painter = _painter(job, source.info)
         if listener.on_loading is not None:
             listener.on_loading(source.info)
-        loaded = _load(job, source.info)
-        with loaded.predictor:
-            result = _run(job, listener, source, painter, loaded)
-            return _report(job, source, loaded, result)
+        with store_folder(job.accelerator, job.load) as folder:
+            loaded = _load(job, source.info, listener, folder)
+            with loaded.predictor:
+                result = _run(job, listener, source, painter, loaded)
+                return _report(job, source, loaded, result)
 
 
 def _painter(job: DetectionJob, info: VideoInfo) -> Painter:
@@ -137,18 +144,28 @@ class _Loaded:
     warm_up_seconds: float
 
 
-def _load(job: DetectionJob, info: VideoInfo) -> _Loaded:
+def _load(
+    job: DetectionJob, info: VideoInfo, listener: Listener, folder: str | Literal[False] | None
+) -> _Loaded:
     """Make the predictor and warm it up on the video's size: engines prepare for a shape when they first see it."""
     inputs, outputs = job.model.input_names, job.model.output_names
-    start = time.perf_counter()
-    if inputs is None and ModelPackage.read(job.model.path).format is ModelFormat.FROZEN_GRAPH:
+    package = ModelPackage.read(job.model.path)
+    if inputs is None and package.format is ModelFormat.FROZEN_GRAPH:
         inputs, outputs = DETECTION_INPUT_NAMES, DETECTION_OUTPUT_NAMES
+    chosen_for = embedded_to_choose_for(job.accelerator, job.load)
+    if chosen_for is not None and folder:
+        request = SignatureRequest(None, inputs, outputs)
+        tell = listener.on_choosing or (lambda _: None)
+        Preparation(
+            job.video, package, request, chosen_for, job.load.engine, folder, job.num_frames, tell
+        ).run()
+    start = time.perf_counter()
     predictor = EIPredictor(
         str(job.model.path),
         input_names=None if inputs is None else dict(inputs),
         output_names=None if outputs is None else dict(outputs),
         accelerator=job.accelerator,
-        load=replace(job.load, warm_up=False),
+        load=replace(job.load, warm_up=False, cache_dir=folder),
         timeout_seconds=job.timeout_seconds,
         progress=job.on_upload,
     )
@@ -259,6 +276,7 @@ def _report(job: DetectionJob, source: VideoSource, loaded: _Loaded, result: Pip
         is_same_machine_cpu=_is_same_machine_cpu(in_force),
         output=str(job.output),
         is_interrupted=result.is_interrupted,
+        proof=loaded.predictor.report_now().proof,
         notes=tuple(notes if shortfall is None else [*notes, shortfall]),
     )
 

@@ -60,6 +60,14 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def to_outputs(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what `from_outputs` makes them of."""
+        return {
+            "detection_boxes": self.boxes[None],
+            "detection_scores": self.scores[None],
+            "detection_classes": self.classes[None],
+        }
+
     def above(self, score: float) -> Detections:
         """Those with at least this score."""
         keep = self.scores >= score

@@ -12,7 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 from elastic_inference.percentiles import percentile
-from elastic_inference.video.detections import Agreement
+from elastic_inference.proof.agreement import Criterion, Kind, Pair, judge
+from elastic_inference.proof.proof import Proof, Verdict
+from elastic_inference.video.detections import Agreement, Detections
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class RunReport:
         engine, engine_version, device, precision, limits, transport: What was in force, as the predictor reports.
         is_same_machine_cpu: Whether the engine ran on the CPU of the client's own machine.
         is_interrupted: Whether the user stopped the run.
+        proof: What comparing the engine with the reference came to by the end; "" where nothing was to be compared.
         notes: What a reader of these figures must know.
     """
 
@@ -62,6 +65,7 @@ class RunReport:
     output: str
     is_interrupted: bool
     notes: tuple[str, ...]
+    proof: str = ""
 
     @property
     def frames_per_second(self) -> float:
@@ -76,6 +80,24 @@ class RunReport:
             "notes": list(self.notes),
             "frames_per_second": self.frames_per_second,
         }
+
+
+def prove(without: RunReport, with_accelerator: RunReport, seen: Sequence[Sequence[Detections]]) -> Proof:
+    """Judge what the run with the accelerator found by what the run without it found, picture by picture.
+
+    Args:
+        seen: The detections of every picture, first those of the run without accelerator.
+    """
+    pairs = [
+        Pair(f"picture {index}", ours.to_outputs(), theirs.to_outputs())
+        for index, (theirs, ours) in enumerate(zip(*seen, strict=True))
+    ]
+    subject, reference = (
+        f"{run.engine} {run.engine_version} {run.precision}" for run in (with_accelerator, without)
+    )
+    criterion = Criterion.of(Kind.DETECTIONS)
+    proof = Proof(subject, Verdict.NOT_COMPARED, reference, len(pairs), len(pairs))
+    return proof.judged(criterion, judge(criterion, pairs))
 
 
 @dataclass(frozen=True)
@@ -128,12 +150,18 @@ class Costs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The same video without and with an accelerator."""
+    """The same video without and with an accelerator.
+
+    Attributes:
+        agreement: Object by object, within what two engines differ by in float32.
+        proof: The same pictures, judged as any lower precision is.
+    """
 
     without: RunReport
     with_accelerator: RunReport
     costs: Costs
     agreement: Agreement
+    proof: Proof
 
     @property
     def speed_up(self) -> float:
@@ -166,5 +194,6 @@ class Comparison:
             "speed_up": self.speed_up,
             "costs": self.costs.to_json(),
             "agreement": asdict(self.agreement) | {"is_same": self.agreement.is_same},
+            "proof": self.proof.to_json(),
             "remarks": list(self.remarks),
         }
