@@ -70,6 +70,7 @@ class SampleSource:
         scale: For inputs of floats; None: 0 to 1, and `tell` says so.
         tell: Called with what is assumed.
         num_frames: Of a clip, only the first so many pictures; None: as many as CLIP_PICTURES.
+        most: How many samples are read at most, spread over all there are.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class SampleSource:
     scale: Scale | None = None
     tell: Callable[[str], None] = lambda _: None
     num_frames: int | None = None
+    most: int = MOST_SAMPLES
 
     def check(self) -> None:
         """Look whether there is anything to read, before a model is loaded.
@@ -108,7 +110,7 @@ class SampleSource:
                 f"calibration folder {self.path} has no photos ({', '.join(_PHOTOS)}) "
                 f"and no arrays ({', '.join(_ARRAYS)})"
             )
-        return _spread(found, MOST_SAMPLES)
+        return _spread(found, self.most)
 
     def _read(self, signature: Signature) -> Iterator[Sample]:
         size_bytes = 0
@@ -124,7 +126,7 @@ class SampleSource:
     def _all(self, signature: Signature) -> Iterator[Sample]:
         fitting = _Fitting(signature, self.shapes, self.scale, self.tell)
         if not self.path.is_dir():
-            for index, pixels in clip_pictures(self.path, MOST_SAMPLES, self.num_frames):
+            for index, pixels in clip_pictures(self.path, self.most, self.num_frames):
                 yield Sample(
                     f"picture {index} of {self.path.name}", fitting.photo(pixels, f"a picture of {self.path}")
                 )
