@@ -196,6 +196,11 @@ class Call:
             self._changed.notify_all()
 
     @property
+    def takes_more(self) -> bool:
+        """Whether what the client sends next belongs to a message."""
+        return not self.is_whole and self._error is None
+
+    @property
     def has_messages(self) -> bool:
         """Whether any message waits to be used."""
         return bool(self._messages)

@@ -260,7 +260,7 @@ class Receiver:
             if num_data < 0:
                 raise Http2Error("padding beyond its frame", code=Code.PROTOCOL_ERROR)
         call = self._calls.get(stream)
-        if call is None or call.is_whole:
+        if call is None or not call.takes_more:
             self._skip(num_data + padding)
             return None
         if not self._sender.received(call, length):
