@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp --python-version 3.12 \
 	$(foreach tag,manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1,--platform $(tag)_x86_64)
 
+PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer gpu-check gpu-wheels generate clean
 
@@ -47,7 +49,7 @@ bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (a
 gpu-wheels: ## Fetch what gpu-check needs on a machine with an NVIDIA GPU, Python 3.12 and PyTorch but no registry (15 MB)
 	rm -rf .gpu-wheels
 	$(PYTHON) -m pip download $(GPU_WHEELS) pydantic
-	$(PYTHON) -m pip download $(GPU_WHEELS) --no-deps httptools fastapi starlette annotated-doc uvicorn \
+	$(PYTHON) -m pip download $(GPU_WHEELS) --no-deps httptools hpack fastapi starlette annotated-doc uvicorn \
 		sqlalchemy alembic mako cryptography cffi pycparser opentelemetry-api
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir .gpu-wheels .
 
@@ -58,6 +60,7 @@ gpu-check: ## Measure what this machine's GPU gives, with its own python3 and Py
 
 generate: $(VENV)/.dev ## Make the generated files again: protobuf messages, table of TensorFlow's operations, commands.md
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. elastic_inference/models/graph.proto
+	cd $(PROTOS) && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I. --descriptor_set_out=services.binpb *.proto
 	$(BIN)/python -m elastic_inference.models.generate_operations
 	$(BIN)/python -m elastic_inference.cli._document > docs/commands.md
 

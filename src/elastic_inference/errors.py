@@ -35,7 +35,8 @@
        ├─ ConnectError                      nothing was sent; a retry is safe
        ├─ ConnectionLost                    it may have run; a retry is safe, predictions have no effects
        └─ ProtocolError                     the peer does not speak the Open Inference Protocol as it should
-          └─ HttpError                      a request breaks HTTP itself; carries the status it is answered with
+          ├─ HttpError                      a request breaks HTTP itself; carries the status it is answered with
+          └─ Http2Error                     a frame breaks HTTP/2; the connection ends with its code
 
 Where TensorFlow raised a Python class for the same mistake, ours is that class too, so `except ValueError`
 written for TensorFlow still catches. Figures stand in fields as well as in the text.
@@ -54,6 +55,7 @@ __all__ = [
     "ElasticInferenceError",
     "EngineNotAvailable",
     "Forbidden",
+    "Http2Error",
     "HttpError",
     "InternalError",
     "InvalidArgumentError",
@@ -255,3 +257,15 @@ class HttpError(ProtocolError):
         super().__init__(message)
         self.status = status
         self.allow = allow
+
+
+class Http2Error(ProtocolError):
+    """A frame breaks HTTP/2; the connection ends.
+
+    Attributes:
+        code: The error code that the connection ends with, as RFC 9113 numbers them.
+    """
+
+    def __init__(self, message: str, *, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class TensorSpec:
         shape = tuple(None if number == -1 else number for number in numbers)
         return cls(name, dtype, shape if colon else None)
 
-    @property
+    @cached_property
     def base_dtype(self) -> str:
         """The dtype without `_ref`."""
         return self.dtype.removesuffix("_ref")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from elastic_inference.accelerator.doors.grpc import messages
 from elastic_inference.models import graph_pb2
 from elastic_inference.models.generate_operations import OPERATIONS_PATH, operations_text
 
@@ -47,6 +48,27 @@ def _clear_json_names(message: object) -> None:
         field.ClearField("json_name")  # only some versions of protoc write it
     for nested in message.nested_type:  # type: ignore[attr-defined]
         _clear_json_names(nested)
+
+
+def test_the_descriptors_of_the_grpc_services_are_not_stale(tmp_path: Path) -> None:
+    if importlib.util.find_spec("grpc_tools") is None:
+        pytest.skip("needs grpcio-tools, which is in the dev extra")
+    from google.protobuf import descriptor_pb2
+
+    folder = messages.DESCRIPTORS.parent
+    protos = sorted(path.name for path in folder.glob("*.proto"))
+    output = tmp_path / "descriptors"
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"-I{folder}",
+        f"--descriptor_set_out={output}",
+        *protos,
+    ]
+    subprocess.run(command, check=True, timeout=120)
+    wanted = descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes())
+    assert {file.name: file for file in messages.file_set().file} == {file.name: file for file in wanted.file}
 
 
 def test_operations_agree_with_the_installed_tensorflow() -> None:

@@ -21,6 +21,7 @@ from elastic_inference.limits.base import is_accelerator_id
 from elastic_inference.limits.lease.holder import LeaseConfig
 
 MAX_THREADS = 1024
+DOORS = ("http", "grpc")
 _WHAT = "accelerator configuration"
 _COUNTS = (
     "memory_limit_bytes", "device_memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit",
@@ -57,6 +58,7 @@ class AcceleratorConfig:
         allow_unsafe_operations: See EngineOptions.
         use_shared_memory: Whether clients may register shared memory.
         accelerator_type: Name of the catalogue row, for reports; None for an embedded one.
+        doors: Protocols that clients may speak, each at every endpoint: "http" always, and "grpc".
         server_name: What the server metadata say; clients of other servers may ask for another name.
     """
 
@@ -83,6 +85,7 @@ class AcceleratorConfig:
     allow_unsafe_operations: bool = False
     use_shared_memory: bool = True
     accelerator_type: str | None = None
+    doors: tuple[str, ...] = DOORS
     server_name: str = "elastic-inference"
 
     def __post_init__(self) -> None:
@@ -90,6 +93,8 @@ class AcceleratorConfig:
             _refuse("accelerator_id", self.accelerator_id, "'eia-' and 32 hexadecimal digits")
         if not self.listen:
             _refuse("listen", self.listen, "at least one endpoint")
+        if "http" not in self.doors or not set(self.doors) <= set(DOORS):  # by HTTP the host calls
+            _refuse("doors", self.doors, f"'http' and others of {', '.join(DOORS)}")
         for name in ("token_sha256", "admin_token_sha256"):
             digest = getattr(self, name)
             if digest is not None and not _SHA256.fullmatch(digest):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy.typing as npt
 
@@ -55,8 +55,7 @@ class Shared:
     tracer: Tracer | None = None
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """One output of an answer.
 
     Attributes:
@@ -69,8 +68,7 @@ class Output:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a request came to; a door makes an answer of it."""
 
     model_name: str
@@ -96,8 +94,8 @@ class Inference:
         head: RequestHead,
         tensors: Sequence[memoryview],
         respond: Callable[[Result], T],
-        *,
         trace_parent: bytes = b"",
+        timeout_seconds: float | None = None,
         is_wanted: Callable[[], bool] | None = None,
         began: float | None = None,
     ) -> T:
@@ -107,6 +105,7 @@ class Inference:
             tensors: The bytes of those inputs that come with the request, in their order in the head.
             respond: Makes the door's answer; timed and counted as part of the request.
             trace_parent: W3C's `traceparent` of the caller's span.
+            timeout_seconds: What is left of the caller's time, beside that of the head; None: no limit.
             is_wanted: Asked when the turn has come, since the client may have left meanwhile; None: it stays.
             began: When the door began to receive it, on time.monotonic; None: now.
 
@@ -117,20 +116,24 @@ class Inference:
             ElasticInferenceError: Whatever is wrong with the request, or went wrong while it ran.
         """
         arrived = time.monotonic()
-        entry = self.shared.models.ready(model, head.timeout_seconds)
+        timeout = head.timeout_seconds
+        if timeout_seconds is not None:
+            timeout = timeout_seconds if timeout is None else min(timeout, timeout_seconds)
+        entry = self.shared.models.ready(model, timeout)
         timing = Timing()
         outcome = "success"
         try:
-            return respond(self._run(entry, head, tensors, arrived, timing, is_wanted))
+            return respond(self._run(entry, head, tensors, arrived, timeout, timing, is_wanted))
         except Exception as error:
             outcome = type(error).__name__
             raise
         finally:
+            now = time.monotonic()
             if timing.ended:
-                timing.output_seconds = time.monotonic() - timing.ended
+                timing.output_seconds = now - timing.ended
             entry.count(outcome, timing)
             if outcome == "success":
-                now, first = time.monotonic(), arrived if began is None else began
+                first = arrived if began is None else began
                 entry.recent.add(Timed(now, now - first, timing.queue_seconds, timing.service_seconds))
             if self.shared.tracer is not None:
                 self.shared.tracer.record(
@@ -159,16 +162,17 @@ class Inference:
         head: RequestHead,
         tensors: Sequence[memoryview],
         arrived: float,
+        timeout_seconds: float | None,
         timing: Timing,
         is_wanted: Callable[[], bool] | None,
     ) -> Result:
         signature = loaded(entry).signature
-        began = time.monotonic()
         inputs = self._inputs(head, tensors, signature)
-        _check_wanted(head.outputs, signature)
+        if head.outputs is not None:
+            _check_wanted(head.outputs, signature)
         entered = time.monotonic()
-        timing.input_seconds = entered - began
-        left = None if head.timeout_seconds is None else arrived + head.timeout_seconds - entered
+        timing.input_seconds = entered - arrived
+        left = None if timeout_seconds is None else arrived + timeout_seconds - entered
         outputs = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
         return Result(entry.name, head.id, self._outputs(head, signature, outputs), timing)
 
@@ -192,9 +196,10 @@ class Inference:
                     f"input {part.name!r} has shape {list(part.shape)}, the model's is {shape_text(spec.shape)}"
                 )
             inputs[part.name] = self._array(part, given)
-        missing = signature.required_inputs - inputs.keys()
-        if missing:
-            raise InvalidInput(f"missing inputs {sorted(missing)}")
+        if len(inputs) < len(signature.inputs):
+            missing = signature.required_inputs - inputs.keys()
+            if missing:
+                raise InvalidInput(f"missing inputs {sorted(missing)}")
         return inputs
 
     def _array(self, part: TensorPart, given: Iterator[memoryview]) -> npt.NDArray[Any]:
@@ -204,15 +209,18 @@ class Inference:
         return wire.view_of(view, part.dtype, part.shape, part.name)
 
     def _outputs(self, head: RequestHead, signature: Signature, arrays: Arrays) -> list[Output]:
-        if head.outputs is None:
-            wanted: Sequence[WantedOutput] = [WantedOutput(n, head.is_binary_default) for n in arrays]
-        else:
-            wanted = head.outputs
+        wanted = head.outputs
+        if wanted is None:
+            wanted = tuple([WantedOutput(name, head.is_binary_default) for name in arrays])
         return [
-            self._output(want, signature.outputs[want.name].base_dtype, arrays[want.name]) for want in wanted
+            self._output(want, signature.outputs[want.name].base_dtype, arrays[want.name])
+            if want.range is not None or want.num_classes
+            else Output(want, signature.outputs[want.name].base_dtype, arrays[want.name])
+            for want in wanted
         ]
 
     def _output(self, want: WantedOutput, dtype: str, array: npt.NDArray[Any]) -> Output:
+        """Return an output that goes into shared memory or becomes classes."""
         if want.num_classes:
             dtype, array = "string", classification.classify(array, dtype, want.num_classes, want.name)
         if want.range is None:
@@ -354,7 +362,7 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check_wanted(wanted: Sequence[WantedOutput] | None, signature: Signature) -> None:
-    for want in wanted or ():
+def _check_wanted(wanted: Sequence[WantedOutput], signature: Signature) -> None:
+    for want in wanted:
         if want.name not in signature.outputs:
             raise InvalidInput(f"unexpected output {want.name!r}; the model has {sorted(signature.outputs)}")

@@ -27,12 +27,11 @@ class Histogram:
         self.total += value
 
 
-@dataclass
 class Timing:
-    """Where the time of one request went, and what ran for it.
+    """Where the time of one request went, and what ran for it; no dataclass, which would set each field twice.
 
     Attributes:
-        input_seconds: Checking the tensors that came and making arrays of them.
+        input_seconds: From the request's arrival: checking its tensors and making arrays of them.
         queue_seconds: From then to the request's turn.
         service_seconds: The engine's computation.
         ended: When that was over, on the monotonic clock; 0 where it did not come to it.

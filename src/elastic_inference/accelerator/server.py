@@ -12,6 +12,8 @@ import socket
 import ssl
 import threading
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 from elastic_inference.accelerator.admission import Admission
 from elastic_inference.accelerator.config import AcceleratorConfig
@@ -23,6 +25,9 @@ from elastic_inference.limits.processes import raise_descriptor_limit
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.stream import Stream
 from elastic_inference.protocol.tls import server_context
+
+if TYPE_CHECKING:
+    from elastic_inference.accelerator.doors.grpc.call import Method
 
 log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 512  # of each way in
@@ -46,6 +51,7 @@ class Server:
         self._tls: ssl.SSLContext | None = None
         self._connections: set[Visit] = set()
         self._admissions: dict[str, Admission[Visit]] = {}
+        self._grpc_methods: dict[str, Method] | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -126,8 +132,9 @@ class Server:
             self._forget(connection, admission)
 
     def _converse(self, connection: Visit, stream: Stream) -> None:
+        http2 = partial(self._serve_grpc, connection, stream) if "grpc" in self._config.doors else None
         try:
-            HttpConnection(connection, stream, self._service).serve()
+            HttpConnection(connection, stream, self._service, http2).serve()
             stream.hang_up(HANG_UP_SECONDS)
         except (ConnectionLost, DeadlineExceeded) as error:
             log.debug("connection ended", extra={"error": str(error)})
@@ -135,6 +142,16 @@ class Server:
             log.exception("connection broken off")
         finally:
             connection.is_answering = False
+
+    def _serve_grpc(self, connection: Visit, stream: Stream) -> None:
+        # Imported by the first client that speaks it: what nobody uses costs nothing.
+        from elastic_inference.accelerator.doors.grpc.connection import GrpcConnection
+        from elastic_inference.accelerator.doors.grpc.services import all_methods
+
+        with self._lock:
+            if self._grpc_methods is None:
+                self._grpc_methods = all_methods(self._service.inference)
+        GrpcConnection(connection, stream, self._service.inference, self._grpc_methods).serve()
 
     def _forget(self, connection: Visit, admission: Admission[Visit]) -> None:
         with self._lock:
@@ -172,4 +189,7 @@ def _address(endpoint: Endpoint, listener: socket.socket, is_tls: bool) -> str:
 def _tls_context(config: AcceleratorConfig) -> ssl.SSLContext | None:
     if config.tls_cert is None:
         return None
-    return server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
+    context = server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
+    # gRPC's clients insist on being told; what others then speak is known by its first bytes, as without TLS.
+    context.set_alpn_protocols(["h2", "http/1.1"] if "grpc" in config.doors else ["http/1.1"])
+    return context

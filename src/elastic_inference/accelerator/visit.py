@@ -18,7 +18,8 @@ KEEP_SECONDS = 10.0  # without a request, after which a connection gives its buf
 IDLE_SECONDS = 3600.0  # clients connect again by themselves
 HEAD_SECONDS = 10.0  # from a head's first byte to its last, and for a TLS handshake
 MESSAGE_SECONDS = 600.0  # a whole body or response of usual size
-SLOWEST_BYTES_PER_SECOND = 1_750_000  # 14 Mbit/s; a message of more than 1 GB has as much longer
+USUAL_BYTES = 1 << 30
+SLOWEST_BYTES_PER_SECOND = USUAL_BYTES / MESSAGE_SECONDS  # 14 Mbit/s
 
 
 class Visit:
@@ -73,6 +74,12 @@ class Visit:
         stream.set_timeout(IDLE_SECONDS)
         return stream.wait()
 
+    @property
+    def idle_seconds(self) -> float:
+        """Return how long the client may let us wait for its next request."""
+        return IDLE_SECONDS if self.is_proven else self._first_seconds()
+
+    @property
     def head_seconds(self) -> float:
         """Return how long the head of a request may take from its first byte."""
         return HEAD_SECONDS if self.is_proven else self._first_seconds()
@@ -90,4 +97,4 @@ class Visit:
 
 def message_seconds(num_bytes: int) -> float:
     """Return how long a message of so many bytes may take."""
-    return max(MESSAGE_SECONDS, num_bytes / SLOWEST_BYTES_PER_SECOND)
+    return MESSAGE_SECONDS if num_bytes < USUAL_BYTES else num_bytes / SLOWEST_BYTES_PER_SECOND

@@ -72,6 +72,7 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
     errors.ConnectionLost: ExitCode.UNREACHABLE,
     errors.ProtocolError: ExitCode.UNREACHABLE,
     errors.HttpError: ExitCode.UNREACHABLE,
+    errors.Http2Error: ExitCode.UNREACHABLE,
 }
 
 

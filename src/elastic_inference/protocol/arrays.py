@@ -60,12 +60,15 @@ def view_of(data: memoryview, dtype: str, shape: tuple[int, ...], name: str) -> 
 
 
 def from_json(value: Any, dtype: str, shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
-    """Return an array from the inline JSON form, flat or nested; raises InvalidInput where it does not fit."""
+    """Return an array from the inline JSON form, flat or nested; raises InvalidInput where it does not fit.
+
+    Strings may be bytes too, which JSON does not have and other forms of a message do.
+    """
     try:
         if dtype == "string":
             flat = _flatten(value)
-            items = [item.encode() if isinstance(item, str) else None for item in flat]
-            if None in items:
+            items = [item.encode() if isinstance(item, str) else item for item in flat]
+            if not all(isinstance(item, bytes) for item in items):
                 raise InvalidInput(f"data of {name!r} must be strings")
             array = _object_array(items, (len(items),))
         else:

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.tensors import DTYPE_OF_WIRE_NAME, NUMPY_DTYPES, WIRE_NAMES
@@ -54,8 +54,7 @@ class TensorPart:
     range: RegionRange | None = None
 
 
-@dataclass(frozen=True)
-class WantedOutput:
+class WantedOutput(NamedTuple):
     """One output that a request asks for, and how it wants it.
 
     Attributes:
@@ -97,7 +96,11 @@ class ResponseHead:
 
 def parse_request_head(text: bytes | memoryview) -> RequestHead:
     """Read a request head; raises InvalidInput that names the field."""
-    value = _object(text)
+    return read_request_head(_object(text))
+
+
+def read_request_head(value: dict[str, Any]) -> RequestHead:
+    """Read a request head that is an object already; raises InvalidInput that names the field."""
     parameters = _parameters(value, "request")
     inputs, num_binary_bytes = _parse_tensors(value.get("inputs"), "inputs")
     wanted = value.get("outputs")

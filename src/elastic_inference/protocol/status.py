@@ -79,6 +79,7 @@ STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], Status] = {
     errors.ConnectionLost: Status(502, GrpcCode.UNAVAILABLE),
     errors.ProtocolError: Status(400, GrpcCode.INVALID_ARGUMENT),
     errors.HttpError: Status(400, GrpcCode.INVALID_ARGUMENT),  # where it does not say another
+    errors.Http2Error: Status(400, GrpcCode.INTERNAL),
     errors.ElasticInferenceError: Status(500, GrpcCode.INTERNAL),
 }
 REASONS = {

@@ -79,6 +79,12 @@ class Stream:
         """Bytes that have arrived and are not read yet."""
         return self._end - self._start
 
+    def take_buffered(self) -> bytes:
+        """Return what has arrived and is not read yet, and forget it."""
+        data = bytes(self._view[self._start : self._end])
+        self._start = self._end = 0
+        return data
+
     def wait(self) -> bool:
         """Wait for the first bytes of a message; False where the peer closed."""
         return self._start < self._end or self._fill() > 0
@@ -224,9 +230,12 @@ class Stream:
             return
         left = self._end_seconds - time.monotonic()
         if left <= 0:
-            raise DeadlineExceeded(f"the message did not end within {self._timeout_seconds} s")
+            self._raise_late()
         if now_set is None or now_set > left * 1.1 or now_set < left / 64:
             self._set_socket_timeout(left)
+
+    def _raise_late(self) -> None:
+        raise DeadlineExceeded(f"the message did not end within {self._timeout_seconds} s")
 
     def _set_socket_timeout(self, timeout_seconds: float | None) -> None:
         self._socket_timeout_seconds = timeout_seconds

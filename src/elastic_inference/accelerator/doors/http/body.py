@@ -23,111 +23,30 @@ class Body:
     """The body of one request, read at most once.
 
     Attributes:
-        remaining: Bytes that can still be read. A body in chunks or compressed is 0 bytes long until it is opened.
+        remaining: Bytes that can still be read.
     """
 
-    def __init__(self, stream: Stream, request: Request, wants_continue: bool) -> None:
+    def __init__(self, stream: Stream, length: int, wants_continue: bool) -> None:
         self._stream = stream
         self._wants_continue = wants_continue
-        self._is_chunked = request.is_chunked
-        self._coding = request.content_coding
-        self._unpacked: memoryview | None = None
-        self._num_on_wire = request.content_length
-        self._needs_opening = self._is_chunked or self._coding != "identity"
-        self.remaining = 0 if self._needs_opening else self._num_on_wire
+        self.remaining = length
 
     @property
     def is_cut_off(self) -> bool:
         """Whether the client owes bytes of it, so that what comes next is no request."""
-        return self._is_chunked or self._num_on_wire > 0
+        return self.remaining > 0
 
     def open(self, limit_bytes: int) -> None:
-        """Make `remaining` known: a body in chunks or compressed is taken whole, and is in memory from then on.
-
-        Raises:
-            HttpError: It is larger than the limit, compressed in a way that is not offered, or not as it says.
-        """
-        if self._unpacked is not None or not self._needs_opening:
-            return
-        limit_bytes = min(limit_bytes, MAX_UNPACKED_BYTES)
-        if self._coding not in ("identity", *_WINDOW_BITS):
-            raise HttpError(
-                f"Content-Encoding {self._coding[:40]!r} is not offered; use {', '.join(_WINDOW_BITS)} or none",
-                status=415,
-            )
-        data = self._read_chunks(limit_bytes) if self._is_chunked else self._read_plain(limit_bytes)
-        if self._coding != "identity":
-            data = _inflate(data, self._coding, limit_bytes)
-        self._unpacked = memoryview(data)
-        self.remaining = len(data)
-
-    def _read_plain(self, limit_bytes: int) -> bytearray:
-        if self._num_on_wire > limit_bytes:
-            raise _too_large(self._num_on_wire, limit_bytes)
-        data = bytearray()
-        while self._num_on_wire:
-            self._append(data, min(self._num_on_wire, STEP_BYTES))
-        return data
-
-    def _append(self, data: bytearray, count: int) -> None:
-        step = bytearray(count)
-        self._receive(memoryview(step))
-        data += step
-
-    def _read_chunks(self, limit_bytes: int) -> bytearray:
-        data = bytearray()
-        self._continue()
-        while size := self._chunk_size():
-            if len(data) + size > limit_bytes:
-                raise _too_large(len(data) + size, limit_bytes)
-            while size:
-                step = self._stream.read(min(size, STEP_BYTES))
-                data += step
-                size -= len(step)
-            if self._line():
-                raise HttpError("a chunk is longer than it says", status=400)
-        for _ in range(MAX_TRAILERS):
-            if not self._line():
-                self._is_chunked = False
-                return data
-        raise HttpError(f"the chunked body has more than {MAX_TRAILERS} trailers", status=431)
-
-    def _chunk_size(self) -> int:
-        line = self._line()
-        digits = line.partition(b";")[0].strip()
-        try:
-            if not digits.isalnum() or len(digits) > 15:
-                raise ValueError
-            return int(digits, 16)
-        except ValueError:
-            raise HttpError(f"chunk size {line[:40]!r} is not hexadecimal", status=400) from None
-
-    def _line(self) -> bytes:
-        try:
-            line = self._stream.read_head(MAX_CHUNK_LINE_BYTES, b"\r\n")
-        except ConnectionLost:
-            raise
-        except ProtocolError as error:
-            raise HttpError(f"a line of the chunked body: {error}", status=400) from error
-        if line is None:
-            raise ConnectionLost("the peer closed the connection in the middle of a chunked body")
-        return line[:-2]
+        """Make `remaining` known, where the head does not tell it."""
 
     def read_into(self, view: memoryview) -> None:
         """Fill `view` with the next bytes; ProtocolError where the body is shorter."""
         if len(view) > self.remaining:
             raise ProtocolError(f"the body has {self.remaining} bytes left, but {len(view)} are needed")
-        if self._unpacked is None:
-            self._receive(view)
-        else:
-            view[:] = self._unpacked[: len(view)]
-            self._unpacked = self._unpacked[len(view) :]
-        self.remaining -= len(view)  # only now: after a read that failed, what comes next is no request
-
-    def _receive(self, view: memoryview) -> None:
-        self._continue()
+        if self._wants_continue:
+            self._continue()
         self._stream.read_into(view)
-        self._num_on_wire -= len(view)
+        self.remaining -= len(view)  # only now: after a read that failed, what comes next is no request
 
     def _continue(self) -> None:
         if self._wants_continue:
@@ -158,21 +77,122 @@ class Body:
 
     def discard(self, limit_bytes: int) -> bool:
         """Skip what no one read, so that the next request can follow; False where that is not worth it."""
-        if not self.is_cut_off:
+        if not self.remaining:
             return True
-        if self._is_chunked or self._num_on_wire > limit_bytes or self._wants_continue:
+        if self.remaining > limit_bytes or self._wants_continue:
             return False
-        scratch = memoryview(bytearray(min(self._num_on_wire, STEP_BYTES)))
-        while self._num_on_wire:
-            self._receive(scratch[: self._num_on_wire])
+        scratch = memoryview(bytearray(STEP_BYTES))
+        while self.remaining:
+            self.read_into(scratch[: min(self.remaining, STEP_BYTES)])
         return True
+
+
+class PackedBody(Body):
+    """A body in chunks or compressed: 0 bytes long until it is opened, and in memory from then on.
+
+    Args:
+        sent: The bytes as the client sends them; None where they come in chunks.
+        coding: How they are compressed, "identity" where they are not.
+    """
+
+    def __init__(self, stream: Stream, sent: Body | None, coding: str, wants_continue: bool) -> None:
+        super().__init__(stream, 0, wants_continue and sent is None)
+        self._sent = sent
+        self._coding = coding
+        self._is_whole = False
+        self._data = memoryview(b"")
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the client owes bytes of it, so that what comes next is no request."""
+        return not self._is_whole if self._sent is None else self._sent.is_cut_off
+
+    def open(self, limit_bytes: int) -> None:
+        """Take the body whole.
+
+        Raises:
+            HttpError: It is larger than the limit, compressed in a way that is not offered, or not as it says.
+        """
+        if self._is_whole:
+            return
+        limit_bytes = min(limit_bytes, MAX_UNPACKED_BYTES)
+        if self._coding not in ("identity", *_WINDOW_BITS):
+            raise HttpError(
+                f"Content-Encoding {self._coding[:40]!r} is not offered; use {', '.join(_WINDOW_BITS)} or none",
+                status=415,
+            )
+        data = self._read_chunks(limit_bytes) if self._sent is None else self._sent.read(limit_bytes)
+        self._is_whole = True
+        if self._coding != "identity":
+            data = _inflate(data, self._coding, limit_bytes)
+        self._data = memoryview(data)
+        self.remaining = len(data)
+
+    def read_into(self, view: memoryview) -> None:
+        """Fill `view` with the next bytes; ProtocolError where the body is shorter."""
+        if len(view) > self.remaining:
+            raise ProtocolError(f"the body has {self.remaining} bytes left, but {len(view)} are needed")
+        view[:] = self._data[: len(view)]
+        self._data = self._data[len(view) :]
+        self.remaining -= len(view)
+
+    def discard(self, limit_bytes: int) -> bool:
+        """Skip what no one read, so that the next request can follow; False where that is not worth it."""
+        return self._is_whole if self._sent is None else self._sent.discard(limit_bytes)
+
+    def _read_chunks(self, limit_bytes: int) -> bytearray:
+        data = bytearray()
+        self._continue()
+        while size := self._chunk_size():
+            if len(data) + size > limit_bytes:
+                raise _too_large(len(data) + size, limit_bytes)
+            while size:
+                step = self._stream.read(min(size, STEP_BYTES))
+                data += step
+                size -= len(step)
+            if self._line():
+                raise HttpError("a chunk is longer than it says", status=400)
+        for _ in range(MAX_TRAILERS):
+            if not self._line():
+                return data
+        raise HttpError(f"the chunked body has more than {MAX_TRAILERS} trailers", status=431)
+
+    def _chunk_size(self) -> int:
+        line = self._line()
+        digits = line.partition(b";")[0].strip()
+        try:
+            if not digits.isalnum() or len(digits) > 15:
+                raise ValueError
+            return int(digits, 16)
+        except ValueError:
+            raise HttpError(f"chunk size {line[:40]!r} is not hexadecimal", status=400) from None
+
+    def _line(self) -> bytes:
+        try:
+            line = self._stream.read_head(MAX_CHUNK_LINE_BYTES, b"\r\n")
+        except ConnectionLost:
+            raise
+        except ProtocolError as error:
+            raise HttpError(f"a line of the chunked body: {error}", status=400) from error
+        if line is None:
+            raise ConnectionLost("the peer closed the connection in the middle of a chunked body")
+        return line[:-2]
+
+
+def body_of(request: Request, stream: Stream) -> Body:
+    """Return the body that follows a request's head."""
+    wants_continue = request.headers.get(b"expect", b"").lower() == b"100-continue"
+    if request.is_packed:
+        sent = None if request.is_chunked else Body(stream, request.content_length, wants_continue)
+        return PackedBody(stream, sent, request.content_coding, wants_continue)
+    return Body(stream, request.content_length, wants_continue)
 
 
 def _too_large(num_bytes: int, limit_bytes: int) -> HttpError:
     return HttpError(f"the body of {num_bytes} bytes exceeds the limit of {limit_bytes}", status=413)
 
 
-def _inflate(data: bytearray, coding: str, limit_bytes: int) -> bytearray:
+def _inflate(data: bytes | bytearray, coding: str, limit_bytes: int) -> bytearray:
     """Unpack a compressed body, never more of it than the limit: a kilobyte may stand for a megabyte."""
     unpacker = zlib.decompressobj(_WINDOW_BITS[coding])
     whole = bytearray()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from elastic_inference.accelerator.doors.http.body import Body
+from elastic_inference.accelerator.doors.http.body import Body, body_of
 from elastic_inference.accelerator.doors.http.messages import Request, Response, parse_head
 from elastic_inference.accelerator.doors.http.routes import Service
 from elastic_inference.accelerator.doors.http.session import Session
@@ -64,36 +64,32 @@ class HttpConnection:
         try:
             if not visit.wait(stream, session.buffer):
                 return False
-            stream.set_timeout(visit.head_seconds())
+            stream.set_timeout(visit.head_seconds)
             head = stream.read_head()
             if head is None:
                 return False
             visit.is_answering = True
-            if head == HTTP2_PREFACE and self._serve_http2 is not None and self._last_request is None:
-                self._serve_http2()
-                return False
-            request = self._parse(head)
+            request = self._last_request
+            if request is None or head != self._last_head:  # a predictor's calls have the same head each time
+                if head == HTTP2_PREFACE and self._serve_http2 is not None and request is None:
+                    self._serve_http2()
+                    return False
+                request = self._last_request = parse_head(head)
+                self._last_head = head
         except HttpError as error:
             return self._end(error)
         except ProtocolError as error:
             return self._end(HttpError(str(error), status=431))
         stream.set_timeout(message_seconds(request.content_length))
-        wants_continue = request.headers.get(b"expect", b"").lower() == b"100-continue"
-        body = Body(stream, request, wants_continue)
+        body = body_of(request, stream)
         response = self._answer(request, body)
-        stream.set_timeout(message_seconds(response.num_bytes))  # anew: the model may have taken long
+        num_bytes = response.num_bytes
+        stream.set_timeout(message_seconds(num_bytes))  # anew: the model may have taken long
         keep_alive = request.keep_alive and body.discard(DISCARD_BYTES)
-        stream.send(response.encode(keep_alive, with_body=request.method != "HEAD"))
+        stream.send(response.encode(keep_alive, num_bytes, request.method != "HEAD"))
         visit.answered(session.is_allowed)
         session.buffer.trim()
         return keep_alive
-
-    def _parse(self, head: bytes) -> Request:
-        # A predictor's calls have the same head each time.
-        if head != self._last_head or self._last_request is None:
-            self._last_request = parse_head(head)
-            self._last_head = head
-        return self._last_request
 
     def _answer(self, request: Request, body: Body) -> Response:
         try:
@@ -111,7 +107,8 @@ class HttpConnection:
             return Response.of_json({"error": f"internal error: {type(error).__name__}: {error}"}, 500)
 
     def _end(self, error: HttpError) -> bool:
-        self._stream.send(Response.of_error(error).encode(keep_alive=False))
+        response = Response.of_error(error)
+        self._stream.send(response.encode(False, response.num_bytes))
         return False
 
 

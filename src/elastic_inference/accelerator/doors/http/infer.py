@@ -39,13 +39,15 @@ class InferHandler:
                 limit_bytes=limit,
             )
         began = time.monotonic()
-        body.open(limit)
-        if request.headers.get(b"inference-header-content-length") == b"0" and body.remaining:
+        if request.is_packed:
+            body.open(limit)
+        header = request.headers.get(b"inference-header-content-length")
+        if header == b"0" and body.remaining:
             head, tensors = self._receive_raw(body, model)
         else:
-            head, tensors = self._receive(request, body)
+            head, tensors = self._receive(header, body)
         trace_parent = request.headers.get(b"traceparent", b"")
-        return self._inference.infer(model, head, tensors, _respond, trace_parent=trace_parent, began=began)
+        return self._inference.infer(model, head, tensors, _respond, trace_parent, began=began)
 
     def _receive_raw(self, body: Body, model: str) -> tuple[RequestHead, list[memoryview]]:
         """Read a body that is the only input and nothing else."""
@@ -61,10 +63,9 @@ class InferHandler:
         except MemoryError as error:
             raise MemoryQuotaExceeded(f"the request of {num_bytes} bytes: {error}") from error
 
-    def _receive(self, request: Request, body: Body) -> tuple[RequestHead, list[memoryview]]:
+    def _receive(self, header: bytes | None, body: Body) -> tuple[RequestHead, list[memoryview]]:
         """Read the JSON head, then the tensors into kept memory, so that the first one is aligned."""
         length = body.remaining
-        header = request.headers.get(b"inference-header-content-length")
         if header is not None:
             if not header.isdigit() or len(header) > 18 or int(header) > length:
                 raise HttpError(
@@ -108,14 +109,12 @@ def _respond(result: Result) -> Response:
     outputs = result.outputs
     views: list[bytes | memoryview] = []
     if result.request_id is None and all(o.wanted.is_binary and o.wanted.range is None for o in outputs):
-        views += [wire.to_bytes(output.array) for output in outputs]
-        text = _binary_head(
-            result.model_name,
-            *[
-                (output.wanted.name, output.dtype, output.array.shape, len(view))
-                for output, view in zip(outputs, views, strict=True)
-            ],
-        )
+        tensors = []
+        for wanted, dtype, array, _ in outputs:
+            view = wire.to_bytes(array)
+            views.append(view)
+            tensors.append((wanted.name, dtype, array.shape, len(view)))
+        text = _binary_head(result.model_name, *tensors)
     else:
         text = _any_head(result.model_name, result.request_id, outputs, views)
     queue_ms, service_ms = result.timing.queue_seconds * 1e3, result.timing.service_seconds * 1e3

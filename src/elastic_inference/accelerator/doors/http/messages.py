@@ -23,6 +23,7 @@ class Request:
         headers: Lower-case names; of a header given twice the last value.
         content_length: Of the body as it is sent; 0 where it comes in chunks.
         content_coding: How the body is compressed, "identity" where it is not.
+        is_packed: Whether it is compressed or comes in chunks.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Request:
     keep_alive: bool
     is_chunked: bool = False
     content_coding: str = "identity"
+    is_packed: bool = False
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value as text, None where it is absent."""
@@ -67,13 +69,18 @@ class Response:
         """Size of the body."""
         return sum(map(len, self.body))
 
-    def encode(self, keep_alive: bool, with_body: bool = True) -> list[bytes | memoryview]:
-        """Return the views to send, head first; `with_body` is False for HEAD."""
+    def encode(self, keep_alive: bool, num_bytes: int, with_body: bool = True) -> list[bytes | memoryview]:
+        """Return the views to send, head first.
+
+        Args:
+            num_bytes: Size of the body.
+            with_body: False for HEAD.
+        """
         closing = "" if keep_alive else "Connection: close\r\n"
-        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        lines = "".join(map("%s: %s\r\n".__mod__, self.headers.items()))
         head = (
             f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Status')}\r\n{lines}"
-            f"Content-Length: {self.num_bytes}\r\n{closing}\r\n"
+            f"Content-Length: {num_bytes}\r\n{closing}\r\n"
         ).encode("latin-1")
         return [head, *self.body] if with_body else [head]
 
@@ -120,6 +127,7 @@ def parse_head(head: bytes) -> Request:
     is_chunked = b"transfer-encoding" in headers
     if is_chunked:
         _check_chunked(headers)
+    coding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     if parser.get_http_version() not in ("1.0", "1.1"):
         raise HttpError(f"HTTP/{parser.get_http_version()} is not offered; use HTTP/1.1", status=505)
     path = _path(callbacks.url.decode("latin-1"))
@@ -131,7 +139,8 @@ def parse_head(head: bytes) -> Request:
         content_length=_content_length(headers),
         keep_alive=callbacks.keep_alive,
         is_chunked=is_chunked,
-        content_coding=headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower(),
+        content_coding=coding,
+        is_packed=is_chunked or coding != "identity",
     )
 
 
