@@ -79,7 +79,7 @@ def loaded(operator: HostSession, tmp_path: Path) -> Iterator[Attachment]:
     thread.start()
     yield mine
     is_over.set()
-    thread.join()
+    thread.join(60)
 
 
 class Opened:

@@ -240,7 +240,7 @@ def test_a_program_that_is_killed_while_it_loads_leaves_a_store_that_works(
         assert read_line(process) == "begins"
         time.sleep(0.15 * number)  # the moment is what is tested
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.communicate(timeout=60)
     with predictor(model, tmp_path) as predict:
         check(predict)
     with predictor(model, tmp_path) as predict:

@@ -336,7 +336,7 @@ def test_a_deadline_is_kept_at_both_ends(served: Served) -> None:
     occupied.start()
     with pytest.raises(TritonError) as caught:
         served.infer("slow", [_input("x", BYTES)], timeout=1000)  # microseconds, for the accelerator alone
-    occupied.join()
+    occupied.join(60)
     assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
 
 

@@ -186,7 +186,7 @@ def remove(
     everything: Annotated[bool, typer.Option("--all", help="Remove all models.")] = False,
     store: StoreOption = None,
 ) -> Sentence:
-    """Remove a model from the store, and all that was made of it; loaded models go on.
+    """Remove a model from the store, and all that was made of it; loaded models continue.
 
     \b
     Examples:

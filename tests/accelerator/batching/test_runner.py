@@ -114,7 +114,7 @@ def test_requests_that_wait_run_as_one() -> None:
     model = Model()
     line = Line(model)
     line.proved()
-    assert [future.result() for future in line.run(1, 2, 3, 4)] == [2, 4, 6, 8]
+    assert [future.result(60) for future in line.run(1, 2, 3, 4)] == [2, 4, 6, 8]
     assert model.sizes == [4]
     assert [timing.num_rows_run for timing in line.timings] == [4, 0, 0, 0]
     assert (
@@ -126,7 +126,7 @@ def test_requests_that_wait_run_as_one() -> None:
 def test_nothing_runs_together_before_a_trial() -> None:
     model = Model()
     line = Line(model)
-    assert [future.result() for future in line.run(1, 2, 3)] == [2, 4, 6]
+    assert [future.result(60) for future in line.run(1, 2, 3)] == [2, 4, 6]
     wait_until(lambda: line.shape().outcome is not None, "the trial that they began")
     assert model.sizes[:2] == [1, 1]
     assert max(model.sizes) > 1
@@ -137,12 +137,12 @@ def test_a_request_of_bad_values_fails_alone_and_batches_pause() -> None:
     line = Line(model)
     line.proved()
     good, bad, other = line.run(1, BAD, 3)
-    assert (good.result(), other.result()) == (2, 6)
+    assert (good.result(60), other.result(60)) == (2, 6)
     with pytest.raises(InvalidArgumentError, match="bad"):
-        bad.result()
+        bad.result(60)
     assert model.sizes == [4, 1, 1, 1]  # filled up to a size that was tried
     model.sizes.clear()
-    assert [future.result() for future in line.run(1, 2)] == [2, 4]
+    assert [future.result(60) for future in line.run(1, 2)] == [2, 4]
     assert model.sizes == [1, 1]
 
 
@@ -156,11 +156,11 @@ def test_without_memory_they_run_apart_and_in_smaller_batches_from_then_on(error
     model = Model(compute)
     line = Line(model)
     shape = line.proved()
-    assert [future.result() for future in line.run(1, 2, 3, 4)] == [2, 4, 6, 8]
+    assert [future.result(60) for future in line.run(1, 2, 3, 4)] == [2, 4, 6, 8]
     assert shape.costs is not None
     assert shape.costs.sizes() == [2]
     model.sizes.clear()
-    assert [future.result() for future in line.run(1, 2, 3, 4)] == [2, 4, 6, 8]
+    assert [future.result(60) for future in line.run(1, 2, 3, 4)] == [2, 4, 6, 8]
     assert model.sizes == [2, 2]
 
 
@@ -168,7 +168,7 @@ def test_an_answer_without_rows_ends_batches_of_this_shape() -> None:
     model = Model(lambda x: 2 * x[:1])
     line = Line(model)
     shape = line.proved()
-    assert [future.result() for future in line.run(1, 2)] == [2, 4]
+    assert [future.result(60) for future in line.run(1, 2)] == [2, 4]
     assert shape.costs is None
     assert line.entry.batching.summary() == "not batched: output 'y' of 2 rows has shape [1, 3]"
 
@@ -195,7 +195,7 @@ def test_an_engine_that_took_over_is_tried_anew() -> None:
     line.proved()
     other = Model(engine="reference")
     line.entry.model = other
-    assert [future.result() for future in line.run(1, 2)] == [2, 4]
+    assert [future.result(60) for future in line.run(1, 2)] == [2, 4]
     assert other.sizes[:2] == [1, 1]
 
 
@@ -210,7 +210,7 @@ def test_values_for_the_reference_do_not_take_others_there() -> None:
     reference = Model(lambda x: 3 * x, "reference")
     line = Line(GuardedModel(Model(quick), engine, lambda: reference))
     line.proved()
-    assert [future.result() for future in line.run(1, BAD, 3)] == [2, 3 * BAD, 6]
+    assert [future.result(60) for future in line.run(1, BAD, 3)] == [2, 3 * BAD, 6]
 
 
 def test_requests_of_a_model_that_was_unloaded_are_told() -> None:
@@ -219,7 +219,7 @@ def test_requests_of_a_model_that_was_unloaded_are_told() -> None:
     line.entry.model = None
     for future in line.run(1, 2):
         with pytest.raises(ModelNotFound):
-            future.result()
+            future.result(60)
 
 
 def test_requests_that_nobody_wants_any_more_do_not_lead() -> None:

@@ -57,7 +57,7 @@ def main() -> None:
             str(folder),
             release,
         ]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, timeout=3600)
 
 
 def _record(path: Path, release: str, folder: Path) -> None:

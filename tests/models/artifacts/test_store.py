@@ -257,7 +257,7 @@ def test_of_those_who_want_the_same_at_once_one_makes_it(tmp_path: Path) -> None
     def load() -> bytes:
         nonlocal num_made
         store = ArtifactStore.at(tmp_path)
-        all_here.wait()
+        all_here.wait(60)
         with store.making(Kind.COMPILED, KEY):
             if found(store) is None:
                 num_made += 1

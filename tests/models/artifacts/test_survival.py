@@ -59,7 +59,7 @@ def start(program: str, *arguments: object) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
 
 
 def check(directory: Path) -> int:
