@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator import load_errors
-from elastic_inference.accelerator.batching.model import ModelBatching, checked
+from elastic_inference.accelerator.batching.model import ModelBatching
 from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
 from elastic_inference.accelerator.model_statistics import ModelStatistics, Timing
 from elastic_inference.accelerator.model_store import ModelStore
@@ -192,7 +192,7 @@ class ModelTable:
                 load_errors.check_size(package, self._memory_limit_bytes)
                 signature = SignatureRequest.from_json(request.signature)
                 mode = Mode.parse(request.proof)
-                checked(request.batching, request.max_batch_rows)
+                batching = request.batch_options()
                 options = request.options(self._options)
                 model = select.load(package, signature, options)
                 entry.shapes = SeenShapes(
@@ -204,7 +204,7 @@ class ModelTable:
                     shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
                     self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
             self._set_apart(entry, model, request)
-            entry.batching = ModelBatching.of(model, request.batching, request.max_batch_rows)
+            entry.batching = ModelBatching.of(model, batching)
             entry.model, entry.state = model, ModelState.READY
         except Exception as error:
             if model is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,23 +82,29 @@ class Line:
             shape.adopt({known: seconds for known, seconds in FLAT.items() if known <= size})
         return shape
 
+    def request(self, value: float, is_wanted: Callable[[], bool] | None = None) -> float:
+        """Run one row of this value; the first number of its answer."""
+        timing = Timing()
+        self.timings.append(timing)
+        inputs = {"x": np.full((1, 3), value, np.float32)}
+        answer = self.runner.run(self.entry, inputs, 1e4, timing, is_wanted)["y"]
+        assert answer.shape == (1, 3)
+        assert len(set(answer.reshape(-1).tolist())) == 1
+        return float(answer[0, 0])
+
+    def run_now(self, value: float) -> Future[float]:
+        """Run one request that meets no other."""
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(self.request, value)
+
     def run(self, *values: float, is_wanted: Callable[[], bool] | None = None) -> list[Future[float]]:
         """Let one request for each value wait, then run; each gives the first number of its answer."""
-
-        def request(value: float) -> float:
-            timing = Timing()
-            self.timings.append(timing)
-            inputs = {"x": np.full((1, 3), value, np.float32)}
-            answer = self.runner.run(self.entry, inputs, 60.0, timing, is_wanted)["y"]
-            assert answer.shape == (1, 3)
-            assert len(set(answer.reshape(-1).tolist())) == 1
-            return float(answer[0, 0])
 
         with ThreadPoolExecutor(len(values)) as threads:
             with self.queue.turn(None):
                 futures = []
                 for number, value in enumerate(values, 1):
-                    futures.append(threads.submit(request, value))
+                    futures.append(threads.submit(self.request, value, is_wanted))
                     wait_until(lambda n=number: self.queue.statistics().num_waiting == n)  # type: ignore[misc]
             for future in futures:
                 future.exception(60)
@@ -240,3 +247,37 @@ def test_a_lone_request_is_not_told_of_any_of_this() -> None:
     assert np.array_equal(answer["y"], np.full((5, 3), 2))
     assert (timing.num_rows, timing.num_rows_run) == (5, 5)
     assert line.queue.statistics().num_executions == 1
+
+
+def test_who_has_the_turn_waits_for_as_many_as_ran_together_before() -> None:
+    model = Model()
+    line = Line(model)
+    costs = line.proved().costs
+    assert costs is not None
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=600.0)  # type: ignore[assignment]
+    assert line.run_now(1).result(60) == 2  # nobody came with others before
+    assert model.sizes == [1]
+    assert [future.result() for future in line.run(1, 2, 3)] == [2, 4, 6]
+    assert costs.num_rows_last == 3
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(line.request, 1.0)]
+        wait_until(lambda: line.queue.statistics().num_running == 1)
+        futures.append(threads.submit(line.request, 2.0))
+        wait_until(lambda: line.queue.statistics().num_waiting == 1)
+        assert model.sizes == [1, 4]
+        futures.append(threads.submit(line.request, 3.0))
+        assert [future.result(60) for future in futures] == [2, 4, 6]
+    assert model.sizes == [1, 4, 4]
+    assert line.queue.statistics().device_seconds < 600
+
+
+def test_a_wait_for_others_ends_with_its_time() -> None:
+    model = Model()
+    line = Line(model)
+    shape = line.proved()
+    assert shape.costs is not None
+    shape.costs.num_rows_last = 4
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=1e-3)  # type: ignore[assignment]
+    assert line.run_now(1).result(60) == 2
+    assert line.timings[-1].queue_seconds >= 1e-3
+    assert shape.costs.num_rows_last == 1  # so the next does not wait

@@ -73,6 +73,30 @@ def plan(
     return best
 
 
+def delay_seconds(
+    leader: Candidate,
+    num_rows: int,
+    num_expected: int,
+    seconds_of: Mapping[int, float],
+    longest_seconds: float,
+    now: float,
+) -> float:
+    """Return how long a request that has the turn waits for others to come.
+
+    It waits for no more rows than ran together the last time: whoever got those answers calls again, or is gone. So
+    where requests come one by one, none ever waits.
+
+    Args:
+        num_rows: Rows that could run now, its own included.
+        num_expected: Rows that ran the last time.
+        seconds_of: As `plan` takes them.
+        longest_seconds: What the user allows.
+    """
+    if num_rows >= min(num_expected, max(seconds_of)):
+        return 0.0
+    return max(0.0, min(longest_seconds, leader.deadline - seconds_of[max(seconds_of)] - now))
+
+
 def _fitting(waiting: Sequence[Candidate], room: int, end: float) -> tuple[int, ...]:
     taken = []
     for index, candidate in enumerate(waiting):
@@ -97,6 +121,9 @@ class Costs:
 
     Args:
         tried: Seconds of a run by its rows, as a trial found them; one row is among them.
+
+    Attributes:
+        num_rows_last: Rows of requests in the run before.
     """
 
     def __init__(self, tried: Mapping[int, float]) -> None:
@@ -106,6 +133,7 @@ class Costs:
         )
         self._num_failed = 0
         self._resumes_at = -math.inf
+        self.num_rows_last = 1
 
     def add(self, size: int, seconds: float) -> None:
         """Let this many rows run together."""
@@ -115,8 +143,9 @@ class Costs:
         """Run no batch of this size or above again."""
         self._tried = {known: seconds for known, seconds in self._tried.items() if known < size or known == 1}
 
-    def note(self, size: int, seconds: float, now: float) -> None:
-        """Remember how long a run of this many rows took that ended now."""
+    def note(self, size: int, num_rows: int, seconds: float, now: float) -> None:
+        """Remember how long a run of this size took that ended now, and how many rows of requests it had."""
+        self.num_rows_last = num_rows
         if size in self._tried:
             self._recent[size].append((now, seconds))
         if size > 1:

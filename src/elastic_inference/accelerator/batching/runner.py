@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.accelerator.batching.model import ShapeBatching
-from elastic_inference.accelerator.batching.policy import Candidate, Costs, Plan, plan
+from elastic_inference.accelerator.batching.policy import Candidate, Costs, Plan, delay_seconds, plan
 from elastic_inference.accelerator.batching.trials import Trials
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelEntry
@@ -84,41 +84,39 @@ class Runner:
             timing.queue_seconds = turn.started - entered
             if is_wanted is not None and not is_wanted():
                 raise RequestCancelled("the client cancelled the request while it waited; nothing ran")
-            if turn.waiter is None:
+            if turn.waiter is None and not entry.batching.may_wait:
                 outputs = predict(entry, inputs)
             else:
                 deadline = math.inf if timeout_seconds is None else entered + timeout_seconds
-                outputs = self._run_after_wait(turn, turn.waiter, entry, inputs, deadline, timing)
+                outputs = self._run_in_company(turn, entry, inputs, deadline, timing)
             timing.ended = time.monotonic()
             timing.service_seconds = timing.ended - turn.started
             return outputs
 
-    def _run_after_wait(
-        self,
-        turn: Turn,
-        waiter: Waiter,
-        entry: ModelEntry,
-        inputs: Arrays,
-        deadline: float,
-        timing: Timing,
+    def _run_in_company(
+        self, turn: Turn, entry: ModelEntry, inputs: Arrays, deadline: float, timing: Timing
     ) -> Outputs:
-        """Run a request that waited for its turn, with others that wait still."""
-        is_put_back = waiter.request is None
-        if is_put_back or entry.batching.refusal or not self._queue.has_waiting:
+        """Run a request while others wait, or may be waited for."""
+        is_put_back = turn.waiter is not None and turn.waiter.request is None
+        is_lone = not self._queue.has_waiting
+        if is_put_back or entry.batching.refusal or (is_lone and not entry.batching.may_wait):
             return predict(entry, inputs)
         model = loaded(entry)
         shape = entry.batching.shape(inputs, model.report.engine)
         costs = None if shape is None else shape.costs
         if shape is None or costs is None:
-            if shape is not None and shape.wants_sample(time.monotonic()) and shape.keep_sample(inputs):
-                self._trials.begin(entry, shape)
+            if shape is not None and not is_lone:
+                self._sample(entry, shape, inputs)
             return predict(entry, inputs)
+        leader = Candidate(timing.num_rows, deadline)
+        if entry.batching.may_wait:
+            timing.queue_seconds += _wait_for_others(turn, entry, inputs, leader, costs)
         started = time.monotonic()
-        made, others = _choose(turn, entry, inputs, Candidate(timing.num_rows, deadline), costs, started)
+        made, others = _choose(turn, entry, inputs, leader, costs, started)
         if made is None:
             outputs = predict(entry, inputs)
             ended = time.monotonic()
-            costs.note(timing.num_rows, ended - started, ended)
+            costs.note(timing.num_rows, timing.num_rows, ended - started, ended)
             return outputs
         try:
             outputs = _run_together(
@@ -131,8 +129,14 @@ class Runner:
             _learn(shape, costs, made.size, error)
             return predict(entry, inputs)  # whose fault it was, its own run says
         ended = time.monotonic()
-        costs.note(made.size, ended - started, ended)
-        return _handed_out(turn, outputs, timing, others, started, ended)
+        mine = _handed_out(turn, outputs, timing, others, started, ended)
+        costs.note(made.size, timing.num_rows_run, ended - started, ended)
+        return mine
+
+    def _sample(self, entry: ModelEntry, shape: ShapeBatching, inputs: Arrays) -> None:
+        """Keep a row of a call, and begin a trial where there are enough."""
+        if shape.wants_sample(time.monotonic()) and shape.keep_sample(inputs):
+            self._trials.begin(entry, shape)
 
 
 def _take_answer(answer: _Answer, entered: float, timing: Timing) -> Outputs:
@@ -141,6 +145,26 @@ def _take_answer(answer: _Answer, entered: float, timing: Timing) -> Outputs:
     timing.ended = answer.ended
     timing.num_rows_run = 0
     return answer.outputs
+
+
+def _wait_for_others(turn: Turn, entry: ModelEntry, inputs: Arrays, leader: Candidate, costs: Costs) -> float:
+    """Let the device rest while those may come who ran together the last time; seconds that it rested."""
+    now = time.monotonic()
+    seconds_of = costs.seconds_of(now)
+
+    def delay(waiting: Sequence[Waiter]) -> float:
+        num_rows = sum(_candidate(waiter, entry, inputs).num_rows for waiter in waiting)
+        longest = entry.batching.options.max_delay_seconds
+        return delay_seconds(
+            leader, leader.num_rows + num_rows, costs.num_rows_last, seconds_of, longest, now
+        )
+
+    seconds = delay(())
+    if not seconds:
+        return 0.0
+    turn.wait_for_others(lambda waiting: not delay(waiting), seconds)
+    turn.started = time.monotonic()
+    return turn.started - now
 
 
 def _choose(
