@@ -41,7 +41,7 @@ class LoadRequest:
     proof: str = "background"
     batching: str = "auto"
     max_batch_rows: int | None = None
-    max_batch_delay_seconds: float = 0.0
+    max_batch_delay_seconds: float | None = None
     instance: str | None = None
     label: str | None = None
 

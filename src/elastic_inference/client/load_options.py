@@ -29,7 +29,7 @@ class LoadOptions:
             are the same to the last bit; "close", where they are within 1e-5; or "off".
         max_batch_rows: How many rows along axis 0 run together at most, 1 to 1024; None: 32.
         max_batch_delay_seconds: How long a request whose turn it is may wait for others, where several ran together
-            just before; 0 to 1.
+            just before, 0 to 1; None: a tenth of what one row takes alone.
 
     Raises:
         InvalidInput: A value has a wrong type. Which engines, precisions and ways of batching there are, the
@@ -43,7 +43,7 @@ class LoadOptions:
     proof: str = "background"
     batching: str = "auto"
     max_batch_rows: int | None = None
-    max_batch_delay_seconds: float = 0.0
+    max_batch_delay_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("engine", "precision", "proof", "batching"):
@@ -55,8 +55,8 @@ class LoadOptions:
                 f"max_batch_rows must be an integer or None, not {checks.shown(self.max_batch_rows)}"
             )
         delay = self.max_batch_delay_seconds
-        if not isinstance(delay, int | float) or isinstance(delay, bool):
-            raise InvalidInput(f"max_batch_delay_seconds must be a number, not {checks.shown(delay)}")
+        if not isinstance(delay, int | float | None) or isinstance(delay, bool):
+            raise InvalidInput(f"max_batch_delay_seconds must be a number or None, not {checks.shown(delay)}")
         object.__setattr__(self, "warm_up", _warm_up(self.warm_up))
         object.__setattr__(self, "cache_dir", checks.cache_dir(self.cache_dir))
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from elastic_inference.accelerator.batching.policy import (
+    DELAY_SHARE,
     FEWEST_RUNS,
     LONGEST_PAUSE_SECONDS,
     RECENT_SECONDS,
@@ -155,8 +156,17 @@ def test_batches_pause_after_a_failure_longer_each_time() -> None:
 def test_who_has_the_turn_waits_for_those_who_ran_the_last_time(
     num_rows: int, num_expected: int, deadline: float, wanted: float
 ) -> None:
-    assert delay_seconds(Candidate(1, deadline), num_rows, num_expected, FLAT, 0.5, now=10.0) == wanted
-    assert delay_seconds(Candidate(1, deadline), num_rows, num_expected, FLAT, 0.0, now=10.0) == 0.0
+    waiting = [ONE] * (num_rows - 1)
+    assert delay_seconds(Candidate(1, deadline), waiting, num_expected, FLAT, 0.5, now=10.0) == wanted
+    assert delay_seconds(Candidate(1, deadline), waiting, num_expected, FLAT, 0.0, now=10.0) == 0.0
+
+
+def test_it_waits_for_a_tenth_of_its_own_run_unless_told_otherwise() -> None:
+    assert delay_seconds(ONE, [ONE], 8, {1: 0.5, 8: 1.0}, None, now=10.0) == DELAY_SHARE * 0.5
+
+
+def test_nobody_waits_while_another_model_s_requests_do() -> None:
+    assert delay_seconds(ONE, [ONE, OTHER_MODEL], 8, FLAT, 0.5, now=10.0) == 0.0
 
 
 def test_the_rows_of_the_last_run_are_known() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
@@ -249,35 +250,48 @@ def test_a_lone_request_is_not_told_of_any_of_this() -> None:
     assert line.queue.statistics().num_executions == 1
 
 
-def test_who_has_the_turn_waits_for_as_many_as_ran_together_before() -> None:
-    model = Model()
-    line = Line(model)
+def expecting(line: Line, num_rows: int, max_delay_seconds: float) -> None:
+    """As if so many rows had run together just now."""
     costs = line.proved().costs
     assert costs is not None
-    line.entry.batching.options = SimpleNamespace(max_delay_seconds=600.0)  # type: ignore[assignment]
-    assert line.run_now(1).result(60) == 2  # nobody came with others before
-    assert model.sizes == [1]
-    assert [future.result() for future in line.run(1, 2, 3)] == [2, 4, 6]
-    assert costs.num_rows_last == 3
+    costs.num_rows_last = num_rows
+    line.entry.batching.expects_until = time.monotonic() + 600
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=max_delay_seconds)  # type: ignore[assignment]
+
+
+def test_who_has_the_turn_waits_for_as_many_as_ran_together_just_before() -> None:
+    model = Model()
+    line = Line(model)
+    expecting(line, num_rows=3, max_delay_seconds=600)
     with ThreadPoolExecutor(3) as threads:
         futures = [threads.submit(line.request, 1.0)]
         wait_until(lambda: line.queue.statistics().num_running == 1)
         futures.append(threads.submit(line.request, 2.0))
         wait_until(lambda: line.queue.statistics().num_waiting == 1)
-        assert model.sizes == [1, 4]
+        assert model.sizes == []
         futures.append(threads.submit(line.request, 3.0))
         assert [future.result(60) for future in futures] == [2, 4, 6]
-    assert model.sizes == [1, 4, 4]
-    assert line.queue.statistics().device_seconds < 600
+    assert model.sizes == [4]
 
 
-def test_a_wait_for_others_ends_with_its_time() -> None:
+def test_a_wait_for_others_ends_with_its_time_and_the_next_does_not_wait() -> None:
     model = Model()
     line = Line(model)
-    shape = line.proved()
-    assert shape.costs is not None
-    shape.costs.num_rows_last = 4
-    line.entry.batching.options = SimpleNamespace(max_delay_seconds=1e-3)  # type: ignore[assignment]
+    expecting(line, num_rows=4, max_delay_seconds=1e-3)
     assert line.run_now(1).result(60) == 2
     assert line.timings[-1].queue_seconds >= 1e-3
-    assert shape.costs.num_rows_last == 1  # so the next does not wait
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=600.0)  # type: ignore[assignment]
+    assert line.run_now(2).result(60) == 4
+    assert model.sizes == [1, 1]
+
+
+def test_others_are_expected_for_a_while_after_they_ran_together() -> None:
+    line = Line(Model())
+    line.proved()
+    assert line.entry.batching.expects_until == 0.0
+    began = time.monotonic()
+    line.run(1, 2, 3)
+    assert began + FLAT[1] <= line.entry.batching.expects_until <= time.monotonic() + FLAT[1]
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=600.0)  # type: ignore[assignment]
+    wait_until(lambda: time.monotonic() >= line.entry.batching.expects_until)
+    assert line.run_now(1).result(60) == 2  # nobody is expected any more

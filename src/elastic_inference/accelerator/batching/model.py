@@ -58,7 +58,7 @@ class Options:
 
     Attributes:
         max_rows: The largest batch.
-        max_delay_seconds: How long a request that has the turn may wait for others.
+        max_delay_seconds: How long a request that has the turn may wait for others; None: as `policy` has it.
 
     Raises:
         InvalidInput: A value is out of range.
@@ -66,12 +66,12 @@ class Options:
 
     mode: Mode = Mode.AUTO
     max_rows: int = DEFAULT_MAX_ROWS
-    max_delay_seconds: float = 0.0
+    max_delay_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_rows <= LARGEST_MAX_ROWS:
             raise InvalidInput(f"max_batch_rows must be 1 to {LARGEST_MAX_ROWS}, not {self.max_rows}")
-        if not 0 <= self.max_delay_seconds <= LARGEST_DELAY_SECONDS:
+        if self.max_delay_seconds is not None and not 0 <= self.max_delay_seconds <= LARGEST_DELAY_SECONDS:
             raise InvalidInput(
                 f"max_batch_delay_seconds must be 0 to {LARGEST_DELAY_SECONDS:g}, not {self.max_delay_seconds}"
             )
@@ -160,6 +160,9 @@ class ModelBatching:
         signature: Of the model.
         changes: See LoadedModel.
         engine: What computes it now.
+
+    Attributes:
+        expects_until: Until when, on time.monotonic, others are likely to come who ran together just before.
     """
 
     def __init__(
@@ -172,6 +175,7 @@ class ModelBatching:
         form = eligibility.refusal(signature, changes)
         self.signature = signature
         self.options = options
+        self.expects_until = 0.0
         self._engine = engine
         self._has_rows = not form
         self.refusal = form
@@ -186,11 +190,6 @@ class ModelBatching:
     def of(cls, model: LoadedModel, options: Options) -> ModelBatching:
         """Return the state of a model that was just loaded."""
         return cls(model.signature, model.changes, model.report.engine, options)
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether a request that has the turn may wait for others."""
-        return self.options.max_delay_seconds > 0 and not self.refusal
 
     def num_rows(self, inputs: Arrays) -> int:
         """Count the rows of a request; 1 where axis 0 cannot be a batch."""

@@ -84,7 +84,7 @@ class Runner:
             timing.queue_seconds = turn.started - entered
             if is_wanted is not None and not is_wanted():
                 raise RequestCancelled("the client cancelled the request while it waited; nothing ran")
-            if turn.waiter is None and not entry.batching.may_wait:
+            if turn.waiter is None and turn.started >= entry.batching.expects_until:
                 outputs = predict(entry, inputs)
             else:
                 deadline = math.inf if timeout_seconds is None else entered + timeout_seconds
@@ -96,10 +96,14 @@ class Runner:
     def _run_in_company(
         self, turn: Turn, entry: ModelEntry, inputs: Arrays, deadline: float, timing: Timing
     ) -> Outputs:
-        """Run a request while others wait, or may be waited for."""
+        """Run a request while others wait, or are expected."""
         is_put_back = turn.waiter is not None and turn.waiter.request is None
         is_lone = not self._queue.has_waiting
-        if is_put_back or entry.batching.refusal or (is_lone and not entry.batching.may_wait):
+        if (
+            is_put_back
+            or entry.batching.refusal
+            or (is_lone and turn.started >= entry.batching.expects_until)
+        ):
             return predict(entry, inputs)
         model = loaded(entry)
         shape = entry.batching.shape(inputs, model.report.engine)
@@ -109,7 +113,7 @@ class Runner:
                 self._sample(entry, shape, inputs)
             return predict(entry, inputs)
         leader = Candidate(timing.num_rows, deadline)
-        if entry.batching.may_wait:
+        if turn.started < entry.batching.expects_until:
             timing.queue_seconds += _wait_for_others(turn, entry, inputs, leader, costs)
         started = time.monotonic()
         made, others = _choose(turn, entry, inputs, leader, costs, started)
@@ -117,6 +121,7 @@ class Runner:
             outputs = predict(entry, inputs)
             ended = time.monotonic()
             costs.note(timing.num_rows, timing.num_rows, ended - started, ended)
+            entry.batching.expects_until = 0.0
             return outputs
         try:
             outputs = _run_together(
@@ -131,6 +136,7 @@ class Runner:
         ended = time.monotonic()
         mine = _handed_out(turn, outputs, timing, others, started, ended)
         costs.note(made.size, timing.num_rows_run, ended - started, ended)
+        entry.batching.expects_until = ended + costs.seconds_of(ended)[1]
         return mine
 
     def _sample(self, entry: ModelEntry, shape: ShapeBatching, inputs: Arrays) -> None:
@@ -153,11 +159,9 @@ def _wait_for_others(turn: Turn, entry: ModelEntry, inputs: Arrays, leader: Cand
     seconds_of = costs.seconds_of(now)
 
     def delay(waiting: Sequence[Waiter]) -> float:
-        num_rows = sum(_candidate(waiter, entry, inputs).num_rows for waiter in waiting)
+        candidates = _candidates(waiting, entry, inputs)
         longest = entry.batching.options.max_delay_seconds
-        return delay_seconds(
-            leader, leader.num_rows + num_rows, costs.num_rows_last, seconds_of, longest, now
-        )
+        return delay_seconds(leader, candidates, costs.num_rows_last, seconds_of, longest, now)
 
     seconds = delay(())
     if not seconds:
@@ -176,12 +180,15 @@ def _choose(
 
     def choose(waiting: Sequence[Waiter]) -> tuple[int, ...]:
         nonlocal made
-        looked_at = itertools.islice(waiting, _MOST_LOOKED_AT)
-        made = plan(leader, [_candidate(waiter, entry, inputs) for waiter in looked_at], seconds_of, now)
+        made = plan(leader, _candidates(waiting, entry, inputs), seconds_of, now)
         return made.taken if made is not None else ()
 
     others = turn.take(choose)
     return made, others
+
+
+def _candidates(waiting: Sequence[Waiter], entry: ModelEntry, inputs: Arrays) -> list[Candidate]:
+    return [_candidate(waiter, entry, inputs) for waiter in itertools.islice(waiting, _MOST_LOOKED_AT)]
 
 
 def _candidate(waiter: Waiter, entry: ModelEntry, inputs: Arrays) -> Candidate:
