@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-GAIN = 0.95
+GAIN = 0.9
 """Together must take less than this part of the time that they take one by one: less is the noise of a measurement."""
 DELAY_SHARE = 0.1
 """Of one row's run, for which one that has the turn waits for those who ran together just before. Eight clients of a
