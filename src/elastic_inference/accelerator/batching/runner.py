@@ -51,7 +51,7 @@ class Runner:
         """
         entered = time.monotonic()
         timing.num_rows = timing.num_rows_run = entry.batching.num_rows(inputs)
-        with Turn(self._queue, timeout_seconds, request=(entry, inputs)) as turn:
+        with Turn(self._queue, timeout_seconds, False, (entry, inputs)) as turn:
             if turn.waiter is not None and turn.waiter.answer is not None:
                 return _take_answer(turn.waiter.answer, entered, timing)
             timing.queue_seconds = turn.started - entered
