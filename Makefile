@@ -10,7 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer gpu-check gpu-wheels generate clean
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer bench-engines gpu-check gpu-wheels generate clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ bench-isolation: $(VENV)/.dev ## Measure whether fractions hold beside bad neigh
 
 bench-lease: $(VENV)/.dev ## Measure whether a device shared by lease is shared as asked (about 30 minutes)
 	$(BIN)/python -m benchmarks.lease --json benchmark-lease.json
+
+bench-engines: $(VENV)/.dev ## Measure what batching gives (about 10 minutes; some models need EI_SHARED)
+	$(BIN)/python -m benchmarks.engines --json benchmark-engines.json
 
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
 	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json

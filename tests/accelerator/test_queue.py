@@ -399,3 +399,25 @@ def test_own_work_on_the_device_takes_no_request_s_place_and_ends_with_the_drain
     queue.drain(0.0)
     with pytest.raises(ModelNotReady):
         own_work()
+
+
+def test_a_turn_may_wait_until_enough_others_have_come() -> None:
+    queue = RequestQueue(limit=10)
+    with ThreadPoolExecutor(4) as threads:
+        with queue.turn(None) as turn:
+            turn.wait_for_others(lambda waiting: len(waiting) >= 1, 0.0)  # in vain
+            waiting = threads.submit(turn.wait_for_others, lambda waiting: len(waiting) >= 2, 600.0)
+            futures = line_up(queue, threads, "a")
+            assert not waiting.done()
+            futures += line_up(queue, threads, "b")
+            waiting.result(30)
+        assert [future.result(30) for future in futures] == ["a a", "b b"]
+
+
+def test_nobody_is_waited_for_while_the_queue_drains() -> None:
+    queue = RequestQueue(limit=10)
+    with ThreadPoolExecutor(2) as threads, queue.turn(None) as turn:
+        waiting = threads.submit(turn.wait_for_others, lambda _: False, 600.0)
+        drained = threads.submit(queue.drain, 0.0)
+        assert not drained.result(30)
+        waiting.result(30)

@@ -337,6 +337,7 @@ def test_the_report_says_at_once_why_a_model_is_never_batched(
         ({"batching": "sometimes"}, "batching 'sometimes' is not one of 'auto', 'close', 'off'"),
         ({"max_batch_rows": 0}, "max_batch_rows must be 1 to 1024, not 0"),
         ({"max_batch_rows": 4096}, "max_batch_rows must be 1 to 1024, not 4096"),
+        ({"max_batch_delay_seconds": 5.0}, "max_batch_delay_seconds must be 0 to 1, not 5.0"),
     ],
 )
 def test_what_the_user_asks_for_wrongly_is_refused(load: Mapping[str, Any], text: str, crowd: Crowd) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy.typing as npt
 
 from elastic_inference.accelerator import classification, descriptions
-from elastic_inference.accelerator.batching.runner import Runner, loaded
+from elastic_inference.accelerator.batching.runner import Runner
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable
@@ -146,7 +146,7 @@ class Inference:
         Raises:
             InvalidInput: The model has several inputs, or a shape with more than one open size.
         """
-        signature = loaded(self.shared.models.ready(model)).signature
+        signature = self.shared.models.ready(model).loaded().signature
         if len(signature.inputs) != 1:
             raise InvalidInput(
                 f"a raw request needs a model of one input; {model!r:.200} has {len(signature.inputs)}"
@@ -166,7 +166,7 @@ class Inference:
         timing: Timing,
         is_wanted: Callable[[], bool] | None,
     ) -> Result:
-        signature = loaded(entry).signature
+        signature = entry.loaded().signature
         inputs = self._inputs(head, tensors, signature)
         if head.outputs is not None:
             _check_wanted(head.outputs, signature)
@@ -256,7 +256,7 @@ class Inference:
 
     def signature(self, name: str, model_version: str = "") -> Signature:
         """Return a loaded model's inputs and outputs."""
-        return loaded(self._ready(name, model_version)).signature
+        return self._ready(name, model_version).loaded().signature
 
     def signature_key(self, name: str) -> str:
         """Return the name of the signature that a model was loaded with, "" where tensors were named instead."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator import bodies
+from elastic_inference.accelerator.batching.model import DEFAULT_MAX_ROWS, Mode, Options
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.models.package import ModelPackage
@@ -25,8 +26,8 @@ class LoadRequest:
         engine, precision: See EngineOptions; None leaves them to the accelerator.
         warm_up: Whether to run it once, or with which shape of which input.
         proof: When it is compared with its reference: "background", "before" or "off".
-        batching, max_batch_rows: Whether its requests may run together, and how many rows at most; see
-            `batching.model`.
+        batching, max_batch_rows, max_batch_delay_seconds: Whether its requests may run together, how many rows at
+            most, and how long one may wait for others; see `batching.model.Options`.
         label: What the client calls the model, for errors; None: they name the accelerator's own copy.
         instance: Which predictor asks, for models that keep what a call changes: each gets one of its own, called
             by the name and this.
@@ -40,6 +41,7 @@ class LoadRequest:
     proof: str = "background"
     batching: str = "auto"
     max_batch_rows: int | None = None
+    max_batch_delay_seconds: float | None = None
     instance: str | None = None
     label: str | None = None
 
@@ -52,6 +54,11 @@ class LoadRequest:
         """Return the accelerator's options, with what the client chose."""
         chosen: dict[str, Any] = {"engine": self.engine, "precision": self.precision}
         return replace(defaults, **{name: value for name, value in chosen.items() if value is not None})
+
+    def batch_options(self) -> Options:
+        """Return what the client chose for requests that wait together; InvalidInput where a value is wrong."""
+        max_rows = DEFAULT_MAX_ROWS if self.max_batch_rows is None else self.max_batch_rows
+        return Options(Mode.parse(self.batching), max_rows, self.max_batch_delay_seconds)
 
     def own_name(self, name: str) -> str:
         """Return what a model is called that is one predictor's alone."""

@@ -6,13 +6,16 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 from elastic_inference.accelerator import load_errors
-from elastic_inference.accelerator.batching.model import ModelBatching, checked
+from elastic_inference.accelerator.batching.model import ModelBatching
 from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
 from elastic_inference.accelerator.model_statistics import ModelStatistics, Timing
 from elastic_inference.accelerator.model_store import ModelStore
@@ -20,13 +23,14 @@ from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recent import Recent
 from elastic_inference.accelerator.seen_shapes import SeenShapes
-from elastic_inference.engines import select
-from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.engines import memory, select
+from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
 from elastic_inference.engines.warm_up import warm_up
 from elastic_inference.errors import (
     DeadlineExceeded,
     ElasticInferenceError,
     InvalidInput,
+    MemoryQuotaExceeded,
     ModelNotFound,
 )
 from elastic_inference.models.package import ModelPackage
@@ -67,6 +71,35 @@ class ModelEntry:
         self.recent = Recent()
         self.lock = threading.Lock()
         self.settled = threading.Event()
+
+    def loaded(self) -> LoadedModel:
+        """Return the model; ModelNotFound where it was unloaded meanwhile."""
+        model = self.model
+        if model is None:
+            raise ModelNotFound(f"model {self.name!r} was unloaded while the request waited")
+        return model
+
+    def predict(self, inputs: Arrays, is_batch: bool = False) -> dict[str, npt.NDArray[Any]]:
+        """Run; only with the turn, because that is what keeps the model from being unloaded meanwhile.
+
+        Args:
+            is_batch: Whether these are several calls' inputs, of which neither sample nor shape is remembered.
+        """
+        model = self.loaded()
+        if self.proof.wants_sample and not is_batch:
+            self.proof.keep_sample(inputs)
+        try:
+            started = time.monotonic()
+            outputs = memory.predict(model, inputs)
+            if not is_batch:
+                self.shapes.saw(inputs, time.monotonic() - started)
+            return outputs
+        except MemoryError as error:
+            if isinstance(error, ElasticInferenceError):
+                raise
+            raise MemoryQuotaExceeded(
+                f"the prediction needs more memory than the accelerator has: {error}"
+            ) from error
 
     def count(self, outcome: str, timing: Timing) -> None:
         """Account for one request; outcome is "success" or an error class."""
@@ -192,7 +225,7 @@ class ModelTable:
                 load_errors.check_size(package, self._memory_limit_bytes)
                 signature = SignatureRequest.from_json(request.signature)
                 mode = Mode.parse(request.proof)
-                checked(request.batching, request.max_batch_rows)
+                batching = request.batch_options()
                 options = request.options(self._options)
                 model = select.load(package, signature, options)
                 entry.shapes = SeenShapes(
@@ -204,7 +237,7 @@ class ModelTable:
                     shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
                     self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
             self._set_apart(entry, model, request)
-            entry.batching = ModelBatching.of(model, request.batching, request.max_batch_rows)
+            entry.batching = ModelBatching.of(model, batching)
             entry.model, entry.state = model, ModelState.READY
         except Exception as error:
             if model is not None:

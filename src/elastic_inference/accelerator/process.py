@@ -23,6 +23,7 @@ from elastic_inference.accelerator import log_file
 from elastic_inference.accelerator.batching.runner import Runner
 from elastic_inference.accelerator.batching.trials import Trials
 from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.device_rights import Throttle
 from elastic_inference.accelerator.doors.http.routes import Service
 from elastic_inference.accelerator.doors.sagemaker.invocations import SageMaker
 from elastic_inference.accelerator.doors.tensorflow_serving.rest import TensorFlowServing
@@ -32,7 +33,7 @@ from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.proof_store import ProofStore
 from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.prover import Prover
-from elastic_inference.accelerator.queue import RequestQueue, Throttle
+from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.server import Server
 from elastic_inference.accelerator.tracing import make_tracer

@@ -12,40 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from elastic_inference.accelerator.device_rights import Lease, Throttle
 from elastic_inference.errors import ComputeQuotaExceeded, DeadlineExceeded, ModelNotReady
 from elastic_inference.limits.lease.holder import LeaseStatistics
 
 _YIELD_SECONDS = 1e-6
 """How long a thread that gave the device to the next one sleeps (it becomes some 50 us): else it keeps the interpreter
 while it writes its answer, and the device waits 160 us for the next request instead of 40 to 60."""
-
-
-class Throttle(Protocol):
-    """What holds the compute share where the kernel does not; called only by the thread whose turn it is."""
-
-    def delay_seconds(self, now: float) -> float:
-        """How long the device must rest before the next prediction, 0 for not at all."""
-
-    def used(self, device_seconds: float, now: float) -> None:
-        """Account for a prediction that ended now."""
-
-
-class Lease(Protocol):
-    """The right to use a device that other accelerators use too, for one request; called only by whose turn it is."""
-
-    def acquire(self, deadline: float | None) -> float:
-        """Wait for the device until `deadline` on time.monotonic; seconds waited. Raises DeadlineExceeded."""
-
-    def release(self, has_more: bool) -> float:
-        """Give it back; `has_more`: the next request here acquires it at once. Device seconds that were used."""
-
-    def withdraw(self) -> None:
-        """Want it no more, after a release that said there was more."""
-
-    def statistics(self) -> LeaseStatistics:
-        """Return what this accelerator had of the device."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +63,7 @@ class RequestQueue:
         self._lease = lease
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
+        self._arrived = threading.Condition(self._lock)
         self._waiting: deque[Waiter] = deque()
         self._is_busy = False
         self._is_draining = False
@@ -129,6 +105,7 @@ class RequestQueue:
         """Refuse new requests and wait for those accepted; False where some were still there at the end."""
         with self._lock:
             self._is_draining = True
+            self._arrived.notify_all()
             return self._idle.wait_for(lambda: not self._is_busy and not self._waiting, timeout_seconds)
 
     def statistics(self) -> QueueStatistics:
@@ -169,6 +146,7 @@ class RequestQueue:
                 return None
             waiter = Waiter(turn.request, deadline, turn.is_own_work, turn.uses_device)
             self._waiting.append(waiter)
+            self._arrived.notify()
         timeout_seconds = turn.timeout_seconds
         if waiter.gate.acquire(timeout=-1 if timeout_seconds is None else max(timeout_seconds, 0)):
             return waiter
@@ -197,6 +175,10 @@ class RequestQueue:
         if sum(not waiter.is_own_work for waiter in self._waiting) >= self._limit:
             self._num_refused += 1
             raise ComputeQuotaExceeded(f"the queue is full: {self._limit} requests wait already")
+
+    def _wait_for_others(self, is_enough: Callable[[Sequence[Waiter]], bool], timeout_seconds: float) -> None:
+        with self._lock:
+            self._arrived.wait_for(lambda: self._is_draining or is_enough(self._waiting), timeout_seconds)
 
     def _take(self, choose: Choose) -> list[Waiter]:
         """Take those out of the queue that `choose` names."""
@@ -336,6 +318,10 @@ class Turn:
         self.request = request
         self.uses_device = uses_device
         self._num_requests = 0 if is_own_work else 1
+
+    def wait_for_others(self, is_enough: Callable[[Sequence[Waiter]], bool], timeout_seconds: float) -> None:
+        """Let the device rest until those who wait are enough, for so long at most."""
+        self._queue._wait_for_others(is_enough, timeout_seconds)
 
     def take(self, choose: Choose) -> list[Waiter]:
         """Take others out of the queue, to be answered or put back before the end of this turn.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from elastic_inference.accelerator.batching.model import (
     TRYING,
     Mode,
     ModelBatching,
+    Options,
     ShapeBatching,
-    checked,
 )
 from elastic_inference.accelerator.batching.trial import Outcome
+from elastic_inference.accelerator.load_request import LoadRequest
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.signature import Signature
@@ -161,7 +163,7 @@ def test_what_is_said_of_a_model() -> None:
 
 
 def test_how_far_answers_are_apart_is_said() -> None:
-    model = ModelBatching(SIGNATURE, mode=Mode.CLOSE)
+    model = ModelBatching(SIGNATURE, options=Options(Mode.CLOSE))
     shape = of(model, rows(1))
     shape.adopt(FOUND.seconds_of)
     shape.conclude(Outcome(FOUND.seconds_of, Proof("", Verdict.AGREES, worst=3e-7)), 0.0)
@@ -169,15 +171,20 @@ def test_how_far_answers_are_apart_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "max_rows", "text"),
+    ("asked", "text"),
     [
-        ("on", None, "batching 'on' is not one of 'auto', 'close', 'off'"),
-        (None, None, "batching None is not one of"),
-        ("auto", 0, "max_batch_rows must be 1 to 1024, not 0"),
-        ("auto", 1025, "max_batch_rows must be 1 to 1024, not 1025"),
-        ("auto", "8", "max_batch_rows must be 1 to 1024, not '8'"),
+        ({"batching": "on"}, "batching 'on' is not one of 'auto', 'close', 'off'"),
+        ({"max_batch_rows": 0}, "max_batch_rows must be 1 to 1024, not 0"),
+        ({"max_batch_rows": 1025}, "max_batch_rows must be 1 to 1024, not 1025"),
+        ({"max_batch_rows": "8"}, "max_batch_rows must be an integer or null, not '8'"),
+        ({"max_batch_delay_seconds": -0.1}, "max_batch_delay_seconds must be 0 to 1, not -0.1"),
+        ({"max_batch_delay_seconds": 2}, "max_batch_delay_seconds must be 0 to 1, not 2"),
     ],
 )
-def test_what_is_asked_for_wrongly_is_refused(mode: object, max_rows: object, text: str) -> None:
+def test_what_is_asked_for_wrongly_is_refused(asked: dict[str, Any], text: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape(text)):
-        checked(mode, max_rows)
+        LoadRequest.of({"package": {}, "signature": {}, **asked}).batch_options()
+
+
+def test_what_is_not_asked_for_is_the_default() -> None:
+    assert LoadRequest.of({"package": {}, "signature": {}}).batch_options() == Options()

@@ -7,12 +7,14 @@ import math
 import pytest
 
 from elastic_inference.accelerator.batching.policy import (
+    DELAY_SHARE,
     FEWEST_RUNS,
     LONGEST_PAUSE_SECONDS,
     RECENT_SECONDS,
     Candidate,
     Costs,
     Plan,
+    delay_seconds,
     plan,
 )
 
@@ -35,8 +37,8 @@ def test_rows_that_lack_are_filled_up_only_where_that_is_quicker() -> None:
     assert plan(ONE, [ONE] * 6, seconds_of, 0.0) == Plan(4, (0, 1, 2))
 
 
-@pytest.mark.parametrize("seconds_of", [LINEAR, {1: 1.0, 8: 7.7}, {1: 1.0}, {1: 1.0, 2: 3.0}])
-def test_nobody_runs_together_where_that_saves_less_than_a_twentieth(seconds_of: dict[int, float]) -> None:
+@pytest.mark.parametrize("seconds_of", [LINEAR, {1: 1.0, 8: 7.3}, {1: 1.0}, {1: 1.0, 2: 3.0}])
+def test_nobody_runs_together_where_that_saves_less_than_a_tenth(seconds_of: dict[int, float]) -> None:
     assert plan(ONE, [ONE] * 20, seconds_of, 0.0) is None
 
 
@@ -87,7 +89,7 @@ def test_a_trial_counts_until_calls_tell_more() -> None:
     costs = Costs({1: 1.0, 4: 2.0})
     for index in range(FEWEST_RUNS):
         assert costs.seconds_of(100.0) == {1: 1.0, 4: 2.0}
-        costs.note(4, 5.0 + index, now=100.0)
+        costs.note(4, 3, 5.0 + index, now=100.0)
     assert costs.seconds_of(100.0) == {1: 1.0, 4: 6.0}  # the median
     assert plan(ONE, [ONE] * 3, costs.seconds_of(100.0), 100.0) is None
     assert costs.seconds_of(100.0 + RECENT_SECONDS) == {1: 1.0, 4: 6.0}
@@ -97,14 +99,14 @@ def test_a_trial_counts_until_calls_tell_more() -> None:
 def test_one_slow_run_changes_nothing() -> None:
     costs = Costs({1: 1.0, 4: 2.0})
     for seconds in (2.0, 2.0, 2.0, 90.0):
-        costs.note(4, seconds, now=0.0)
+        costs.note(4, 4, seconds, now=0.0)
     assert costs.seconds_of(0.0)[4] == 2.0
 
 
 def test_sizes_that_were_not_tried_are_not_noted() -> None:
     costs = Costs({1: 1.0, 4: 2.0})
     for _ in range(FEWEST_RUNS):
-        costs.note(3, 1.0, now=0.0)
+        costs.note(3, 3, 1.0, now=0.0)
     assert costs.seconds_of(0.0) == {1: 1.0, 4: 2.0}
     costs.add(8, 3.0)
     assert costs.seconds_of(0.0) == {1: 1.0, 4: 2.0, 8: 3.0}
@@ -129,10 +131,46 @@ def test_batches_pause_after_a_failure_longer_each_time() -> None:
         pauses.append(until - now)
         now = until
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]
-    costs.note(1, 1.0, now)  # one row alone says nothing of batches
+    costs.note(1, 1, 1.0, now)  # one row alone says nothing of batches
     costs.failed(now)
     assert costs.seconds_of(now + LONGEST_PAUSE_SECONDS - 1) == {1: 1.0}
     now += LONGEST_PAUSE_SECONDS
-    costs.note(4, 2.0, now)
+    costs.note(4, 4, 2.0, now)
     costs.failed(now)
     assert 4 in costs.seconds_of(now + 1.0)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_expected", "deadline", "wanted"),
+    [
+        (1, 1, math.inf, 0.0),  # requests came one by one
+        (1, 8, math.inf, 0.5),
+        (7, 8, math.inf, 0.5),
+        (8, 8, math.inf, 0.0),
+        (3, 2, math.inf, 0.0),
+        (8, 20, math.inf, 0.0),  # no more run together
+        (1, 8, 11.25, 0.25),  # the run itself takes 1 s
+        (1, 8, 10.5, 0.0),
+    ],
+)
+def test_who_has_the_turn_waits_for_those_who_ran_the_last_time(
+    num_rows: int, num_expected: int, deadline: float, wanted: float
+) -> None:
+    waiting = [ONE] * (num_rows - 1)
+    assert delay_seconds(Candidate(1, deadline), waiting, num_expected, FLAT, 0.5, now=10.0) == wanted
+    assert delay_seconds(Candidate(1, deadline), waiting, num_expected, FLAT, 0.0, now=10.0) == 0.0
+
+
+def test_it_waits_for_a_tenth_of_its_own_run_unless_told_otherwise() -> None:
+    assert delay_seconds(ONE, [ONE], 8, {1: 0.5, 8: 1.0}, None, now=10.0) == DELAY_SHARE * 0.5
+
+
+def test_nobody_waits_while_another_model_s_requests_do() -> None:
+    assert delay_seconds(ONE, [ONE, OTHER_MODEL], 8, FLAT, 0.5, now=10.0) == 0.0
+
+
+def test_the_rows_of_the_last_run_are_known() -> None:
+    costs = Costs({1: 1.0, 4: 2.0})
+    assert costs.num_rows_last == 1
+    costs.note(4, 3, 2.0, now=0.0)
+    assert costs.num_rows_last == 3

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,23 +83,29 @@ class Line:
             shape.adopt({known: seconds for known, seconds in FLAT.items() if known <= size})
         return shape
 
+    def request(self, value: float, is_wanted: Callable[[], bool] | None = None) -> float:
+        """Run one row of this value; the first number of its answer."""
+        timing = Timing()
+        self.timings.append(timing)
+        inputs = {"x": np.full((1, 3), value, np.float32)}
+        answer = self.runner.run(self.entry, inputs, 1e4, timing, is_wanted)["y"]
+        assert answer.shape == (1, 3)
+        assert len(set(answer.reshape(-1).tolist())) == 1
+        return float(answer[0, 0])
+
+    def run_now(self, value: float) -> Future[float]:
+        """Run one request that meets no other."""
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(self.request, value)
+
     def run(self, *values: float, is_wanted: Callable[[], bool] | None = None) -> list[Future[float]]:
         """Let one request for each value wait, then run; each gives the first number of its answer."""
-
-        def request(value: float) -> float:
-            timing = Timing()
-            self.timings.append(timing)
-            inputs = {"x": np.full((1, 3), value, np.float32)}
-            answer = self.runner.run(self.entry, inputs, 60.0, timing, is_wanted)["y"]
-            assert answer.shape == (1, 3)
-            assert len(set(answer.reshape(-1).tolist())) == 1
-            return float(answer[0, 0])
 
         with ThreadPoolExecutor(len(values)) as threads:
             with self.queue.turn(None):
                 futures = []
                 for number, value in enumerate(values, 1):
-                    futures.append(threads.submit(request, value))
+                    futures.append(threads.submit(self.request, value, is_wanted))
                     wait_until(lambda n=number: self.queue.statistics().num_waiting == n)  # type: ignore[misc]
             for future in futures:
                 future.exception(60)
@@ -240,3 +248,50 @@ def test_a_lone_request_is_not_told_of_any_of_this() -> None:
     assert np.array_equal(answer["y"], np.full((5, 3), 2))
     assert (timing.num_rows, timing.num_rows_run) == (5, 5)
     assert line.queue.statistics().num_executions == 1
+
+
+def expecting(line: Line, num_rows: int, max_delay_seconds: float) -> None:
+    """As if so many rows had run together just now."""
+    costs = line.proved().costs
+    assert costs is not None
+    costs.num_rows_last = num_rows
+    line.entry.batching.expects_until = time.monotonic() + 600
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=max_delay_seconds)  # type: ignore[assignment]
+
+
+def test_who_has_the_turn_waits_for_as_many_as_ran_together_just_before() -> None:
+    model = Model()
+    line = Line(model)
+    expecting(line, num_rows=3, max_delay_seconds=600)
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(line.request, 1.0)]
+        wait_until(lambda: line.queue.statistics().num_running == 1)
+        futures.append(threads.submit(line.request, 2.0))
+        wait_until(lambda: line.queue.statistics().num_waiting == 1)
+        assert model.sizes == []
+        futures.append(threads.submit(line.request, 3.0))
+        assert [future.result(60) for future in futures] == [2, 4, 6]
+    assert model.sizes == [4]
+
+
+def test_a_wait_for_others_ends_with_its_time_and_the_next_does_not_wait() -> None:
+    model = Model()
+    line = Line(model)
+    expecting(line, num_rows=4, max_delay_seconds=1e-3)
+    assert line.run_now(1).result(60) == 2
+    assert line.timings[-1].queue_seconds >= 1e-3
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=600.0)  # type: ignore[assignment]
+    assert line.run_now(2).result(60) == 4
+    assert model.sizes == [1, 1]
+
+
+def test_others_are_expected_for_a_while_after_they_ran_together() -> None:
+    line = Line(Model())
+    line.proved()
+    assert line.entry.batching.expects_until == 0.0
+    began = time.monotonic()
+    line.run(1, 2, 3)
+    assert began + FLAT[1] <= line.entry.batching.expects_until <= time.monotonic() + FLAT[1]
+    line.entry.batching.options = SimpleNamespace(max_delay_seconds=600.0)  # type: ignore[assignment]
+    wait_until(lambda: time.monotonic() >= line.entry.batching.expects_until)
+    assert line.run_now(1).result(60) == 2  # nobody is expected any more

@@ -6,6 +6,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -21,6 +22,7 @@ from elastic_inference.models.signature import Signature
 
 DEFAULT_MAX_ROWS = 32
 LARGEST_MAX_ROWS = 1024
+LARGEST_DELAY_SECONDS = 1.0
 MAX_SHAPES = 4  # for which batches are kept; the one not seen for longest goes
 FIRST_RETRY_SECONDS = 60.0
 LONGEST_RETRY_SECONDS = 3600.0
@@ -48,6 +50,31 @@ class Mode(Enum):
         except ValueError:
             names = ", ".join(repr(mode.value) for mode in cls)
             raise InvalidInput(f"batching {text!r:.40} is not one of {names}") from None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asks for.
+
+    Attributes:
+        max_rows: The largest batch.
+        max_delay_seconds: How long a request that has the turn may wait for others; None: as `policy` has it.
+
+    Raises:
+        InvalidInput: A value is out of range.
+    """
+
+    mode: Mode = Mode.AUTO
+    max_rows: int = DEFAULT_MAX_ROWS
+    max_delay_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_rows <= LARGEST_MAX_ROWS:
+            raise InvalidInput(f"max_batch_rows must be 1 to {LARGEST_MAX_ROWS}, not {self.max_rows}")
+        if self.max_delay_seconds is not None and not 0 <= self.max_delay_seconds <= LARGEST_DELAY_SECONDS:
+            raise InvalidInput(
+                f"max_batch_delay_seconds must be 0 to {LARGEST_DELAY_SECONDS:g}, not {self.max_delay_seconds}"
+            )
 
 
 class ShapeBatching:
@@ -133,7 +160,9 @@ class ModelBatching:
         signature: Of the model.
         changes: See LoadedModel.
         engine: What computes it now.
-        max_rows: The largest batch.
+
+    Attributes:
+        expects_until: Until when, on time.monotonic, others are likely to come who ran together just before.
     """
 
     def __init__(
@@ -141,30 +170,26 @@ class ModelBatching:
         signature: Signature,
         changes: tuple[str, ...] = (),
         engine: str = "",
-        mode: Mode = Mode.AUTO,
-        max_rows: int = DEFAULT_MAX_ROWS,
+        options: Options = Options(),  # it is frozen
     ) -> None:
         form = eligibility.refusal(signature, changes)
         self.signature = signature
-        self.mode = mode
-        self.max_rows = max_rows
+        self.options = options
+        self.expects_until = 0.0
         self._engine = engine
         self._has_rows = not form
-        self.refusal = f"batching='{mode.value}' was asked for" if mode is Mode.OFF else form
-        if not self.refusal and max_rows < 2:
-            self.refusal = f"max_batch_rows={max_rows} was asked for"
+        self.refusal = form
+        if options.mode is Mode.OFF:
+            self.refusal = "batching='off' was asked for"
+        elif not form and options.max_rows < 2:
+            self.refusal = f"max_batch_rows={options.max_rows} was asked for"
         self._shapes: OrderedDict[Key, ShapeBatching] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, model: LoadedModel, mode: str, max_rows: int | None) -> ModelBatching:
-        """Return the state of a model that was just loaded.
-
-        Raises:
-            InvalidInput: The mode is unknown, or max_rows out of range.
-        """
-        wanted = checked(mode, max_rows)
-        return cls(model.signature, model.changes, model.report.engine, *wanted)
+    def of(cls, model: LoadedModel, options: Options) -> ModelBatching:
+        """Return the state of a model that was just loaded."""
+        return cls(model.signature, model.changes, model.report.engine, options)
 
     def num_rows(self, inputs: Arrays) -> int:
         """Count the rows of a request; 1 where axis 0 cannot be a batch."""
@@ -223,19 +248,6 @@ class ModelBatching:
             if shape.outcome is not None:
                 return f"not batched: {shape.outcome.reason}"
         return "not batched yet: that is tried when requests wait together"
-
-
-def checked(mode: object, max_rows: object) -> tuple[Mode, int]:
-    """Return both as they are meant.
-
-    Raises:
-        InvalidInput: The mode is unknown, or max_rows out of range.
-    """
-    if max_rows is None:
-        max_rows = DEFAULT_MAX_ROWS
-    if not isinstance(max_rows, int) or not 1 <= max_rows <= LARGEST_MAX_ROWS:
-        raise InvalidInput(f"max_batch_rows must be 1 to {LARGEST_MAX_ROWS}, not {max_rows!r:.40}")
-    return Mode.parse(mode), max_rows
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

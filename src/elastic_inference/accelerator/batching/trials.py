@@ -44,7 +44,8 @@ class Trials:
         try:
             with self._one_at_a_time:
                 batching = entry.batching
-                limits = Limits(batching.max_rows, batching.mode is Mode.CLOSE, self._room_bytes)
+                options = batching.options
+                limits = Limits(options.max_rows, options.mode is Mode.CLOSE, self._room_bytes)
                 outcome = attempt(
                     shape.samples,
                     batching.signature,
