@@ -10,7 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer bench-engines gpu-check gpu-wheels generate clean
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer bench-engines gpu-check gpu-wheels generate clean test-clients
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ test: $(VENV)/.dev .venv-aws/.done browser ## Install everything and run all tes
 
 test-torch: .venv-torch/.done ## Run the tests of PyTorch models in an environment of their own (5.5 GB, once)
 	.venv-torch/bin/python -m pytest tests/torch $(ARGS)
+
+test-clients: $(VENV)/.dev .venv-clients/.done ## Run other makers' clients, unmodified, against an accelerator (150 MB, once)
+	$(BIN)/python -m pytest tests/clients $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, format and types
 	$(BIN)/ruff check .
@@ -88,6 +91,13 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 .venv-aws/.done:
 	$(PYTHON) -m venv .venv-aws
 	.venv-aws/bin/python -m pip --disable-pip-version-check --quiet install boto3==1.36.26 awscli==1.37.26
+	@touch $@
+
+# Clients as others install them, whose versions and messages would meet ours in one environment.
+.venv-clients/.done: Makefile
+	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install \
+		'tritonclient[http,grpc]==2.73.0' kserve==0.21.0 open-inference-openapi==2.0.0.1
 	@touch $@
 
 # PyPI's torch brings the libraries of CUDA, which nothing else here needs.

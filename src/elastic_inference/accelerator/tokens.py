@@ -29,7 +29,7 @@ class Tokens:
 
     def check(self, authorization: str | None, needs_admin: bool) -> None:
         """Raise PermissionDenied unless an `authorization` header carries a token that allows it."""
-        scheme, _, token = (authorization or "").partition(" ")
+        scheme, _, token = (authorization or "").strip().partition(" ")  # gRPC keeps spaces that HTTP drops
         given = hashlib.sha256(token.strip().encode()).hexdigest() if scheme.lower() == "bearer" else ""
         is_admin = self._admin_token_sha256 is not None and hmac.compare_digest(
             given, self._admin_token_sha256
