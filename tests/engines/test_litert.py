@@ -74,3 +74,16 @@ def test_a_file_that_only_begins_as_a_model_is_none(tmp_path: Path, load: Load) 
     path.write_bytes(b"\x1c\x00\x00\x00TFL3")
     with pytest.raises(ElasticInferenceError, match="LiteRT cannot load"):
         load(path)
+
+
+def test_a_model_that_takes_no_size_of_1(load: Load) -> None:
+    """LiteRT allocates with 1 for open sizes, and refused such a model whatever it was then given."""
+    model = load(Path(__file__).with_name("data") / "open_sizes.tflite", engine="litert")
+    (alias,) = model.signature.inputs
+    for length in (5, 9, 7):
+        (sums,) = model.predict({alias: np.ones((2, length, 1), np.float32)}).values()
+        np.testing.assert_array_equal(sums, np.full((2, length - 4, 1), 5, np.float32))
+    with pytest.raises(InvalidArgumentError):
+        model.predict({alias: np.ones((2, 1, 1), np.float32)})
+    (sums,) = model.predict({alias: np.ones((1, 6, 1), np.float32)}).values()
+    np.testing.assert_array_equal(sums, np.full((1, 2, 1), 5, np.float32))

@@ -59,8 +59,7 @@ class LiteRtModel(LoadedModel):
         num_threads = options.num_threads or available_cores()
         try:
             with quiet_stderr():
-                self._model: Any = _interpreter.Interpreter(str(package.main_path), num_threads=num_threads)
-                self._model.allocate_tensors()
+                self._model = _open(str(package.main_path), num_threads)
         except (ValueError, RuntimeError) as error:
             kind = InvalidModel if isinstance(error, ValueError) else UnsupportedModel
             raise kind(f"LiteRT cannot load {package.main_path}: {_told(error)}") from error
@@ -117,6 +116,21 @@ class LiteRtModel(LoadedModel):
     def close(self) -> None:
         with self._lock:
             self._model = None
+
+
+def _open(path: str, num_threads: int) -> Any:
+    """Return an interpreter that has allocated its tensors, or one with open sizes that has not.
+
+    Allocated with 1 for each open size, as LiteRT does it, some models take no other sizes any more, or fail.
+    """
+    model = _interpreter.Interpreter(path, num_threads=num_threads)
+    is_open = any(-1 in detail["shape_signature"] for detail in model.get_input_details())
+    try:
+        model.allocate_tensors()
+    except RuntimeError as error:
+        if not is_open or "unresolved custom op" in str(error):
+            raise
+    return _interpreter.Interpreter(path, num_threads=num_threads) if is_open else model
 
 
 def _changes(model: Any) -> tuple[str, ...]:
