@@ -1,7 +1,8 @@
-"""Write data/counter.tflite and data/open_sizes.tflite: `python -m tests.engines.make_tflite`."""
+"""Write the TFLite files of data/: `python -m tests.engines.make_tflite`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -30,9 +31,22 @@ class OpenSizes(tf.Module):  # type: ignore[misc]
         return {"y": tf.nn.conv1d(x, tf.ones([5, 1, 1]), 1, "VALID")}
 
 
-def _write(model: tf.Module, name: str) -> None:
+class Hybrid(tf.Module):  # type: ignore[misc]
+    """x float32[1, 64] -> y float32[1, 32], a product with weights that become int8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = tf.constant(tf.random.stateless_normal([64, 32], [1, 2]).numpy())
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 64], tf.float32, name="x")])  # type: ignore[untyped-decorator]
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.matmul(x, self.weights)}
+
+
+def _write(model: tf.Module, name: str, optimizations: Sequence[tf.lite.Optimize] = ()) -> None:
     function = model.__call__.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.optimizations = list(optimizations)
     converter.experimental_enable_resource_variables = True
     (DATA / name).write_bytes(converter.convert())
 
@@ -40,3 +54,4 @@ def _write(model: tf.Module, name: str) -> None:
 if __name__ == "__main__":
     _write(Counter(), "counter.tflite")
     _write(OpenSizes(), "open_sizes.tflite")
+    _write(Hybrid(), "hybrid.tflite", [tf.lite.Optimize.DEFAULT])

@@ -9,6 +9,7 @@ from openvino.frontend import FrontEndManager
 
 from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
 from elastic_inference.engines.openvino import compile as openvino_compile
+from elastic_inference.engines.openvino.hybrid import hybrid_differences
 from elastic_inference.engines.openvino.knowledge import accept, call_checks, file_differences
 from elastic_inference.engines.openvino.runner import Runner, last_line, shape_of_port
 from elastic_inference.errors import InvalidArgumentError, InvalidInput, InvalidModel, UnsupportedModel
@@ -76,6 +77,8 @@ class OpenVinoFile(LoadedModel):
     ) -> None:
         front_end, loaded, names = _open(package)
         differences = file_differences(package)
+        if package.format is ModelFormat.TFLITE:
+            differences += hybrid_differences(front_end.convert(loaded))
         accept(differences, options)
         made = openvino_compile.compiled_model(
             lambda: (front_end.convert(loaded), ()),
