@@ -10,7 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer bench-engines gpu-check gpu-wheels generate clean test-clients
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-explorer bench-engines bench-models gpu-check gpu-wheels generate clean test-clients
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-engines: $(VENV)/.dev ## Measure what batching gives (about 10 minutes; so
 
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
 	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json
+
+bench-models: $(VENV)/.dev ## Run over 100 models of other people beside their own runtimes (700 MB once, an hour; goes on where it stopped)
+	$(BIN)/python -m benchmarks.models --json benchmarks/models/results.json $(ARGS)
 
 gpu-wheels: ## Fetch what gpu-check needs on a machine with an NVIDIA GPU, Python 3.12 and PyTorch but no registry (15 MB)
 	rm -rf .gpu-wheels

@@ -62,9 +62,10 @@ def _tflite(path: Path, _: Mapping[str, Any]) -> Own:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=1)
-    interpreter.allocate_tensors()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    shapes = {each["index"]: tuple(each["shape"]) for each in inputs}
+    shapes: dict[
+        int, tuple[int, ...]
+    ] = {}  # a first allocation with 1 for open sizes lets some models take no others
 
     def port(given: Any) -> Port:
         sizes = given["shape_signature"] if len(given["shape_signature"]) else given["shape"]

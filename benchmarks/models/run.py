@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,12 @@ def run(model: Model, path: Path, python: str, seconds: float) -> Outcome:
             if "refused" not in own
             else _refusal(folder, python, seconds)
         )
-    return _judged(model, own, ours)
+    here = (
+        str(path.parents[len(Path(model.path).parts) - 1]) + os.sep
+    )  # where the package was unpacked says nothing
+    outcome = _judged(model, own, ours)
+    notes = tuple(note.replace(here, "") for note in outcome.notes)
+    return replace(outcome, detail=outcome.detail.replace(here, ""), notes=notes)
 
 
 def _refusal(folder: Path, python: str, seconds: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from benchmarks.models.run import BOTH, NOT_RUN, REFUSED, TOLD, WORKS, Outcome
 
+_MAX_TOLD = 200
 _HEAD = "| package | models | works on | differs, told | refused |\n|---|---|---|---|---|"
 
 
@@ -41,6 +42,9 @@ def _line(package: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def _told(outcome: Outcome) -> str:
-    text = outcome.detail.replace("|", "/").replace("\n", " ")
+    """What is said of a model that does not work; of one that its own runtime refuses too, our own words."""
+    text = outcome.detail.rpartition("; ours: ")[2] if outcome.verdict == BOTH else outcome.detail
+    text = " ".join(text.replace("|", "/").split())
     marks = {REFUSED: "", BOTH: "by both: ", NOT_RUN: "not run: "}
-    return marks.get(outcome.verdict, f"**{outcome.verdict}**: ") + text[:160]
+    cut = text if len(text) <= _MAX_TOLD else f"{text[:_MAX_TOLD].rpartition(' ')[0]} ..."
+    return marks.get(outcome.verdict, f"**{outcome.verdict}**: ") + cut
