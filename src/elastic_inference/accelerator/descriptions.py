@@ -85,6 +85,12 @@ def unloaded_entry(name: str) -> dict[str, Any]:
     return {"name": name, "version": "1", "state": ModelState.UNAVAILABLE.value, "reason": "unloaded"}
 
 
+def alias_entry(alias: str, entry: ModelEntry | None, target: str) -> dict[str, Any]:
+    """Return the repository index's row of an alias, whose model may have been unloaded since."""
+    state = ModelState.UNAVAILABLE if entry is None else entry.state
+    return {"name": alias, "version": "1", "state": state.value, "reason": f"alias of {target}"}
+
+
 def summary(entry: ModelEntry) -> dict[str, Any]:
     """Return a row of `GET /v2/accelerator`: the index's, with what computes it, counts and service seconds.
 

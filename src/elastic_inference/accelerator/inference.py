@@ -274,8 +274,11 @@ class Inference:
 
     def index(self, only_ready: bool = False) -> list[dict[str, Any]]:
         """Return what is loaded, loading, failed or unloaded, or only what is ready."""
-        rows = [descriptions.index_entry(entry) for entry in self.shared.models.entries()]
-        rows += [descriptions.unloaded_entry(name) for name in self.shared.models.unloaded()]
+        models = self.shared.models
+        entries = {entry.name: entry for entry in models.entries()}
+        rows = [descriptions.index_entry(entry) for entry in entries.values()]
+        rows += [descriptions.unloaded_entry(name) for name in models.unloaded()]
+        rows += [descriptions.alias_entry(a, entries.get(of), of) for a, of in models.aliases().items()]
         return [row for row in rows if not only_ready or row["state"] == ModelState.READY.value]
 
     def load(self, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,8 +298,14 @@ class Inference:
             )
         return descriptions.config(models.load_again(name))
 
+    def alias(self, alias: str, name: Any) -> None:
+        """Let a model be asked for by another name too; see ModelTable.alias."""
+        if not isinstance(name, str):
+            raise InvalidInput("alias needs the name that it is to stand for, as 'of'")
+        self.shared.models.alias(alias, name)
+
     def unload(self, name: str) -> None:
-        """Take a model away; its files stay, and `load` brings it back."""
+        """Take a model away, or an alias; a model's files stay, and `load` brings it back."""
         self.shared.models.unload(name)
 
     def register_region(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy.typing as npt
 
 from elastic_inference.accelerator import load_errors
+from elastic_inference.accelerator.aliases import MAX_ALIASES, Aliases
 from elastic_inference.accelerator.batching.model import ModelBatching
 from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
 from elastic_inference.accelerator.model_statistics import ModelStatistics, Timing
@@ -140,6 +141,7 @@ class ModelTable:
         self._unloaded: dict[str, Mapping[str, Any]] = {}
         self._recalled: list[tuple[ModelEntry, LoadRequest, ModelPackage]] = []
         record_dir.mkdir(parents=True, exist_ok=True)
+        self._aliases = Aliases(record_dir / ".aliases")
 
     def entries(self) -> list[ModelEntry]:
         """All models, in the order of loading."""
@@ -148,7 +150,7 @@ class ModelTable:
 
     def entry(self, name: str) -> ModelEntry:
         """Return the model of that name in whatever state; ModelNotFound where there is none."""
-        entry = self._entries.get(name)
+        entry = self._entries.get(name) or self._entries.get(self._aliases.target(name) or "")
         if entry is None:
             # Triton's own clients look for the words before the name.
             raise ModelNotFound(f"Request for unknown model: {name!r:.200} is not on this accelerator")
@@ -182,8 +184,11 @@ class ModelTable:
             InvalidInput: The name or a field is malformed, or another model has that name.
             ElasticInferenceError: Whatever the engine says; the entry stays as UNAVAILABLE with the reason.
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")
+        _check_name(name)
+        if self._aliases.target(name) is not None:
+            raise InvalidInput(
+                f"{name!r} is an alias of {self._aliases.target(name)!r}; unload the alias first"
+            )
         request = LoadRequest.of(load)
         load = {key: value for key, value in load.items() if key not in OF_THE_CLIENT}
         while True:
@@ -307,11 +312,31 @@ class ModelTable:
             return self.ready(name)
         return self.load(name, load)
 
+    def aliases(self) -> dict[str, str]:
+        """Return the name that each alias stands for."""
+        return self._aliases.all()
+
+    def alias(self, alias: str, name: str) -> None:
+        """Let a model be asked for by another name too; an alias that there is stands for this model from now on.
+
+        Raises:
+            InvalidInput: The alias is malformed, or a model's own name.
+            ModelNotFound: There is no model of that name.
+        """
+        _check_name(alias)
+        target = self.entry(name).name
+        if alias in self._entries:
+            raise InvalidInput(f"{alias!r} is a model's own name; unload that model first")
+        if not self._aliases.set(alias, target):
+            raise InvalidInput(f"no more than {MAX_ALIASES} aliases can be set")
+
     def unload(self, name: str) -> None:
-        """Take a model away; ModelNotFound where there is none.
+        """Take a model away, or an alias alone; ModelNotFound where there is neither.
 
         It waits for a turn, so the request that runs finishes; those that still wait get ModelNotFound.
         """
+        if name not in self._entries and self._aliases.remove(name):
+            return
         entry = self.entry(name)
         entry.settled.wait()
         with self._lock:
@@ -365,3 +390,8 @@ class ModelTable:
             entry.shapes.keep()
             if entry.model is not None:
                 entry.model.close()
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from elastic_inference import settings
-from elastic_inference.cli.registration import add_group
+from elastic_inference.cli import _served_models as served_models
+from elastic_inference.cli.registration import Command, add_group
 from elastic_inference.cli.rendering import Block, Column, Listing, Pairs, Sentence, Table
 from elastic_inference.errors import InvalidInput, ModelNotFound
 from elastic_inference.models.artifacts.store import Artifact, ArtifactStore, Kind, contents_of
@@ -124,8 +125,9 @@ class StoredDetails:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `ei model list`, `show` and `remove`."""
-    add_group(app, "model", model, list=list_models, show=show, remove=remove)
+    """Add `ei model list`, `show` and `remove` of the store, and `load`, `unload` and `alias` of an accelerator."""
+    of_store: dict[str, Command] = {"list": list_models, "show": show, "remove": remove}
+    add_group(app, "model", model, **of_store, **served_models.COMMANDS)
 
 
 def model() -> Listing:
@@ -135,9 +137,8 @@ def model() -> Listing:
 
     \b
     Examples:
-      ei model list
-      ei model show faster_rcnn.pb
-      ei model remove faster_rcnn.pb
+      ei model
+      ei model --json
     """
     return list_models(None)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from elastic_inference.client import checks
 from elastic_inference.errors import InvalidInput
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class LoadOptions:
         max_batch_rows: How many rows along axis 0 run together at most, 1 to 1024; None: 32.
         max_batch_delay_seconds: How long a request whose turn it is may wait for others, where several ran together
             just before, 0 to 1; None: a tenth of what one row takes alone.
+        name: What the model is called on an accelerator, for clients that ask by name; None: a name made of its content
+            and these options, by which equal ones are shared.
 
     Raises:
         InvalidInput: A value has a wrong type. Which engines, precisions and ways of batching there are, the
@@ -44,6 +49,7 @@ class LoadOptions:
     batching: str = "auto"
     max_batch_rows: int | None = None
     max_batch_delay_seconds: float | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("engine", "precision", "proof", "batching"):
@@ -57,6 +63,10 @@ class LoadOptions:
         delay = self.max_batch_delay_seconds
         if not isinstance(delay, int | float | None) or isinstance(delay, bool):
             raise InvalidInput(f"max_batch_delay_seconds must be a number or None, not {checks.shown(delay)}")
+        if self.name is not None and not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
+            raise InvalidInput(
+                f"name must be 1 to 200 letters, digits, '.', '_' or '-', or None, not {checks.shown(self.name)}"
+            )
         object.__setattr__(self, "warm_up", _warm_up(self.warm_up))
         object.__setattr__(self, "cache_dir", checks.cache_dir(self.cache_dir))
 
@@ -73,7 +83,7 @@ class LoadOptions:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back."""
-        return {**self.parameters(), "cache_dir": self.cache_dir}
+        return {**self.parameters(), "cache_dir": self.cache_dir, "name": self.name}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LoadOptions:

@@ -79,7 +79,7 @@ class EIPredictor:
         num_threads: Short for `threads` of an embedded or local `accelerator`.
         allow_unsafe_operations: Short for that of an embedded `accelerator`: whether it runs models that touch files,
             processes or the network.
-        engine, precision, warm_up, cache_dir, proof, batching, max_batch_rows: Short for `load=LoadOptions(...)`.
+        engine, precision, warm_up, cache_dir, proof, batching, max_batch_rows, name: Short for `load=LoadOptions(...)`.
 
     Raises:
         InvalidInput: An argument is wrong, or two contradict each other, or the model has no such signature.
@@ -122,6 +122,7 @@ class EIPredictor:
         proof: str | None = None,
         batching: str | None = None,
         max_batch_rows: int | None = None,
+        name: str | None = None,
         allow_unsafe_operations: bool | None = None,
         input_specs: Mapping[str, str] | None = None,
     ) -> None:
@@ -146,7 +147,7 @@ class EIPredictor:
         )
         self._accelerator = shorthand.where(accelerator, use_ei, keywords)
         self._load = shorthand.how(
-            load, engine, precision, warm_up, cache_dir, proof, batching, max_batch_rows
+            load, engine, precision, warm_up, cache_dir, proof, batching, max_batch_rows, name
         )
         self._cache_dir = shorthand.cache_dir_of(self._accelerator, self._load)
         self._unused = shorthand.unused(self._accelerator, keywords)

@@ -88,9 +88,10 @@ class RemoteModel:
         self._explain = explain
         self._package = package
         self._load_body = self._make_load_body(package, request, options)
-        self._shared_name = self.name = model_name(package, self._load_body)
-        # For a model that keeps what a call changes: the accelerator then gives this predictor one of its own.
-        self._instance = secrets.token_hex(8)
+        self._shared_name = self.name = options.name or model_name(package, self._load_body)
+        # For a model that keeps what a call changes: the accelerator then gives this predictor one of its own. Whoever
+        # names a model wants that one, which others ask for too.
+        self._instance = secrets.token_hex(8) if options.name is None else None
         self._pid = os.getpid()
         self._use_shared_memory = use_shared_memory and pool.address.endpoint.is_local()
         self._shared_memory_note = ""
@@ -127,7 +128,9 @@ class RemoteModel:
         upload(self._pool, self._package, self._progress, deadline)
         self._upload_seconds = time.monotonic() - start
         with self._pool.connection(deadline) as connection:
-            own = {"instance": self._instance, "label": str(self._package.main_path)}
+            own: dict[str, Any] = {"label": str(self._package.main_path)}
+            if self._instance is not None:
+                own["instance"] = self._instance
             body = json.dumps({"parameters": {**self._load_body, **own}}).encode()
             config = connection.call("POST", f"/v2/repository/models/{self._shared_name}/load", body)
         if config["name"] != self.name:

@@ -114,6 +114,7 @@ def how(
     proof: str | None,
     batching: str | None,
     max_batch_rows: int | None,
+    name: str | None,
 ) -> LoadOptions:
     """Return the options that the caller means: the value, or what the flat keywords stand for.
 
@@ -122,9 +123,9 @@ def how(
     """
     keywords = {
         "engine": engine, "precision": precision, "warm_up": warm_up, "cache_dir": cache_dir, "proof": proof,
-        "batching": batching, "max_batch_rows": max_batch_rows,
+        "batching": batching, "max_batch_rows": max_batch_rows, "name": name,
     }  # fmt: skip
-    given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in keywords.items() if value is not None}
     if load is None:
         return LoadOptions(**given)
     if not isinstance(load, LoadOptions):

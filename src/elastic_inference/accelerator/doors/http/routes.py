@@ -137,6 +137,9 @@ class Service:
                 if not isinstance(parameters, dict):
                     raise InvalidInput("parameters of load must be an object")
                 return Response.of_json(self.inference.load(name, parameters))
+            case ("models", name, "alias"):
+                self.inference.alias(name, body.read_json().get("of"))
+                return Response.of_json({})
             case ("models", name, "unload"):
                 self.inference.unload(name)
                 return Response.of_json({})
