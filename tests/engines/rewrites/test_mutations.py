@@ -121,3 +121,27 @@ def test_class_of_its_own_threshold_is_left() -> None:
     changed, notes = loops.rewritten(mutated)
     assert changed == mutated
     assert "different thresholds" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["2017_frame", "2022_masks"])
+def test_damaged_loop_is_left(name: str) -> None:
+    original = loops.recorded(name)
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = loops.recorded(name)
+        node = damaged.node[int(random.integers(len(damaged.node)))]
+        match random.integers(4):
+            case 0:
+                damaged.node.remove(node)
+            case 1:
+                del node.input[:]
+            case 2:
+                node.attr.clear()
+            case _:
+                other = damaged.node[int(random.integers(len(damaged.node)))]
+                node.input.extend([other.name])
+        before = damaged.SerializeToString(deterministic=True)
+        changed, notes = loops.rewritten(damaged)
+        if not any("runs as one operation" in note for note in notes):
+            assert changed.SerializeToString(deterministic=True) == before
+    assert loops.recorded(name) == original

@@ -29,6 +29,8 @@ from elastic_inference.models.graph_pb2 import GraphDef, NodeDef
 
 REWRITES_VERSION = 2
 """Changes whenever a rewrite computes, or is taken, otherwise: compiled models are kept under it."""
+_DAMAGED = (KeyError, ValueError, IndexError, TypeError, RecursionError)
+"""What following a graph raises where nodes are missing, or have other inputs than their operation takes."""
 _DESCRIPTION, _GIVEN = "description", "given"  # attributes of our operation
 
 
@@ -67,6 +69,11 @@ def rewrite(core: ov.Core, graph_def: GraphDef, fetches: Collection[str]) -> tup
             made = _suppression(core, graph, loop) or _resize(core, graph, loop, before)
         except NoMatch as error:
             notes.append(f"The loop {loop.frame!r} was left as it is: {error}.")
+            continue
+        except _DAMAGED as error:
+            notes.append(
+                f"The loop {loop.frame!r} was left as it is: it is damaged ({type(error).__name__})."
+            )
             continue
         if made is not None:
             taken = True

@@ -81,7 +81,7 @@ def _run(node: NodeDef, op: str, given: list[Array | None], known: dict[Tensor, 
         known[node.name, 0] = next((value for value in given if value is not None), None)
     elif op == "Switch":
         value, taken = given
-        is_true = taken is not None and bool(taken)
+        is_true = taken is not None and bool(taken.reshape(()))
         known[node.name, 0] = None if is_true or taken is None else value
         known[node.name, 1] = value if is_true else None
     elif None in [value if value is None else 0 for value in given]:
@@ -135,13 +135,24 @@ def _of(function: Callable[..., Any]) -> Kernel:
     return kernel
 
 
-def _same(function: Callable[..., Any]) -> Kernel:
+def _same(function: np.ufunc) -> Kernel:
     """Return a kernel whose result has the dtype of its last input."""
-    return _of(lambda *inputs: np.asarray(function(*inputs)).astype(inputs[-1].dtype, copy=False))
+    return _of(lambda *inputs: np.asarray(_applied(function, inputs)).astype(inputs[-1].dtype, copy=False))
 
 
-def _test(function: Callable[..., Any]) -> Kernel:
-    return _of(lambda *inputs: np.asarray(function(*inputs), dtype=np.bool_))
+def _test(function: np.ufunc) -> Kernel:
+    return _of(lambda *inputs: np.asarray(_applied(function, inputs), dtype=np.bool_))
+
+
+def _applied(function: np.ufunc, inputs: Sequence[Array]) -> Any:
+    if len(inputs) != function.nin:  # numpy would write its result into one more
+        raise ValueError(f"{len(inputs)} inputs for {function.nin}")
+    return function(*inputs)
+
+
+def _int_of(value: Array) -> int:
+    """Read a tensor of one number."""
+    return int(value.reshape(()))
 
 
 def _int(node: NodeDef, values: Any) -> Array:
@@ -197,16 +208,16 @@ def _unpack(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
 
 
 def _gather(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
-    axis = int(inputs[2]) if len(inputs) > 2 else 0
+    axis = _int_of(inputs[2]) if len(inputs) > 2 else 0
     if int(attribute(node, "batch_dims").i) or (inputs[1].size and int(inputs[1].min()) < 0):
         raise ValueError("batch_dims or negative positions")
     return [np.take(inputs[0], inputs[1], axis)]
 
 
 def _top_k(values: Array, count: Array) -> list[Array]:
-    if int(count) > values.shape[-1]:
-        raise ValueError(f"the largest {int(count)} of {values.shape[-1]}")
-    order = np.argsort(-values, axis=-1, kind="stable")[..., : int(count)]
+    if _int_of(count) > values.shape[-1]:
+        raise ValueError(f"the largest {count} of {values.shape[-1]}")
+    order = np.argsort(-values, axis=-1, kind="stable")[..., : _int_of(count)]
     return [np.take_along_axis(values, order, -1), order.astype(np.int32)]
 
 
@@ -247,9 +258,9 @@ def _cast(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
 
 def _non_max_suppression(node: NodeDef, inputs: Sequence[Array]) -> list[Array]:
     """Take boxes by descending score, equal ones by position, that overlap none taken before by more than allowed."""
-    boxes, scores, most, overlap = inputs[0], inputs[1], int(inputs[2]), inputs[3]
+    boxes, scores, most, overlap = inputs[0], inputs[1], _int_of(inputs[2]), inputs[3]
     threshold = inputs[4] if len(inputs) > 4 else np.float32(-math.inf)
-    is_soft = len(inputs) > 5 and float(inputs[5]) != 0
+    is_soft = len(inputs) > 5 and float(inputs[5].reshape(())) != 0
     if is_soft or attribute(node, "pad_to_max_output_size").b:
         raise ValueError("soft or padded suppression")
     low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
@@ -299,11 +310,11 @@ KERNELS: dict[str, Kernel] = {
     "Slice": _of(_slice),
     "Reshape": _of(lambda value, shape: value.reshape(_sizes(shape))),
     "Squeeze": _squeeze,
-    "ExpandDims": _of(lambda value, axis: np.expand_dims(value, int(axis.reshape(())))),
+    "ExpandDims": _of(lambda value, axis: np.expand_dims(value, _int_of(axis))),
     "Pack": lambda node, inputs: [np.stack(inputs, int(attribute(node, "axis").i))],
     "Unpack": _unpack,
-    "Split": lambda node, inputs: np.split(inputs[1], int(attribute(node, "num_split").i), int(inputs[0])),
-    "ConcatV2": _of(lambda *inputs: np.concatenate(inputs[:-1], int(inputs[-1]))),
+    "Split": lambda node, inputs: np.split(inputs[1], int(attribute(node, "num_split").i), _int_of(inputs[0])),
+    "ConcatV2": _of(lambda *inputs: np.concatenate(inputs[:-1], _int_of(inputs[-1]))),
     "Gather": _gather,
     "GatherV2": _gather,
     "Where": _of(lambda condition: np.argwhere(condition).astype(np.int64)),
