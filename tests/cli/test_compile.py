@@ -47,14 +47,14 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     def run(*words: object) -> tuple[int, str, str]:
-        code = main(["compile", *map(str, words), "--cache-dir", str(tmp_path / "kept")])
+        code = main(["compile", *map(str, words), "--store", str(tmp_path / "kept")])
         return code, *capsys.readouterr()
 
     return run
 
 
 def test_what_was_tried_and_taken_is_shown_and_the_next_load_takes_it(
-    run: Run, model: Path, samples: Path, tmp_path: Path
+    run: Run, model: Path, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(model, "--calibration", samples, "--tolerance", 0.5)
     assert code == 0, err
@@ -83,6 +83,10 @@ def test_what_was_tried_and_taken_is_shown_and_the_next_load_takes_it(
         assert predictor.report.precision == taken
         assert f"{taken} on {predictor.report.engine} was taken" in predictor.report.notes[0]
         assert predictor({"x": np.ones((1, 8), np.float32)})["y"].shape == (1, 4)
+    assert main(["model", "show", "product.onnx", "--store", str(tmp_path / "kept")]) == 0
+    shown = capsys.readouterr().out
+    assert "chosen: Engine auto, precision auto: " in shown
+    assert "calibrated: int8 on 4 samples" in shown
 
 
 def test_json_has_everything_that_the_text_has(run: Run, model: Path, samples: Path, tmp_path: Path) -> None:
@@ -117,6 +121,15 @@ def test_without_samples_the_engine_is_chosen_and_the_precision_stays(run: Run, 
     assert (code, value["precision"], value["num_held_out"]) == (0, "fp32", 0)
     assert value["shapes"] == {"x": [3, 8]}
     assert "no samples were given" in value["reason"]
+
+
+def test_store_that_cannot_be_written(
+    model: Path, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    code = main(["compile", str(model), "--calibration", str(samples), "--store", str(tmp_path / "file")])
+    assert code == 2
+    assert f"the store {tmp_path / 'file'} cannot be made" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

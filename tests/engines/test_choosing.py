@@ -255,8 +255,7 @@ def test_signature_is_handed_to_whoever_has_the_samples(classifier: Path, tmp_pa
     options = EngineOptions("onnxruntime", precision="fp32", num_threads=1, store=ArtifactStore.at(tmp_path))
     choice = choose(Task(ModelPackage.read(classifier), REQUEST, options, samples))
     assert seen[0].inputs["x"].shape == (1, 3, 16, 16)
-    assert (
-        choice.reason
-        == "Engine onnxruntime, precision fp32: fp32 on onnxruntime was taken, the only one there is"
+    assert choice.reason.startswith(  # and, on a busy machine, that it is one
+        "Engine onnxruntime, precision fp32: fp32 on onnxruntime was taken, the only one there is"
     )
     assert replace(choice, candidates=()).proof is None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.proof.agreement import Criterion, Kind, Pair, judge
 from tests.engines.conftest import Load
 from tests.shared import shared_path
 
@@ -44,6 +45,22 @@ def test_same_detections_as_tensorflow(load: Load, name: str, num_rewrites: int)
         np.testing.assert_allclose(
             found["detection_boxes"][sure], expected["detection_boxes"][sure], atol=1e-3
         )
+
+
+def test_bfloat16_finds_the_same_in_a_large_picture(load: Load) -> None:
+    """Rows and columns beyond 256 must not be rounded where a picture is resized, nor corners of boxes."""
+    cv2 = pytest.importorskip("cv2")
+    path = shared_path("assets/models/ssd_mobilenet_v2_coco_2018_03_29.pb")
+    ours, exact = (load(path, REQUEST, engine="openvino", precision=p) for p in ("bf16", "fp32"))
+    if ours.report.precision != "bf16":
+        pytest.skip(ours.report.notes[0])
+    pairs = []
+    for name in ("dog_bicycle_truck.jpg", "jetson_peds_0.jpg", "darknet_horses.jpg"):
+        photo = np.ascontiguousarray(cv2.imread(str(shared_path(f"assets/photos/{name}")))[None, :, :, ::-1])
+        pairs.append(Pair(name, *(model.predict({"inputs": photo}) for model in (ours, exact))))
+    judged = judge(Criterion.of(Kind.DETECTIONS), pairs)
+    assert judged.agrees, judged
+    assert judged.figures["num_objects"] >= 6
 
 
 def _sure(detections: dict[str, Any]) -> Any:

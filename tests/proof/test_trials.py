@@ -63,12 +63,17 @@ def test_named_precision_is_taken_however_fast_it_is_if_it_agrees() -> None:
     assert taken(trial("fp32", 1.0), trial("bf16", 0.2), precision="fp32") == ("openvino", "fp32")
 
 
-def test_rounds_are_compared_one_by_one() -> None:
-    """A machine that slows down in the middle slows both down."""
+def test_quickest_rounds_count_since_others_only_add_to_a_time() -> None:
     exact = Trial("openvino", "fp32", seconds=[1.0, 1.0, 9.0, 9.0, 9.0])
-    lower = Trial("openvino", "bf16", seconds=[0.5, 0.5, 4.5, 4.5, 9.0])
+    lower = Trial("openvino", "bf16", seconds=[9.0, 9.0, 9.0, 9.0, 0.5])
     assert lower.gain_over(exact) == 2
     assert taken(exact, lower) == ("openvino", "bf16")
+
+
+def test_busy_machine_is_said() -> None:
+    trials = [trial("fp32", 1.0), trial("bf16", 0.5)]
+    assert "others used" not in decide(trials, "auto", "auto", 0.2).reason
+    assert "others used 60% of the processor meanwhile" in decide(trials, "auto", "auto", 0.6).reason
 
 
 def test_choice_is_kept_and_read_back() -> None:

@@ -153,12 +153,10 @@ def compile_model(
         list[str] | None, typer.Option("--output", metavar="ALIAS=TENSOR", help=_NAMES_HELP)
     ] = None,
     threads: options.Threads = None,
-    cache: Annotated[
+    store: Annotated[
         Path | None,
         typer.Option(
-            "--cache-dir",
-            help="Folder of the store; by default the one where predictors look.",
-            show_default=False,
+            metavar="DIR", help="Where to keep it; default `store` in EI_CACHE_DIR.", show_default=False
         ),
     ] = None,
 ) -> CompiledModel:
@@ -179,9 +177,9 @@ def compile_model(
         from elastic_inference.engines.base import EngineOptions
         from elastic_inference.engines.choosing import Task, choose
 
-    folder = cache or store_dir()
-    store = ArtifactStore.at(folder, store_limit_bytes() or None)
-    wanted = EngineOptions(engine, precision=precision, num_threads=threads, store=store)
+    folder = store or store_dir()
+    opened = ArtifactStore.at(folder, store_limit_bytes() or None)
+    wanted = EngineOptions(engine, precision=precision, num_threads=threads, store=opened)
     kind = None if judge_by is None else Kind.parse(judge_by)
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise InvalidInput(f"tolerance {tolerance} must be above 0")
@@ -189,10 +187,10 @@ def compile_model(
     samples = _samples(said, calibration, shapes, pixels)
     found = fetch_model(model, said)
     package = ModelPackage.read(found.path)
-    why_not = store.why_unusable()
+    why_not = opened.why_unusable()
     if why_not:
-        raise InvalidInput(f"--cache-dir: {why_not}")
-    with closing(store), Progress("compiling", "steps", said.as_json) as progress:
+        raise InvalidInput(why_not)
+    with closing(opened), Progress("compiling", "steps", said.as_json) as progress:
         choice = choose(
             Task(
                 package=package,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,6 +16,8 @@ from elastic_inference.cli.registration import Command, add_group
 from elastic_inference.cli.rendering import Block, Column, Listing, Pairs, Sentence, Table
 from elastic_inference.errors import InvalidInput, ModelNotFound
 from elastic_inference.models.artifacts.store import Artifact, ArtifactStore, Kind, contents_of
+from elastic_inference.proof.choice import Choice
+from elastic_inference.proof.proof import Proof
 from elastic_inference.units import format_bytes
 
 _SHOWN_HASH = 12
@@ -121,7 +123,19 @@ class StoredDetails:
             sizes = ", ".join(f"{alias} {shape}" for alias, shape in seen["shapes"].items())
             yield f"called with {sizes}: {seen['seconds']:.3g} s"
         for each in self.found_out:
-            yield f"{each['kind']}: {each['about']}"
+            yield _sentence(each["kind"], each["about"])
+
+
+def _sentence(kind: str, about: Mapping[str, Any]) -> str:
+    """Say what was found out, in the words of the report; of another version, as it is."""
+    try:
+        if kind == Kind.PROOF.value:
+            return f"proof: {Proof.from_json(about).summary()}"
+        if kind == Kind.DECISION.value:
+            return f"chosen: {Choice.from_json(about).reason}"
+        return f"calibrated: {about['precision']} on {about['num_samples']} samples"
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return f"{kind}: {dict(about)}"
 
 
 def register(app: typer.Typer) -> None:

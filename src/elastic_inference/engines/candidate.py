@@ -124,6 +124,12 @@ class CandidateProcess:
             tuple(told["notes"]),
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """Of the process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def answer(self, sample: Path, into: Path) -> Arrays:
         """Return the outputs for a sample; raises as `load`."""
         self._step({"sample": str(sample), "into": str(into)})

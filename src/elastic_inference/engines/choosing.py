@@ -28,7 +28,7 @@ from elastic_inference.errors import (
     InvalidInput,
     UnsupportedModel,
 )
-from elastic_inference.limits.processor import processor
+from elastic_inference.limits.processor import Bystanders, processor
 from elastic_inference.models.artifacts.store import Artifact, ArtifactStore
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
@@ -123,6 +123,7 @@ class _Run:
         self._num_steps = 2 * len(self._trials) + 1
         self._num_done = 0
         self._files: list[Path] = []
+        self._others_share = 0.0
         self._told: Told
 
     def choice(self) -> Choice:
@@ -258,9 +259,11 @@ class _Run:
         for _ in range(2):
             seconds = sum(self._seconds(trial) for trial in trials)
         rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(TIMED_SECONDS / max(seconds, 1e-6))))
+        bystanders = Bystanders([process.pid for process in self._processes.values()])
         for _ in range(rounds):
             for trial in trials:
                 trial.seconds.append(self._seconds(trial))
+        self._others_share = bystanders.share()
         self._step()
 
     def _seconds(self, trial: Trial) -> float:
@@ -270,13 +273,13 @@ class _Run:
         options = self._task.options
         order = [engine.name for engine in registry.engines()]
         trials = sorted(self._trials, key=lambda trial: (_PLACES[trial.precision], order.index(trial.engine)))
-        decision = decide(trials, options.engine, options.precision)
+        decision = decide(trials, options.engine, options.precision, self._others_share)
         choice = self._described(decision, samples, options.precision)
         self._keep(choice, decision.taken, options)
         if options.precision == "auto":  # what was proved is there for whoever asks for it by name
             for precision in LOWER_PRECISIONS:
                 if any(trial.precision == precision and trial.seconds for trial in trials):
-                    named = decide(trials, options.engine, precision)
+                    named = decide(trials, options.engine, precision, self._others_share)
                     self._keep(
                         self._described(named, samples, precision),
                         named.taken,
@@ -297,6 +300,7 @@ class _Run:
             shapes={alias: array.shape for alias, array in samples.held_out[0].arrays.items()},
             num_threads=self._told.num_threads,
             machine=processor(),
+            others_share=self._others_share,
             chosen_unix_seconds=int(time.time()),
         )
 

@@ -18,8 +18,8 @@ class Candidate:
 
     Attributes:
         subject: As it names itself, such as `openvino 2026.4.1 bf16`; "" where it could not be loaded.
-        seconds: Of one prediction, median; None where it was not measured.
-        speed_up: How many times as fast as the first that computes in float32, median of rounds; None as above.
+        seconds: Of one prediction in the quickest round; None where it was not measured.
+        speed_up: How many times as fast as the best one in float32; None as above.
         proof: How far its answers are from those of the reference; None where there are none, or for that itself.
         refusal: Why it was not taken; "" for the one that was.
     """
@@ -56,6 +56,7 @@ class Choice:
         shapes: Of the inputs that were measured, by alias.
         num_threads: Threads of one prediction meanwhile.
         machine: On which processor.
+        others_share: What others used of it while predictions were timed, 0 to 1.
         chosen_unix_seconds: When.
     """
 
@@ -70,6 +71,7 @@ class Choice:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     num_threads: int = 0
     machine: str = ""
+    others_share: float = 0.0
     chosen_unix_seconds: int = 0
 
     @property

@@ -6,7 +6,6 @@ faster than all before it.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from elastic_inference.proof.choice import LEAST_GAIN, Candidate
 from elastic_inference.proof.proof import Proof
 
 EXACT = "fp32"
+BUSY_SHARE = 0.25  # of the processor in use by others, above which times are no longer to be trusted
 
 
 @dataclass
@@ -35,8 +35,11 @@ class Trial:
     seconds: list[float] = field(default_factory=list)
 
     def gain_over(self, other: Trial) -> float:
-        """How many times as fast as another one it is: the median over rounds."""
-        return statistics.median(b / a for a, b in zip(self.seconds, other.seconds, strict=True))
+        """How many times as fast as another one it is, each in its quickest round: what else runs only adds to a time.
+
+        Medians tell of a busy machine more than of a model: threads that wait for each other lose more to others.
+        """
+        return min(other.seconds) / min(self.seconds)
 
     def name(self) -> str:
         """Return precision and engine in words."""
@@ -60,10 +63,13 @@ class Decision:
     candidates: tuple[Candidate, ...]
 
 
-def decide(trials: Sequence[Trial], wanted_engine: str, wanted_precision: str) -> Decision:
+def decide(
+    trials: Sequence[Trial], wanted_engine: str, wanted_precision: str, others_share: float = 0.0
+) -> Decision:
     """Decide between trials, given in the order of preference.
 
     Args:
+        others_share: Of the processor, 0 to 1, what others used while the trials were timed.
         wanted_precision: "auto" takes any; one that is named is taken if it agrees, however fast it is, and float32
             otherwise.
     """
@@ -75,10 +81,18 @@ def decide(trials: Sequence[Trial], wanted_engine: str, wanted_precision: str) -
     else:
         taken = exact if wanted_precision == EXACT or not named else _fastest(named)
     refusals = [_why_not(trial, taken, exact) for trial in trials]
+    asked = f"Engine {wanted_engine}, precision {wanted_precision}"
+    reason = _reason(trials, refusals, taken, exact, asked)
+    if others_share > BUSY_SHARE:
+        reason += (
+            f"; others used {others_share:.0%} of the processor meanwhile, so measure again when it is idle"
+        )
     return Decision(
-        taken, exact, _reason(trials, refusals, taken, exact, f"Engine {wanted_engine}, precision {wanted_precision}"),
+        taken,
+        exact,
+        reason,
         tuple(_candidate(trial, exact, why) for trial, why in zip(trials, refusals, strict=True)),
-    )  # fmt: skip
+    )
 
 
 def _fastest(trials: Sequence[Trial]) -> Trial:
@@ -114,7 +128,7 @@ def _candidate(trial: Trial, exact: Trial, refusal: str) -> Candidate:
         engine=trial.engine,
         precision=trial.precision,
         subject=trial.subject,
-        seconds=statistics.median(trial.seconds) if is_timed else None,
+        seconds=min(trial.seconds) if is_timed else None,
         speed_up=trial.gain_over(exact) if is_timed else None,
         proof=trial.proof,
         refusal=refusal,

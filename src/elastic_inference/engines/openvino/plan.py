@@ -106,7 +106,7 @@ class Plan:
             checks = call_checks(resolved.package, resolved.signature, (), Knowledge())
             return cls(None, Layout((), (), cut_graph.handed_on, texts, checks, is_computed=False))
         made = openvino_compile.compiled_model(
-            lambda: read_cut(cut_graph, resolved), what, options, cut_graph.feeds
+            lambda: read_cut(cut_graph, resolved, options.precision), what, options, cut_graph.feeds
         )
         feeds, fetches = _connected(made.model, cut_graph, resolved)
         checks = call_checks(resolved.package, resolved.signature, feeds, made.knowledge)
@@ -180,10 +180,12 @@ def _serialized(message: Any) -> bytes:
     return data
 
 
-def read_cut(made: Cut, resolved: ResolvedGraph) -> openvino_compile.Read:
-    """Have OpenVINO read a cut graph, in which is rewritten what can be."""
+def read_cut(made: Cut, resolved: ResolvedGraph, precision: str = "fp32") -> openvino_compile.Read:
+    """Have OpenVINO read a cut graph, in which is rewritten what can be for this precision."""
     graph_def = made.graph_def if made.saved_model is None else made.saved_model.meta_graphs[0].graph_def
-    notes = rewrite(openvino_compile.core(), graph_def, made.fetches.values())
+    notes = rewrite(
+        openvino_compile.core(), graph_def, made.fetches.values(), in_bfloat16=precision == "bf16"
+    )
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
         path = Path(folder)
         if made.saved_model is None:

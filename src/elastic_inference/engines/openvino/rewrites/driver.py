@@ -50,12 +50,16 @@ class _Replacement:
     note: str
 
 
-def rewrite(core: ov.Core, graph_def: GraphDef, fetches: Collection[str]) -> tuple[str, ...]:
+def rewrite(
+    core: ov.Core, graph_def: GraphDef, fetches: Collection[str], *, in_bfloat16: bool = False
+) -> tuple[str, ...]:
     """Replace what can be proved equal, in place.
 
     Args:
         core: Compiles what takes a pattern's place, for its proof.
         fetches: Names of the tensors whose values will be asked for.
+        in_bfloat16: Whether the engine will compute in bfloat16. It leaves a loop in float32, but not what takes the
+            place of one that comes before the first weights: rows and columns beyond 256 would be rounded.
 
     Returns:
         A sentence for each pattern that was found: that it was taken, or that it was left, and why.
@@ -66,7 +70,9 @@ def rewrite(core: ov.Core, graph_def: GraphDef, fetches: Collection[str]) -> tup
     taken = False
     for loop in [loop for loop in find_maps(graph) if any(name in before for name, _ in loop.results)]:
         try:
-            made = _suppression(core, graph, loop) or _resize(core, graph, loop, before)
+            made = _suppression(core, graph, loop)
+            if made is None and not in_bfloat16:
+                made = _resize(core, graph, loop, before)
         except NoMatch as error:
             notes.append(f"The loop {loop.frame!r} was left as it is: {error}.")
             continue
