@@ -22,7 +22,8 @@ from tests.video.clips import make_clip
 Run = Callable[..., str]
 COMMANDS = (
     ("host", "start"), ("host", "status"), ("host", "init-tls"), ("host", "drain"), ("host", "new-token"),
-    ("devices",), ("types",), ("attach",), ("list",), ("show",), ("resize",), ("detach",), ("usage",),
+    ("host", "stop"), ("devices",), ("types",), ("attach",), ("list",), ("show",), ("resize",), ("detach",), ("usage",),
+    ("top",), ("logs",),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,6 +98,7 @@ def register(app: typer.Typer) -> None:
     for name, command in (
         ("start", start),
         ("status", status),
+        ("stop", stop),
         ("init-tls", init_tls),
         ("drain", drain),
         ("new-token", new_token),
@@ -290,6 +291,43 @@ def status(access: HostAccess) -> HostStatus:
     """
     session = access.open()
     return HostStatus.read(session.request("GET", "/v1/host"), session)
+
+
+def stop(
+    access: HostAccess,
+    keep_running: Annotated[
+        bool, typer.Option("--keep-running", help="Leave its accelerators running, for its next start.")
+    ] = False,
+) -> Sentence:
+    """Stop a host in order, and wait for its end where it is on this machine.
+
+    Its accelerators finish the requests in flight, end, and are started again at the host's next start.
+
+    \b
+    Examples:
+      ei host stop
+      ei host stop --keep-running
+    """
+    session = access.open()
+    value = session.request("POST", "/v1/host/stop", {"keep_running": keep_running})
+    has_ended = session.endpoint.is_local() and _wait_for_end(value["process"])
+    text = "the host has ended" if has_ended else "the host ends"
+    return Sentence(f"{text}; its accelerators {'run on' if keep_running else 'end with it'}", value)
+
+
+def _wait_for_end(process: dict[str, Any]) -> bool:
+    """Wait until a process of this machine has ended; False where it is another machine's, such as a container's."""
+    from elastic_inference.limits.processes import ProcessIdentity, boot_id, open_pidfd, wait_readable
+
+    identity = ProcessIdentity(**process)
+    pidfd = open_pidfd(identity)
+    if pidfd is None:
+        return identity.boot_id == boot_id()
+    try:
+        wait_readable((pidfd,), None)
+    finally:
+        os.close(pidfd)
+    return True
 
 
 def init_tls(

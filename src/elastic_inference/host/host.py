@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import os
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,6 +88,7 @@ class Host:
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
         self._operator_sha256: str | None = None
+        self._keeps_running: bool | None = None
         self._calendar_saved_at = 0.0
         # Threads of their own: who reads the meters may wait for an accelerator that hangs.
         self._threads = (
@@ -313,6 +315,20 @@ class Host:
             with contextlib.suppress(OSError):
                 self._lock_file.close()
             self._lock_file = None
+
+    def stop(self, keep_running: bool) -> None:
+        """Let the process that serves this host end in order, as by SIGTERM.
+
+        Args:
+            keep_running: Whether the accelerators go on, whatever the host's start said.
+        """
+        logger.info("asked to stop", extra={"keep_running": keep_running})
+        self._keeps_running = keep_running
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def keeps_running(self, otherwise: bool) -> bool:
+        """Whether accelerators go on when the host ends: as whoever stopped it said, else as given."""
+        return otherwise if self._keeps_running is None else self._keeps_running
 
     def warnings(self) -> list[str]:
         """Return what needs somebody's care, a sentence each; nothing of anyone's accelerators."""

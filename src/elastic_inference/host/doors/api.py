@@ -6,6 +6,7 @@ An accelerator's token opens only what is its own: of another's, not even the ex
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -22,6 +23,7 @@ from elastic_inference.host.doors.privacy import HostPaths, without_unix
 from elastic_inference.host.host import Host
 from elastic_inference.host.service import MAX_DRAIN_SECONDS
 from elastic_inference.host.settings import offered_memory_bytes
+from elastic_inference.limits.processes import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +190,13 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
         who.check_operator()
         service.drain(wanted.is_draining)
         return health_now()
+
+    @app.post("/v1/host/stop", status_code=202, responses=schemas.errors(403), tags=["host"])
+    def stop(wanted: schemas.StopRequest, who: Caller = caller) -> schemas.StoppingView:
+        """End the host in order, as SIGTERM does, when this is answered."""
+        who.check_operator()
+        host.stop(wanted.keep_running)
+        return schemas.StoppingView(process=ProcessIdentity.of_pid(os.getpid(), os.geteuid()))
 
     @app.post("/v1/host/token", responses=schemas.errors(403), tags=["host"])
     def change_operator_token(who: Caller = caller) -> schemas.TokenView:

@@ -11,6 +11,7 @@ from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.usage import UsageRow
 from elastic_inference.host.meter import Reading
 from elastic_inference.host.service import MAX_NAME_LENGTH, Offer
+from elastic_inference.limits.processes import ProcessIdentity
 
 Usd = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", examples=["0.13"])]
 
@@ -47,6 +48,18 @@ class DrainRequest(Strict):
     """Whether the host is to refuse new accelerators."""
 
     is_draining: bool
+
+
+class StopRequest(Strict):
+    """How the host is to end."""
+
+    keep_running: Annotated[bool, Field(description="Whether its accelerators go on without it.")] = False
+
+
+class StoppingView(BaseModel):
+    """Which process ends, for whoever waits on the same machine."""
+
+    process: ProcessIdentity
 
 
 class TypeView(BaseModel):
