@@ -218,7 +218,8 @@ class Host:
     def _catalogue(self) -> dict[str, AcceleratorType]:
         devices, cpu = self.settings.devices, self._cpu()
         host_bytes = 0 if cpu is None else offered_memory_bytes(cpu)
-        own = [cpu_types(offered_memory_bytes(d)) for d in devices if d.kind == "cpu"]
+        price = self.settings.core_price
+        own = [cpu_types(offered_memory_bytes(d), d.num_cores, price) for d in devices if d.kind == "cpu"]
         own += [gpu_types(offered_memory_bytes(d), host_bytes) for d in devices if d.kind == "cuda"]
         return catalogue(AMAZON_TYPES, *own, self.settings.user_types)
 

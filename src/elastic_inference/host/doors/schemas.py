@@ -53,7 +53,7 @@ class DrainRequest(Strict):
 class StopRequest(Strict):
     """How the host is to end."""
 
-    keep_running: Annotated[bool, Field(description="Whether its accelerators go on without it.")] = False
+    keep_running: Annotated[bool, Field(description="Whether its accelerators continue without it.")] = False
 
 
 class StoppingView(BaseModel):
