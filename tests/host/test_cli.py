@@ -257,3 +257,20 @@ def test_since_is_a_date_a_moment_or_a_time_back() -> None:
 def test_the_application_has_all_commands() -> None:
     names = {command.name for command in build_app().registered_commands}
     assert {name for name, *rest in COMMANDS if not rest} - {"host"} <= names
+
+
+def test_usage_ends_with_its_sum_and_comes_as_sums_and_csv(run: Run) -> None:
+    attach(run, "--name", "mine")
+    text = run("usage", "--since", "1h")
+    assert re.search(
+        r"^total: [0-9.]+ USD for [0-9.]+ hours with a price; \d+ inferences$", text, re.MULTILINE
+    )
+    by_type = json.loads(run("usage", "--by", "type", "--json"))
+    assert "cpu.quarter" in [each["key"] for each in by_type]
+    days = run("usage", "--by", "day").splitlines()
+    assert re.match(r"\d{4}-\d\d-\d\d ", days[1])
+    lines = run("usage", "--csv").splitlines()
+    assert lines[0].startswith("accelerator_id,name,types,started_at,attached_hours,unpriced_hours,cost_usd")
+    assert any(line.split(",")[1:3] == ["mine", "cpu.quarter"] for line in lines[1:])
+    assert "--by 'model'" in run("usage", "--by", "model", code=2)
+    assert "contradict" in run("usage", "--csv", "--json", code=2)

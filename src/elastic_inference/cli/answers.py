@@ -216,6 +216,7 @@ class Usage(Answer):
     types: Sequence[str]
     started_at: float
     attached_hours: float
+    unpriced_hours: float
     cost_usd: str | None
     inferences: int
     device_seconds: float
@@ -229,6 +230,33 @@ class Usage(Answer):
         Column("ATTACHED", lambda u: "yes" if u.is_attached else "no"),
         Column("TYPE", lambda u: " > ".join(u.types)),
         Column("HOURS", lambda u: u.attached_hours, ".3f"),
+        Column("NO PRICE h", lambda u: u.unpriced_hours or None, ".3f"),
+        Column("USD", lambda u: u.cost_usd, ""),
+        Column("INFERENCES", lambda u: u.inferences, "d"),
+        Column("DEVICE s", lambda u: u.device_seconds, ".1f"),
+        Column("THROTTLED s", lambda u: u.throttled_seconds, ".1f"),
+        Column("USD/100K", lambda u: u.usd_per_100k_inferences, ""),
+    )
+    EMPTY: ClassVar[str] = "no accelerator was attached in that time"
+
+
+@dataclass(frozen=True)
+class UsageSum(Answer):
+    """What accelerators of one type, or on one day, cost and did together."""
+
+    key: str
+    attached_hours: float
+    unpriced_hours: float
+    cost_usd: str
+    inferences: int
+    device_seconds: float
+    throttled_seconds: float
+    usd_per_100k_inferences: str | None
+
+    COLUMNS: ClassVar[Sequence[Column]] = (
+        Column("TYPE OR DAY (UTC)", lambda u: u.key),
+        Column("HOURS", lambda u: u.attached_hours, ".3f"),
+        Column("NO PRICE h", lambda u: u.unpriced_hours or None, ".3f"),
         Column("USD", lambda u: u.cost_usd, ""),
         Column("INFERENCES", lambda u: u.inferences, "d"),
         Column("DEVICE s", lambda u: u.device_seconds, ".1f"),

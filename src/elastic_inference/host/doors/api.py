@@ -17,6 +17,7 @@ from starlette.requests import Request
 
 from elastic_inference.errors import ConnectionLost
 from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.sums import By
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.doors.privacy import HostPaths, without_unix
@@ -213,3 +214,14 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
     ) -> list[schemas.UsageView]:
         """Return what accelerators cost and did; counters count from the hour of `since` on."""
         return [schemas.UsageView.of(row) for row in service.usage(since, who.accelerator_id)]
+
+    @app.get("/v1/usage/sums", responses=schemas.errors(), tags=["host"])
+    def usage_sums(
+        by: By,
+        since: Annotated[
+            float, Query(ge=0, le=MAX_SINCE, allow_inf_nan=False, description="Seconds since 1970, UTC.")
+        ] = 0.0,
+        who: Caller = caller,
+    ) -> list[schemas.UsageSumView]:
+        """Sum up the same by type or by day."""
+        return [schemas.UsageSumView.of(each) for each in service.usage_sums(by, since, who.accelerator_id)]
