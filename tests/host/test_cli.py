@@ -23,7 +23,7 @@ Run = Callable[..., str]
 COMMANDS = (
     ("host", "start"), ("host", "status"), ("host", "init-tls"), ("host", "drain"), ("host", "new-token"),
     ("host", "stop"), ("host", "check"), ("host", "config"), ("host", "install-service"), ("devices",), ("types",),
-    ("attach",), ("list",), ("show",), ("resize",), ("detach",), ("usage",), ("top",), ("logs",),
+    ("attach",), ("list",), ("show",), ("resize",), ("detach",), ("usage",), ("top",), ("logs",), ("audit",),
 )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ class Accelerator(Answer):
         Column("USED MiB", lambda a: _scaled(a.memory_used_bytes, 1 / _MIB), ".0f"),
         Column("BUSY %", lambda a: _scaled(a.utilisation_share, 100), ".0f"),
         Column("RESTARTS", lambda a: a.num_restarts, "d"),
-        Column("SINCE (UTC)", lambda a: _moment(a.created_at)),
+        Column("SINCE (UTC)", lambda a: moment(a.created_at)),
     )
     EMPTY: ClassVar[str] = "no accelerators are attached; `ei attach --type TYPE` attaches one"
 
@@ -123,7 +123,7 @@ class Accelerator(Answer):
                 ("memory", f"{used}{format_bytes(self.memory_bytes)}"),
                 ("lease", "none" if lease is None else f"{lease:.0f} s left"),
                 ("restarts", f"{self.num_restarts} {self.last_exit}".strip()),
-                ("since", f"{_moment(self.created_at)} UTC"),
+                ("since", f"{moment(self.created_at)} UTC"),
                 *((f"limit of {name}", text) for name, text in self.limits.items()),
                 *(("endpoint", endpoint) for endpoint in self.endpoints),
             ]
@@ -321,5 +321,6 @@ def _tflops(values: Mapping[str, float]) -> str | None:
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items()) or None
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """Write a moment in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

@@ -27,6 +27,7 @@ from elastic_inference.host.accounts.catalogue import (
 )
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.audit import AuditLog
 from elastic_inference.host.board import num_by_state
 from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
@@ -85,6 +86,7 @@ class Host:
         self.folder = HostFolder(settings.state_dir)
         self.version = importlib.metadata.version("elastic-inference")
         self.certificates = Certificates(settings.tls)
+        self.audit = AuditLog(self.folder.audit)
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
         self._operator_sha256: str | None = None

@@ -72,6 +72,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         """Attach an accelerator; it serves when the answer comes."""
         who.check_operator()
         record, token = await _change(service.attach, wanted.type, wanted.name, wanted.lease_seconds)
+        request.state.accelerator_id = record.accelerator_id  # for the audit log
         if await request.is_disconnected():
             await _change(service.detach, record.accelerator_id, 0.0)
             raise ConnectionLost("the client left before it got the token, so the accelerator is detached")
