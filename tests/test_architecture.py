@@ -39,7 +39,7 @@ DOORS = {
     "amazon": {"aws", "aws_directory", "aws_signature"},
 }
 COMMON_TO_DOORS = {
-    "admission", "callers", "connections", "middleware", "privacy", "sessions", "tracing", "views",
+    "admission", "auditing", "callers", "connections", "middleware", "privacy", "sessions", "tracing", "views",
 }  # fmt: skip
 DOORS_ARE_ASSEMBLED_IN = {"app", "server"}
 # What a client of numpy alone must be able to import; `host_session` and the like are part of `client`.

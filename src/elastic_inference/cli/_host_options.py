@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elastic_inference import settings
 from elastic_inference.cli._support import extra
 from elastic_inference.errors import InvalidInput
+from elastic_inference.units import parse_usd
+
+DEFAULT_CORE_PRICE = Decimal("0.048")
+"""USD an hour for one core: half an m5.large (us-west-2, 2019-06), the client of Amazon's own article."""
 
 if TYPE_CHECKING:
     from elastic_inference.host.processes.folders import TlsFiles
@@ -77,10 +82,25 @@ def parse_ports(text: str) -> range:
     return range(int(first), int(last) + 1)
 
 
+def core_price(text: str) -> Decimal | None:
+    """Read USD an hour for one core; None for "none"."""
+    return None if text == "none" else parse_usd(text, "--cpu-price")
+
+
 def tls_files(
-    wanted: bool, cert: Path | None, key: Path | None, client_ca: Path | None, directory: Path, name: str
+    wanted: bool,
+    cert: Path | None,
+    key: Path | None,
+    client_ca: Path | None,
+    directory: Path,
+    name: str,
+    makes_absent: bool = True,
 ) -> TlsFiles | None:
-    """Return the user's own files where they are given, else those that `init-tls` made, or makes now."""
+    """Return the user's own files where they are given, else those that `init-tls` made, or makes now.
+
+    Args:
+        makes_absent: Whether to make them now; else None stands for those that a start would make.
+    """
     if (cert is None) != (key is None):
         raise InvalidInput("--tls-cert and --tls-key belong together: give both")
     if not wanted and cert is None:
@@ -95,6 +115,8 @@ def tls_files(
     else:
         made = directory / "tls"
         files = TlsFiles(made / tls.HOST_CERT, made / tls.HOST_KEY, client_ca)
+        if not files.cert.exists() and not makes_absent:
+            return None
         if not files.cert.exists():
             tls.init_tls(made, (name,) if name not in ("", "0.0.0.0", "::") else ())
     for path in (files.cert, files.key, files.client_ca):

@@ -93,7 +93,7 @@ class Accelerator(Answer):
         Column("USED MiB", lambda a: _scaled(a.memory_used_bytes, 1 / _MIB), ".0f"),
         Column("BUSY %", lambda a: _scaled(a.utilisation_share, 100), ".0f"),
         Column("RESTARTS", lambda a: a.num_restarts, "d"),
-        Column("SINCE (UTC)", lambda a: _moment(a.created_at)),
+        Column("SINCE (UTC)", lambda a: moment(a.created_at)),
     )
     EMPTY: ClassVar[str] = "no accelerators are attached; `ei attach --type TYPE` attaches one"
 
@@ -123,7 +123,7 @@ class Accelerator(Answer):
                 ("memory", f"{used}{format_bytes(self.memory_bytes)}"),
                 ("lease", "none" if lease is None else f"{lease:.0f} s left"),
                 ("restarts", f"{self.num_restarts} {self.last_exit}".strip()),
-                ("since", f"{_moment(self.created_at)} UTC"),
+                ("since", f"{moment(self.created_at)} UTC"),
                 *((f"limit of {name}", text) for name, text in self.limits.items()),
                 *(("endpoint", endpoint) for endpoint in self.endpoints),
             ]
@@ -216,6 +216,7 @@ class Usage(Answer):
     types: Sequence[str]
     started_at: float
     attached_hours: float
+    unpriced_hours: float
     cost_usd: str | None
     inferences: int
     device_seconds: float
@@ -229,6 +230,33 @@ class Usage(Answer):
         Column("ATTACHED", lambda u: "yes" if u.is_attached else "no"),
         Column("TYPE", lambda u: " > ".join(u.types)),
         Column("HOURS", lambda u: u.attached_hours, ".3f"),
+        Column("NO PRICE h", lambda u: u.unpriced_hours or None, ".3f"),
+        Column("USD", lambda u: u.cost_usd, ""),
+        Column("INFERENCES", lambda u: u.inferences, "d"),
+        Column("DEVICE s", lambda u: u.device_seconds, ".1f"),
+        Column("THROTTLED s", lambda u: u.throttled_seconds, ".1f"),
+        Column("USD/100K", lambda u: u.usd_per_100k_inferences, ""),
+    )
+    EMPTY: ClassVar[str] = "no accelerator was attached in that time"
+
+
+@dataclass(frozen=True)
+class UsageSum(Answer):
+    """What accelerators of one type, or on one day, cost and did together."""
+
+    key: str
+    attached_hours: float
+    unpriced_hours: float
+    cost_usd: str
+    inferences: int
+    device_seconds: float
+    throttled_seconds: float
+    usd_per_100k_inferences: str | None
+
+    COLUMNS: ClassVar[Sequence[Column]] = (
+        Column("TYPE OR DAY (UTC)", lambda u: u.key),
+        Column("HOURS", lambda u: u.attached_hours, ".3f"),
+        Column("NO PRICE h", lambda u: u.unpriced_hours or None, ".3f"),
         Column("USD", lambda u: u.cost_usd, ""),
         Column("INFERENCES", lambda u: u.inferences, "d"),
         Column("DEVICE s", lambda u: u.device_seconds, ".1f"),
@@ -293,5 +321,6 @@ def _tflops(values: Mapping[str, float]) -> str | None:
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items()) or None
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """Write a moment in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

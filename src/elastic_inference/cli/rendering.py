@@ -142,6 +142,11 @@ class Output:
         """Print a result that a program waits for, as a single line of JSON or as text, without delay."""
         print(to_json_text(value, indent=None) if self.as_json else to_text(value, is_styled()), flush=True)
 
+    def write(self, text: str) -> None:
+        """Pass on text that is not ours, as it is and without delay."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
     def say(self, text: str) -> None:
         """Say what goes on; not where the reader is a program."""
         if not self.as_json:

@@ -88,6 +88,7 @@ class Board:
         self._snapshot = Snapshot()
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._num_begun = self._num_finished = 0
+        self._must_write = False
         self._count = threading.Lock()
         self._turn = threading.Lock()
 
@@ -104,10 +105,15 @@ class Board:
         """Take what the host finds at its start as known: it is not news."""
         self._snapshot = Snapshot(self._now(), records)
 
-    def fresh(self) -> Snapshot:
-        """One whose readings began after this call; who asks meanwhile shares the next."""
+    def fresh(self, must_write: bool = False) -> Snapshot:
+        """One whose readings began after this call; who asks meanwhile shares the next.
+
+        Args:
+            must_write: Whether what is new of the counters is in the database then, and not some seconds later.
+        """
         with self._count:
             wanted = self._num_begun + 1
+            self._must_write |= must_write
         with self._turn:
             if self._num_finished < wanted:
                 self._refresh()
@@ -117,8 +123,9 @@ class Board:
         with self._count:
             self._num_begun += 1
             number = self._num_begun
+            must_write, self._must_write = self._must_write, False
         records = self._store.list_all()
-        readings = self._meter.read_all(records)
+        readings = self._meter.read_all(records, must_write)
         before, self._snapshot = self._snapshot, self._make(records, readings)
         self._num_finished = number
         self._note(before, self._snapshot)

@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import os
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from elastic_inference.host.accounts.catalogue import (
 )
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.audit import AuditLog
 from elastic_inference.host.board import num_by_state
 from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
@@ -84,9 +86,11 @@ class Host:
         self.folder = HostFolder(settings.state_dir)
         self.version = importlib.metadata.version("elastic-inference")
         self.certificates = Certificates(settings.tls)
+        self.audit = AuditLog(self.folder.audit)
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
         self._operator_sha256: str | None = None
+        self._keeps_running: bool | None = None
         self._calendar_saved_at = 0.0
         # Threads of their own: who reads the meters may wait for an accelerator that hangs.
         self._threads = (
@@ -216,7 +220,8 @@ class Host:
     def _catalogue(self) -> dict[str, AcceleratorType]:
         devices, cpu = self.settings.devices, self._cpu()
         host_bytes = 0 if cpu is None else offered_memory_bytes(cpu)
-        own = [cpu_types(offered_memory_bytes(d)) for d in devices if d.kind == "cpu"]
+        price = self.settings.core_price
+        own = [cpu_types(offered_memory_bytes(d), d.num_cores, price) for d in devices if d.kind == "cpu"]
         own += [gpu_types(offered_memory_bytes(d), host_bytes) for d in devices if d.kind == "cuda"]
         return catalogue(AMAZON_TYPES, *own, self.settings.user_types)
 
@@ -313,6 +318,20 @@ class Host:
             with contextlib.suppress(OSError):
                 self._lock_file.close()
             self._lock_file = None
+
+    def stop(self, keep_running: bool) -> None:
+        """Let the process that serves this host end in order, as by SIGTERM.
+
+        Args:
+            keep_running: Whether the accelerators go on, whatever the host's start said.
+        """
+        logger.info("asked to stop", extra={"keep_running": keep_running})
+        self._keeps_running = keep_running
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def keeps_running(self, otherwise: bool) -> bool:
+        """Whether accelerators go on when the host ends: as whoever stopped it said, else as given."""
+        return otherwise if self._keeps_running is None else self._keeps_running
 
     def warnings(self) -> list[str]:
         """Return what needs somebody's care, a sentence each; nothing of anyone's accelerators."""

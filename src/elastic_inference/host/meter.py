@@ -129,24 +129,21 @@ class Meter:
                 self._begin.pop(accelerator_id, None)
                 must_write = accelerator_id in self._must_write
                 self._must_write.discard(accelerator_id)
-            return self._read(self._current(record), must_write)
-
-    def _current(self, record: AcceleratorRecord) -> AcceleratorRecord:
-        try:
-            return self._context.store.get(record.accelerator_id) or record
-        except (
-            Exception
-        ):  # such as a database that is away: whether the accelerator answers can be told all the same
-            return record
+            return self._read(record, must_write)
 
     def _read(self, record: AcceleratorRecord, must_write: bool) -> Reading:
-        reading = self._look(record)
         accelerator_id = record.accelerator_id
+        before = self._last.get(accelerator_id)
+        reading = self._look(record, record.sample if before is None else before.sample)
         # One that does not serve yet is not silent: nobody must wait any less for its first answer.
         if reading.is_healthy or record.state is not State.STARTING:
             self._last[accelerator_id] = reading
-        if must_write or reading.read_at - self._written_at.get(accelerator_id, 0.0) >= _WRITE_SECONDS:
+        is_new_process = before is not None and reading.sample.began_after(before.sample)
+        is_due = reading.read_at - self._written_at.get(accelerator_id, 0.0) >= _WRITE_SECONDS
+        if must_write or is_due or is_new_process:
             try:
+                if before is not None and is_new_process:  # what its last process did up to the last look
+                    self._write(record, before)
                 self._write(record, reading)
             except (
                 Exception
@@ -157,10 +154,15 @@ class Meter:
         return reading
 
     def _write(self, record: AcceleratorRecord, reading: Reading) -> None:
-        added = reading.sample.since(record.sample)
-        if self._context.store.change(record.accelerator_id, sample=reading.sample) is None:
+        # As it is now, and not as whoever asked last read it: another may have added since.
+        current = self._context.store.get(record.accelerator_id)
+        if (
+            current is None
+            or self._context.store.change(record.accelerator_id, sample=reading.sample) is None
+        ):
             self.forget(record.accelerator_id)
             return
+        added = reading.sample.since(current.sample)
         self._context.store.add_usage(
             record.accelerator_id,
             int(reading.read_at // 3600),
@@ -169,9 +171,10 @@ class Meter:
             added.throttled_seconds,
         )
 
-    def _look(self, record: AcceleratorRecord) -> Reading:
+    def _look(self, record: AcceleratorRecord, sample: Sample) -> Reading:
+        """Read what its process and its group say; `sample` stands for what does not answer."""
         read_at = self._now()
-        sample, memory_bytes, limit_bytes, num_oom_kills = record.sample, 0, record.kind.memory_bytes, 0
+        memory_bytes, limit_bytes, num_oom_kills = 0, record.kind.memory_bytes, 0
         inferences, held_back = sample.inferences, 0.0
         statistics = self._ask(record)
         if statistics is not None:

@@ -27,6 +27,7 @@ from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.leases import LeaseBook, check_lease
 from elastic_inference.host.accounts.ledger import Ledger
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.sums import By, UsageSum, sum_up
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow, summarize
 from elastic_inference.host.board import Board
@@ -121,7 +122,7 @@ class HostService:
         self._is_draining = True
         self.expiry.close()
         try:
-            self.board.fresh()
+            self.board.fresh(must_write=True)
         except Exception:  # such as a database that is away: the processes must end all the same
             logger.exception("the last reading of the meters failed")
         self._fleet.close(keep_running)
@@ -330,13 +331,24 @@ class HostService:
             only: The one accelerator of which is asked, and which alone is read; None: all.
         """
         if only is None:
-            self.board.fresh()
+            self.board.fresh(must_write=True)
         else:
             self.meter.read(self.get(only))
         rows = summarize(
             self._store.list_intervals(since), self._store.list_usage(since), since, self._calendar.now()
         )
         return tuple(row for row in rows if only in (None, row.accelerator_id))
+
+    def usage_sums(self, by: By, since: float = 0.0, only: str | None = None) -> tuple[UsageSum, ...]:
+        """Sum up the same by type or by day."""
+        if only is None:
+            self.board.fresh(must_write=True)
+        else:
+            self.meter.read(self.get(only))
+        intervals = self._store.list_intervals(since, None if only is None else [only])
+        ids = {interval["accelerator_id"] for interval in intervals}
+        hours = [row for row in self._store.list_hours(since) if row.accelerator_id in ids]
+        return sum_up(by, intervals, hours, since, self._calendar.now())
 
     # Shared
 

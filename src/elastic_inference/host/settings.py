@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 from elastic_inference.errors import InvalidInput
@@ -43,6 +44,7 @@ class HostSettings:
         hang_seconds, turn_limit_seconds: See ProcessSettings.
         gpu_sharing: How accelerators share a GPU, one of `GPU_SHARING`.
         cpu_sharing: How they share the CPU device, one of `CPU_SHARING`.
+        core_price: USD an hour for one core, by which the CPU's own types are priced; None: they have no price.
     """
 
     state_dir: Path
@@ -64,6 +66,7 @@ class HostSettings:
     allow_unsafe_operations: bool = False
     gpu_sharing: str = "lease"
     cpu_sharing: str = "limits"
+    core_price: Decimal | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (

@@ -44,10 +44,15 @@ def test_time_before_since_does_not_count() -> None:
 
 
 def test_without_a_price_there_is_no_cost() -> None:
+    (row,) = summarize([interval(0.0, 3600.0, None)], {"a": (10, 0.0, 0.0)}, since=0.0, now=7200.0)
+    assert (row.cost_usd, row.usd_per_100k, row.unpriced_seconds) == (None, None, 3600.0)
+
+
+def test_time_without_a_price_hides_no_other_time() -> None:
     rows = [interval(0.0, 3600.0), interval(3600.0, 7200.0, None)]
     (row,) = summarize(rows, {"a": (10, 0.0, 0.0)}, since=0.0, now=7200.0)
-    assert row.cost_usd is None
-    assert row.usd_per_100k is None
+    assert (row.cost_usd, row.unpriced_seconds) == (Decimal("0.13"), 3600.0)
+    assert row.usd_per_100k is None  # some of the inferences cost something that nobody knows
 
 
 def test_a_counter_that_went_back_began_anew() -> None:

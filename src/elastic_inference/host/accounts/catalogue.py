@@ -140,12 +140,17 @@ AMAZON_TYPES: tuple[AcceleratorType, ...] = (
 )
 
 
-def cpu_types(memory_bytes: int) -> tuple[AcceleratorType, ...]:
+def cpu_types(
+    memory_bytes: int, num_cores: float = 1.0, core_price: Decimal | None = None
+) -> tuple[AcceleratorType, ...]:
     """Return the default types of a CPU device: a quarter, a half and the whole of its cores and memory.
 
     Args:
         memory_bytes: What the device offers to all accelerators together.
+        num_cores: Of the device.
+        core_price: USD an hour for one core, of which each type costs its part; None: they have no price.
     """
+    cores_price = None if core_price is None else core_price * Decimal(str(num_cores))
     shares = (("cpu.quarter", 0.25), ("cpu.half", 0.5), ("cpu.whole", 1.0))
     return tuple(
         AcceleratorType(
@@ -153,6 +158,10 @@ def cpu_types(memory_bytes: int) -> tuple[AcceleratorType, ...]:
             memory_bytes=_part(memory_bytes, share),
             device_share=share,
             device_kind="cpu",
+            usd_per_hour=None if cores_price is None else (cores_price * Decimal(str(share))).normalize() + 0,
+            price_source=""
+            if core_price is None
+            else f"{core_price} USD an hour for each core that it takes",
         )
         for name, share in shares
     )

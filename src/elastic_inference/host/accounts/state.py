@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from elastic_inference.errors import InvalidInput, NameTaken
 from elastic_inference.host.accounts import schema
 from elastic_inference.host.accounts.records import AcceleratorRecord, State, type_from_json, type_to_json
+from elastic_inference.host.accounts.sums import HourRow
 from elastic_inference.host.accounts.upgrade import bring_up_to_date, tune_sqlite, without_password
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.limits.processes import ProcessIdentity
@@ -256,6 +257,13 @@ class StateStore:
         )
         with self._lock, self._engine.begin() as db:
             return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in db.execute(query)}
+
+    def list_hours(self, since: float, only: Collection[str] | None = None) -> list[HourRow]:
+        """Return what accelerators did hour by hour, from the hour of `since` on; `only`: of these accelerators."""
+        table = schema.usage_hours
+        is_wanted = (table.c.hour >= int(since // 3600)) & _is_one_of(table, only)
+        with self._lock, self._engine.begin() as db:
+            return [HourRow(*row) for row in db.execute(sa.select(table).where(is_wanted))]
 
     # Tags
 

@@ -18,11 +18,12 @@ class UsageRow:
     Attributes:
         accelerator_types: Those it had in that time, in order.
         attached_seconds: How long it was attached.
-        cost_usd: Attached time x price, exact; None where a type had no price.
+        unpriced_seconds: For how much of that it had a type without a price.
+        cost_usd: Attached time x price, exact, of the time that has a price; None where none has.
         device_seconds: CPU seconds that its processes used, divided by the cores of the device.
         throttled_seconds: For how long it wanted to run and was held back.
-        usd_per_100k: What 100,000 inferences really cost, idle time paid included; None without price or
-            inferences.
+        usd_per_100k: What 100,000 inferences really cost, idle time paid included; None without inferences, or
+            where some of the time has no price.
         is_attached: Whether it still is.
     """
 
@@ -31,6 +32,7 @@ class UsageRow:
     accelerator_types: tuple[str, ...]
     started_at: float
     attached_seconds: float
+    unpriced_seconds: float
     cost_usd: Decimal | None
     inferences: int
     device_seconds: float
@@ -70,9 +72,10 @@ def _row(
     since: float,
     now: float,
 ) -> UsageRow:
-    spans = [(i, *_clip(i, since, now)) for i in intervals]
-    costs = [_cost(i["usd_per_hour"], end - start) for i, start, end in spans]
-    cost = None if None in costs else sum((c for c in costs if c is not None), Decimal(0))
+    spans = [(i, *clip(i, since, now)) for i in intervals]
+    priced = [usd for i, start, end in spans if (usd := cost(i["usd_per_hour"], end - start)) is not None]
+    unpriced = [end - start for i, start, end in spans if i["usd_per_hour"] is None]
+    total = sum(priced, Decimal(0)) if priced else None
     inferences, device_seconds, throttled_seconds = counters
     return UsageRow(
         accelerator_id=accelerator_id,
@@ -80,22 +83,27 @@ def _row(
         accelerator_types=tuple(i["accelerator_type"] for i in intervals),
         started_at=intervals[0]["started_at"],
         attached_seconds=sum(end - start for _, start, end in spans),
-        cost_usd=cost,
+        unpriced_seconds=sum(unpriced),
+        cost_usd=total,
         inferences=inferences,
         device_seconds=device_seconds,
         throttled_seconds=throttled_seconds,
-        usd_per_100k=cost * INFERENCES_PRICED / inferences if cost is not None and inferences else None,
+        usd_per_100k=None
+        if total is None or unpriced or not inferences
+        else total * INFERENCES_PRICED / inferences,
         is_attached=intervals[-1]["ended_at"] is None,
     )
 
 
-def _clip(interval: Mapping[str, Any], since: float, now: float) -> tuple[float, float]:
+def clip(interval: Mapping[str, Any], since: float, now: float) -> tuple[float, float]:
+    """Return when an interval begins and ends within a sum."""
     start = max(interval["started_at"], since)
     end = now if interval["ended_at"] is None else interval["ended_at"]
     return start, max(start, end)
 
 
-def _cost(usd_per_hour: str | None, seconds: float) -> Decimal | None:
+def cost(usd_per_hour: str | None, seconds: float) -> Decimal | None:
+    """Return price x time, exact to the microsecond; None without a price."""
     if usd_per_hour is None:
         return None
     # Microseconds as an integer: a float's binary digits have no place in money.
@@ -116,6 +124,14 @@ class Sample:
             _added(self.inferences, earlier.inferences),
             _added(self.device_seconds, earlier.device_seconds),
             _added(self.throttled_seconds, earlier.throttled_seconds),
+        )
+
+    def began_after(self, earlier: Sample) -> bool:
+        """Whether these are of another process than those: a counter never goes back."""
+        return (
+            self.inferences < earlier.inferences
+            or self.device_seconds < earlier.device_seconds
+            or self.throttled_seconds < earlier.throttled_seconds
         )
 
 

@@ -6,6 +6,7 @@ An accelerator's token opens only what is its own: of another's, not even the ex
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -16,12 +17,14 @@ from starlette.requests import Request
 
 from elastic_inference.errors import ConnectionLost
 from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.sums import By
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.doors.privacy import HostPaths, without_unix
 from elastic_inference.host.host import Host
 from elastic_inference.host.service import MAX_DRAIN_SECONDS
 from elastic_inference.host.settings import offered_memory_bytes
+from elastic_inference.limits.processes import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         """Attach an accelerator; it serves when the answer comes."""
         who.check_operator()
         record, token = await _change(service.attach, wanted.type, wanted.name, wanted.lease_seconds)
+        request.state.accelerator_id = record.accelerator_id  # for the audit log
         if await request.is_disconnected():
             await _change(service.detach, record.accelerator_id, 0.0)
             raise ConnectionLost("the client left before it got the token, so the accelerator is detached")
@@ -189,6 +193,13 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
         service.drain(wanted.is_draining)
         return health_now()
 
+    @app.post("/v1/host/stop", status_code=202, responses=schemas.errors(403), tags=["host"])
+    def stop(wanted: schemas.StopRequest, who: Caller = caller) -> schemas.StoppingView:
+        """End the host in order, as SIGTERM does, when this is answered."""
+        who.check_operator()
+        host.stop(wanted.keep_running)
+        return schemas.StoppingView(process=ProcessIdentity.of_pid(os.getpid(), os.geteuid()))
+
     @app.post("/v1/host/token", responses=schemas.errors(403), tags=["host"])
     def change_operator_token(who: Caller = caller) -> schemas.TokenView:
         """Make a new operator token; the old one is refused at once."""
@@ -204,3 +215,14 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
     ) -> list[schemas.UsageView]:
         """Return what accelerators cost and did; counters count from the hour of `since` on."""
         return [schemas.UsageView.of(row) for row in service.usage(since, who.accelerator_id)]
+
+    @app.get("/v1/usage/sums", responses=schemas.errors(), tags=["host"])
+    def usage_sums(
+        by: By,
+        since: Annotated[
+            float, Query(ge=0, le=MAX_SINCE, allow_inf_nan=False, description="Seconds since 1970, UTC.")
+        ] = 0.0,
+        who: Caller = caller,
+    ) -> list[schemas.UsageSumView]:
+        """Sum up the same by type or by day."""
+        return [schemas.UsageSumView.of(each) for each in service.usage_sums(by, since, who.accelerator_id)]

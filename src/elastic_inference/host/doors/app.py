@@ -16,6 +16,7 @@ from starlette.requests import Request
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.api import add_control_api
+from elastic_inference.host.doors.auditing import Audit
 from elastic_inference.host.doors.aws import make_aws_app
 from elastic_inference.host.doors.aws_directory import CredentialsFile, HostDirectory
 from elastic_inference.host.doors.callers import Callers, bearer_of, make_authenticator
@@ -60,6 +61,7 @@ def make_app(
     app.add_middleware(BodyLimit)
     if tracer_provider is not None:
         app.add_middleware(Tracing, provider=tracer_provider)
+    app.add_middleware(Audit, log=host.audit, now=time.time)
     app.add_middleware(RequestLog)
     app.add_middleware(Flood, limits=limits, known_caller=known_caller)
     caller = make_authenticator(callers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,6 +46,8 @@ class HostCollector(Collector):
             readings = [(record, self._service.meter.read(record))]
         yield from _gauges(readings)
         yield from _counters(readings)
+        yield from _of_requests(readings)
+        yield _info(readings)
 
     def _of_devices(self, records: tuple[AcceleratorRecord, ...]) -> Iterator[Metric]:
         by_state = GaugeMetricFamily(f"{_PREFIX}accelerators", "Accelerators by state", labels=["state"])
@@ -64,6 +67,16 @@ class HostCollector(Collector):
         yield from (by_state, share, memory)
 
     def _of_host(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            f"{_PREFIX}draining",
+            "1 while it refuses new accelerators",
+            value=float(self._service.is_draining),
+        )
+        build = GaugeMetricFamily(
+            f"{_PREFIX}build_info", "Always 1; its version", labels=["version", "limits"]
+        )
+        build.add_metric([self._host.version, self._host.limits.name], 1)
+        yield build
         disk, ends_at = self._host.disk, self._host.certificates.ends_at
         if ends_at is not None:
             yield GaugeMetricFamily(
@@ -88,6 +101,8 @@ def _gauges(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metri
             "Device seconds used of those that its share gives, over the last seconds",
             lambda r: r.utilisation_share,
         ),
+        "queue_length": ("Requests that wait for their turn", lambda r: _of_queue(r, "num_waiting")),
+        "turn_seconds": ("For how long the running request runs", lambda r: _of_queue(r, "turn_seconds")),
     }
     for name, (text, value_of) in families.items():
         family = GaugeMetricFamily(_PREFIX + name, text, labels=_LABELS)
@@ -96,6 +111,50 @@ def _gauges(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metri
             if value is not None:
                 family.add_metric([record.accelerator_id, record.kind.name], value)
         yield family
+
+
+def _of_queue(reading: Reading, name: str) -> float | None:
+    queue: Any = reading.statistics.get("queue")
+    return None if queue is None else float(queue[name])
+
+
+def _of_requests(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metric]:
+    """Say what became of requests, and where the time of the last minute's went; models are not told apart here."""
+    requests = CounterMetricFamily(
+        f"{_PREFIX}requests", "Requests by outcome, of models loaded now", labels=[*_LABELS, "outcome"]
+    )
+    latency = GaugeMetricFamily(
+        f"{_PREFIX}latency_seconds",
+        "Of the request at this percentile of the last minute: its total, and its parts",
+        labels=[*_LABELS, "percentile", "part"],
+    )
+    for record, reading in readings:
+        statistics: Any = reading.statistics
+        whose = [record.accelerator_id, record.kind.name]
+        for outcome, count in _outcomes(statistics.get("models") or []).items():
+            requests.add_metric([*whose, outcome], count)
+        for name in ("p50", "p99"):
+            parts = (statistics.get("latency") or {}).get(name) or {}
+            for part, seconds in parts.items():
+                latency.add_metric([*whose, name, part.removesuffix("_seconds")], seconds)
+    yield from (requests, latency)
+
+
+def _outcomes(models: list[dict[str, Any]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for model in models:
+        total.update(model["num_by_outcome"])
+    return total
+
+
+def _info(readings: list[tuple[AcceleratorRecord, Reading]]) -> Metric:
+    """Names, which change no other metric's labels."""
+    info = GaugeMetricFamily(
+        f"{_PREFIX}accelerator_info", "Always 1; its name and device", labels=[*_LABELS, "name", "device"]
+    )
+    for record, _ in readings:
+        info.add_metric([record.accelerator_id, record.kind.name, record.name, record.device], 1)
+    return info
 
 
 def _counters(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""The control API's paths for looking: the board as it is now, the last hour of an accelerator, and its log."""
+"""The control API's paths for looking: the board, the audit log, an accelerator's last hour, and its log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 
+from elastic_inference.host.audit import Entry
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.board_schemas import BoardView, HistoryView, LogView
 from elastic_inference.host.doors.callers import Caller
@@ -15,6 +16,7 @@ from elastic_inference.host.host import Host
 from elastic_inference.host.processes.logs import MAX_PART_BYTES, LogReader
 
 DEFAULT_LOG_BYTES = 16 << 10
+MAX_ENTRIES = 10_000
 
 
 def add_observing(app: FastAPI, host: Host, caller: Any) -> None:
@@ -33,6 +35,15 @@ def add_observing(app: FastAPI, host: Host, caller: Any) -> None:
         It is read once a second, and asking does not read it anew.
         """
         return BoardView(**views.whole(who, service.board.snapshot))
+
+    @app.get("/v1/audit", responses=schemas.errors(403), tags=["host"])
+    def audit(
+        last: Annotated[int, Query(ge=1, le=MAX_ENTRIES, description="How many of them.")] = 50,
+        who: Caller = caller,
+    ) -> list[Entry]:
+        """Show who changed what, from where, and with what outcome; oldest first."""
+        who.check_operator()
+        return host.audit.last(last)
 
     @app.get(
         "/v1/accelerators/{accelerator_id}/history", responses=schemas.errors(404), tags=["accelerators"]

@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from elastic_inference.host.accounts.leases import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.sums import UsageSum
 from elastic_inference.host.accounts.usage import UsageRow
 from elastic_inference.host.meter import Reading
 from elastic_inference.host.service import MAX_NAME_LENGTH, Offer
+from elastic_inference.limits.processes import ProcessIdentity
 
 Usd = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", examples=["0.13"])]
 
@@ -47,6 +49,18 @@ class DrainRequest(Strict):
     """Whether the host is to refuse new accelerators."""
 
     is_draining: bool
+
+
+class StopRequest(Strict):
+    """How the host is to end."""
+
+    keep_running: Annotated[bool, Field(description="Whether its accelerators continue without it.")] = False
+
+
+class StoppingView(BaseModel):
+    """Which process ends, for whoever waits on the same machine."""
+
+    process: ProcessIdentity
 
 
 class TypeView(BaseModel):
@@ -193,7 +207,8 @@ class UsageView(BaseModel):
     types: list[str]
     started_at: float
     attached_hours: float
-    cost_usd: Usd | None
+    unpriced_hours: Annotated[float, Field(description="Of these: of types without a price.")]
+    cost_usd: Annotated[Usd | None, Field(description="Of the hours that have a price; null: none has.")]
     inferences: int
     device_seconds: float
     throttled_seconds: float
@@ -211,12 +226,40 @@ class UsageView(BaseModel):
             types=list(row.accelerator_types),
             started_at=row.started_at,
             attached_hours=row.attached_seconds / 3600,
+            unpriced_hours=row.unpriced_seconds / 3600,
             cost_usd=None if row.cost_usd is None else f"{row.cost_usd:.6f}",
             inferences=row.inferences,
             device_seconds=row.device_seconds,
             throttled_seconds=row.throttled_seconds,
             usd_per_100k_inferences=None if row.usd_per_100k is None else f"{row.usd_per_100k:.6f}",
             is_attached=row.is_attached,
+        )
+
+
+class UsageSumView(BaseModel):
+    """What accelerators of one type, or on one day (UTC), cost and did together."""
+
+    key: Annotated[str, Field(description="The type or the day.", examples=["cpu.half", "2026-01-31"])]
+    attached_hours: float
+    unpriced_hours: float
+    cost_usd: Annotated[Usd, Field(description="Of the hours that have a price.")]
+    inferences: int
+    device_seconds: float
+    throttled_seconds: float
+    usd_per_100k_inferences: Usd | None
+
+    @classmethod
+    def of(cls, total: UsageSum) -> UsageSumView:
+        """Return the sum with money rounded to a millionth of a dollar."""
+        return cls(
+            key=total.key,
+            attached_hours=total.attached_seconds / 3600,
+            unpriced_hours=total.unpriced_seconds / 3600,
+            cost_usd=f"{total.cost_usd:.6f}",
+            inferences=total.inferences,
+            device_seconds=total.device_seconds,
+            throttled_seconds=total.throttled_seconds,
+            usd_per_100k_inferences=None if total.usd_per_100k is None else f"{total.usd_per_100k:.6f}",
         )
 
 

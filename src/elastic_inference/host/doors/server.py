@@ -71,7 +71,7 @@ def serve(
                 lambda: on_ready(_url(listen, sock, host.settings.tls)),
             ).run([sock])
         finally:
-            host.close(keep_running)
+            host.close(host.keeps_running(otherwise=keep_running))
             if provider is not None:
                 provider.shutdown()
             if listen.kind == "unix":

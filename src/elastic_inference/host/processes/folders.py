@@ -45,6 +45,7 @@ class HostFolder:
         self.homes = path / "homes"  # working directories of processes
         self.logs = path / "logs"
         self.devices = path / "devices.json"
+        self.audit = path / "audit.log"
         self.lock = path / "lock"
 
     def make(self) -> None:

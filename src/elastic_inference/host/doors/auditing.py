@@ -1,0 +1,69 @@
+"""Writes into the audit log what requests changed, or tried to; questions and heartbeats are left out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from elastic_inference.host.audit import AuditLog, Entry
+from elastic_inference.host.doors.middleware import App, Receive, Scope, Send, request_id
+
+_READING = ("GET", "HEAD", "OPTIONS")
+_HEARTBEAT = re.compile(r"/v1/accelerators/[^/]+/heartbeat")
+_ABOUT = re.compile(r"/v1/accelerators/([^/]+)")
+
+
+class Audit:
+    """Around every request.
+
+    Args:
+        now: Seconds since 1970.
+    """
+
+    def __init__(self, app: App, log: AuditLog, now: Callable[[], float]) -> None:
+        self._app = app
+        self._log = log
+        self._now = now
+        self._writer = ThreadPoolExecutor(1, "audit")  # one, so that entries keep their order
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _READING or _HEARTBEAT.fullmatch(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        is_written = False
+
+        async def write_and_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal is_written
+            if message["type"] == "http.response.start":
+                is_written = True
+                await self._write(self._entry(scope, message["status"]))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, write_and_send)
+        finally:
+            if not is_written:
+                await self._write(self._entry(scope, 500))
+
+    async def _write(self, entry: Entry) -> None:
+        """Write it before the caller hears of it; in a thread, because a disk may hang and heartbeats must not."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._log.append, entry)
+
+    def _entry(self, scope: Scope, status: int) -> Entry:
+        state, client = scope.get("state") or {}, scope.get("client")
+        caller, about = state.get("caller"), _ABOUT.match(scope["path"])
+        who = "unknown" if caller is None else caller.accelerator_id or "operator"
+        return Entry(
+            at=round(self._now(), 3),
+            who=who,
+            address="unix" if client is None else str(client[0]),
+            door={"page": "page", "aws": "amazon"}.get(scope["path"].split("/")[1], "api"),
+            method=scope["method"],
+            path=scope["path"],
+            accelerator_id=about[1] if about else str(state.get("accelerator_id", "")),
+            status=status,
+            request_id=request_id.get(),
+        )
