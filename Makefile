@@ -46,7 +46,7 @@ bench-isolation: $(VENV)/.dev ## Measure whether fractions hold beside bad neigh
 bench-lease: $(VENV)/.dev ## Measure whether a device shared by lease is shared as asked (about 30 minutes)
 	$(BIN)/python -m benchmarks.lease --json benchmark-lease.json
 
-bench-engines: $(VENV)/.dev ## Measure what batching gives (about 10 minutes; some models need EI_SHARED)
+bench-engines: $(VENV)/.dev ## Measure what batching gives and loads cost (about 15 minutes; some models need EI_SHARED)
 	$(BIN)/python -m benchmarks.engines --json benchmark-engines.json
 
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)

@@ -16,6 +16,7 @@ from elastic_inference.cli._host_options import (
     data_host,
     database_url,
     parse_ports,
+    published_folder,
     tls_files,
 )
 from elastic_inference.cli._support import extra
@@ -218,6 +219,14 @@ def start(
             "--allow-unsafe-operations", help="Allow graphs that use files, processes or the network."
         ),
     ] = False,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            "--published",
+            metavar="DIR",
+            help="Models for all accelerators, as `ei model publish` writes them; they read it and never write.",
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Start a host on this machine.
@@ -267,6 +276,7 @@ def start(
         drain_seconds=parse_seconds(drain),
         turn_limit_seconds=parse_seconds(turn_limit),
         allow_unsafe_operations=allow_unsafe_operations,
+        published=published_folder(published),
         gpu_sharing=gpu_sharing,
         cpu_sharing=cpu_sharing,
     )

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -198,6 +199,24 @@ class ArtifactStore:
             removed += self.blobs.size(sha256) or 0
             self.blobs.drop(sha256)
         return removed
+
+    def publish(self, artifacts: list[Artifact], directory: Path) -> None:
+        """Copy artifacts to a store that every user of the machine may read and only this one may write.
+
+        Raises:
+            CapacityExceeded: There is no room.
+            OSError: It cannot be written.
+        """
+        shelf = ArtifactStore.at(directory)
+        for found in artifacts:
+            for sha256 in contents_of(found):
+                if shelf.blobs.size(sha256) is None:
+                    with shelf.blobs.writing() as file, open(self.blobs.blobs / sha256, "rb") as source:
+                        shutil.copyfileobj(source, file)
+                        shelf.blobs.keep(file)
+            shelf._write_entry(found.kind, found.key, found.about, found.sha256, found.size_bytes)
+        for path in (directory, *directory.rglob("*")):
+            os.chmod(path, 0o755 if path.is_dir() else 0o444)
 
     def close(self) -> None:
         """Let go of all that this process uses."""
