@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.common import Bystanders, Row, describe_machine, table, write_json
 
-MODULES = ("batching", "compute")  # each has rows(is_quick)
+MODULES = ("batching", "compute", "loading")  # each has rows(is_quick)
 
 
 def main() -> None:

@@ -242,7 +242,8 @@ def test_ctrl_c_ends_the_private_accelerator_too(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"EI_PROGRESS_SECONDS": "0.2", "EI_CACHE_DIR": str(tmp_path / "cache")},
+        env=os.environ
+        | {"EI_PROGRESS_SECONDS": "0.2", "EI_CACHE_DIR": str(tmp_path / "cache"), "EI_STORE_SIZE": "1GiB"},
     )
     _wait_for_line(process, "frames/s")
     children = psutil.Process(process.pid).children()
@@ -251,7 +252,7 @@ def test_ctrl_c_ends_the_private_accelerator_too(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert len(read_all(tmp_path / "out.mp4")[0]) > 0
-    assert list((tmp_path / "cache" / "compiled").iterdir())  # the next run loads in a second
+    assert list((tmp_path / "cache" / "store" / "blobs").iterdir())  # the next run loads in a second
     assert children
     assert psutil.wait_procs(children, timeout=10)[1] == []
 

@@ -40,9 +40,9 @@ def test_the_demo_compares_and_writes_what_it_says(cache: Path, tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     for line in (
-        "  without accelerator    with accelerator\n",
+        "without accelerator with accelerator",
         "model load time",
-        "number of frames            6                      6\n",
+        "number of frames 6 6 average",
         "average inference time",
         "total inference time",
         "client's CPU a frame",
@@ -52,7 +52,7 @@ def test_the_demo_compares_and_writes_what_it_says(cache: Path, tmp_path: Path) 
         "both runs found the same (within 0.001)",
         "this machine's own CPU",
     ):
-        assert line in done.stdout, done.stdout
+        assert line in " ".join(done.stdout.split()), done.stdout
     assert len(read_all(output / "annotated.mp4")[0]) == 6
     assert (output / "annotated.png").read_bytes().startswith(b"\x89PNG")
     report = json.loads((output / "report.json").read_text())

@@ -78,3 +78,20 @@ def test_an_empty_store_says_where_known_models_are(
     monkeypatch.setenv("EI_CACHE_DIR", str(tmp_path))
     assert main(["model"]) == 0
     assert "nothing is stored; `ei models` lists" in capsys.readouterr().out
+
+
+def test_a_folder_that_others_may_write_is_not_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    for published, text in (
+        (folder, "can be written by other users"),
+        (tmp_path / "none", "is not a folder"),
+    ):
+        assert (
+            main(["host", "start", "--published", str(published), "--state-dir", str(tmp_path)])
+            == ExitCode.BAD_INPUT
+        )
+        assert text in capsys.readouterr().err

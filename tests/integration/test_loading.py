@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from elastic_inference import Accelerator, CapacityExceeded, EIPredictor, LoadOptions
+from elastic_inference.cli import main
 from elastic_inference.models.artifacts.blobs import BlobFolder
 from elastic_inference.models.artifacts.store import ArtifactStore, Kind
 from elastic_inference.models.package import ModelPackage
@@ -215,6 +216,29 @@ def test_a_load_does_not_hold_the_turn_that_other_models_wait_for(model: Path, t
                 assert not load.done()
             with load.result(60) as loaded:
                 assert loaded.report.engine == "openvino"
+
+
+def test_what_the_operator_published_is_neither_sent_nor_compiled_by_tenants(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with predictor(model, tmp_path / "operator") as predict:
+        check(predict)
+    published = tmp_path / "published"
+    arguments = ["model", "publish", "model", "--to", str(published), "--store", str(tmp_path / "operator")]
+    assert main(arguments) == 0
+    assert "published model with 1 compiled" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in stored(published)}
+    assert {path.stat().st_mode & 0o777 for path in before} == {0o444}
+    for tenant in ("one", "other"):
+        own = tmp_path / tenant
+        config = {"artifacts_dir": str(own), "published_dir": str(published), "num_threads": 1}
+        with start_accelerator(**config) as running:  # type: ignore[arg-type]
+            place = Accelerator.at(running.address, token=running.token)
+            with EIPredictor(model, accelerator=place, load=OFF) as predict:
+                assert predict.report.source.startswith("from the operator's store, compiled on 20")
+                check(predict)
+        assert list((own / "blobs").iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in stored(published)} == before
 
 
 PROGRAM = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,3 +124,18 @@ def tls_files(
         if path is not None and not path.is_file():
             raise InvalidInput(f"TLS file {path} does not exist or is not a file")
     return files
+
+
+def published_folder(directory: Path | None) -> Path | None:
+    """Return the folder of published models; refuse one that others than its owner may write, or that is none."""
+    if directory is None:
+        return None
+    if not directory.is_dir():
+        raise InvalidInput(f"--published {directory} is not a folder")
+    found = directory.stat()
+    if found.st_mode & 0o022 or found.st_uid not in (os.geteuid(), 0):
+        raise InvalidInput(
+            f"--published {directory} can be written by other users (owner {found.st_uid}, mode "
+            f"{found.st_mode & 0o777:o}), who could give all tenants models of theirs"
+        )
+    return directory.absolute()

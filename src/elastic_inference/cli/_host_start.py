@@ -19,6 +19,7 @@ from elastic_inference.cli._host_options import (
     data_host,
     database_url,
     parse_ports,
+    published_folder,
     tls_files,
 )
 from elastic_inference.cli._support import extra
@@ -202,6 +203,14 @@ def start(
             "--allow-unsafe-operations", help="Allow graphs that use files, processes or the network."
         ),
     ] = False,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            "--published",
+            metavar="DIR",
+            help="Models for all accelerators, as `ei model publish` writes them; they read it and never write.",
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Start a host on this machine.
@@ -281,6 +290,7 @@ def settings_of(options: Mapping[str, Any], is_trial: bool = False) -> tuple[Hos
         drain_seconds=parse_seconds(options["drain"]),
         turn_limit_seconds=parse_seconds(options["turn_limit"]),
         allow_unsafe_operations=options["allow_unsafe_operations"],
+        published=published_folder(options["published"]),
         gpu_sharing=options["gpu_sharing"],
         cpu_sharing=options["cpu_sharing"],
         core_price=core_price(options["cpu_price"]),

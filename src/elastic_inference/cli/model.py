@@ -139,8 +139,8 @@ def _sentence(kind: str, about: Mapping[str, Any]) -> str:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `ei model list`, `show` and `remove` of the store, and `load`, `unload` and `alias` of an accelerator."""
-    of_store: dict[str, Command] = {"list": list_models, "show": show, "remove": remove}
+    """Add `ei model list`, `show`, `remove` and `publish` of the store; `load`, `unload`, `alias` of an accelerator."""
+    of_store: dict[str, Command] = {"list": list_models, "show": show, "remove": remove, "publish": publish}
     add_group(app, "model", model, **of_store, **served_models.COMMANDS)
 
 
@@ -218,6 +218,36 @@ def remove(
     return Sentence(
         f"removed {what}, {format_bytes(freed)}; what a running accelerator has loaded goes when it ends",
         {"models": hashes, "freed_bytes": freed},
+    )
+
+
+def publish(
+    name: NameArgument,
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="The folder to publish in.", show_default=False)
+    ],
+    store: StoreOption = None,
+) -> Sentence:
+    """Copy a model, and what was compiled of it, to a folder for all tenants of a host.
+
+    Start the host with `--published DIR`: its accelerators read the folder and never write it. What is compiled is for
+    the threads and the CPU that it was compiled with, so load the model once with those of the accelerator type.
+
+    \b
+    Examples:
+      ei model publish faster_rcnn.pb --to /srv/models
+    """
+    opened = _open(store)
+    found = _named(opened, name)
+    artifacts = _artifacts_of(opened, found.model)
+    try:
+        opened.publish(artifacts, to)
+    except OSError as error:
+        raise InvalidInput(f"{to} cannot be written: {error.strerror or error}") from error
+    num_compiled = sum(each.kind is Kind.COMPILED for each in artifacts)
+    return Sentence(
+        f"published {found.name} with {num_compiled} compiled in {to}",
+        {"model": found.model, "directory": str(to), "num_compiled": num_compiled},
     )
 
 

@@ -180,6 +180,7 @@ class Host:
                 hang_seconds=settings.hang_seconds,
                 turn_limit_seconds=settings.turn_limit_seconds,
                 allow_unsafe_operations=settings.allow_unsafe_operations,
+                published=settings.published,
                 gpu_sharing=settings.gpu_sharing,
                 mps_directory=self._mps_directory(),
             ),

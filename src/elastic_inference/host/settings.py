@@ -41,6 +41,7 @@ class HostSettings:
         uids: Users for accelerators where the host is root.
         num_spares: Processes started in advance.
         pass_on: Variables of the host's environment that accelerators get too; see Launcher.
+        published: A store of models that all accelerators read and none writes; None: there is none.
         hang_seconds, turn_limit_seconds: See ProcessSettings.
         gpu_sharing: How accelerators share a GPU, one of `GPU_SHARING`.
         cpu_sharing: How they share the CPU device, one of `CPU_SHARING`.
@@ -64,6 +65,7 @@ class HostSettings:
     hang_seconds: float = 60.0
     turn_limit_seconds: float = 600.0
     allow_unsafe_operations: bool = False
+    published: Path | None = None
     gpu_sharing: str = "lease"
     cpu_sharing: str = "limits"
     core_price: Decimal | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
@@ -41,6 +42,7 @@ class ProcessSettings:
             answered within 3.3 s while it loaded the Faster R-CNN graph.
         turn_limit_seconds: A process in which one request runs for longer is started again: a model may loop for ever.
         allow_unsafe_operations: See EngineOptions.
+        published: See HostSettings.
         gpu_sharing: See HostSettings.
         mps_directory: Of the pipes of NVIDIA's MPS daemon.
     """
@@ -53,6 +55,7 @@ class ProcessSettings:
     hang_seconds: float = 60.0
     turn_limit_seconds: float = 600.0
     allow_unsafe_operations: bool = False
+    published: Path | None = None
     gpu_sharing: str = "lease"
     mps_directory: str = DEFAULT_MPS_DIRECTORY
 
@@ -147,6 +150,7 @@ class HostContext:
             lease=lease,
             limits=self.describe_limits(record, applied),
             artifacts_dir=str(folder.artifacts),
+            published_dir=None if self.settings.published is None else str(self.settings.published),
             allow_unsafe_operations=self.settings.allow_unsafe_operations,
             accelerator_type=record.kind.name,
         )

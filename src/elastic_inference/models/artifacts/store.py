@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -122,13 +123,12 @@ class ArtifactStore:
         Its content stays, whatever else is removed, until `release` or the end of this process.
         """
         found = self._read(self._path(kind, key), kind)
-        if found is None or dict(found.key) != _plain(key) or not self._has_content(found):
-            return None if self.published is None else self.published.get(kind, key)
-        if self._is_read_only:
-            return found
-        with contextlib.suppress(OSError):
-            os.utime(self._path(kind, key), (self.blobs.wall_clock(),) * 2)
-        return found if found.path is None else self._in_use(found)
+        if found is not None and dict(found.key) == _plain(key):
+            used = found if found.path is None else self._in_use(found)
+            if used is not None:
+                self._touch(kind, key)
+                return used
+        return None if self.published is None else self.published.get(kind, key)
 
     def put(
         self,
@@ -199,6 +199,24 @@ class ArtifactStore:
             self.blobs.drop(sha256)
         return removed
 
+    def publish(self, artifacts: list[Artifact], directory: Path) -> None:
+        """Copy artifacts to a store that every user of the machine may read and only this one may write.
+
+        Raises:
+            CapacityExceeded: There is no room.
+            OSError: It cannot be written.
+        """
+        shelf = ArtifactStore.at(directory)
+        for found in artifacts:
+            for sha256 in contents_of(found):
+                if shelf.blobs.size(sha256) is None:
+                    with shelf.blobs.writing() as file, open(self.blobs.blobs / sha256, "rb") as source:
+                        shutil.copyfileobj(source, file)
+                        shelf.blobs.keep(file)
+            shelf._write_entry(found.kind, found.key, found.about, found.sha256, found.size_bytes)
+        for path in (directory, *directory.rglob("*")):
+            os.chmod(path, 0o755 if path.is_dir() else 0o444)
+
     def close(self) -> None:
         """Let go of all that this process uses."""
         self.blobs.close()
@@ -229,25 +247,36 @@ class ArtifactStore:
             log.warning("an artifact cannot be read", extra={"path": str(path), "error": str(error)})
             return None
 
-    def _has_content(self, found: Artifact) -> bool:
-        """Whether the content is here and is what was put; one that is damaged is removed."""
-        if found.path is None:
-            return True
+    def _touch(self, kind: Kind, key: Key) -> None:
+        if not self._is_read_only:
+            with contextlib.suppress(OSError):
+                os.utime(self._path(kind, key), (self.blobs.wall_clock(),) * 2)
+
+    def _in_use(self, found: Artifact) -> Artifact | None:
+        """Keep its content from being removed, and then look at it; None where it is gone, or is not what was put."""
+        used = self._linked(found)
+        if used is None or used.path is None:
+            return None
         try:
-            if sha256_of(found.path) == found.sha256:
-                return True
+            if sha256_of(used.path) == found.sha256:
+                return used
         except OSError:
-            return False
+            return None
         log.warning("an artifact is damaged", extra={"path": str(found.path)})
+        used.release()
         if not self._is_read_only:
             self.blobs.drop(found.sha256)
-        return False
+        return None
 
-    def _in_use(self, found: Artifact) -> Artifact:
+    def _linked(self, found: Artifact) -> Artifact | None:
+        if self._is_read_only:
+            return found  # only its operator removes something there
         try:
             path = self.blobs.link(found.sha256, f"{_USED}/{secrets.token_hex(8)}")
+        except FileNotFoundError:
+            return None
         except OSError:
-            return found  # without links, or removed in this moment: opening it tells
+            return found  # a disk that may only be read, or has no links: nobody removes anything, or opening it tells
         return Artifact(**{**vars(found), "path": path})
 
     @contextlib.contextmanager
