@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -363,3 +365,52 @@ load(ModelPackage.read(sys.argv[1]), SignatureRequest(), EngineOptions(engine="o
 print(sys.modules.get("openvino_telemetry"), "openvino" in sys.modules)
 """
     assert run_without([], code, str(models / "model.onnx")).split() == ["None", "True"]
+
+
+CLOSING = """
+import gc, sys, threading
+from pathlib import Path
+import numpy as np
+from elastic_inference.engines import select
+from elastic_inference.engines.base import EngineOptions
+from elastic_inference.errors import PredictorClosed
+from elastic_inference.models.artifacts.store import ArtifactStore
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import SignatureRequest
+
+package = ModelPackage.read(sys.argv[1])
+pixels = {"x": np.full((64, 8, 8, 3), 0.5, np.float32)}
+for number in range(12):
+    options = EngineOptions(engine="openvino", num_threads=1, store=ArtifactStore.at(Path(sys.argv[2])))
+    model = select.load(package, SignatureRequest(), options)
+    assert model.report.source.startswith("from the store") or not number, model.report.source
+    begun = threading.Event()
+
+    def call(model=model):
+        try:
+            for _ in range(1000):
+                model.predict(pixels)
+                begun.set()
+        except PredictorClosed:
+            pass
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    begun.wait(60)
+    model.close()
+    del model, call
+    gc.collect()
+    caller.join()
+"""
+
+
+def test_a_model_from_the_store_may_be_closed_while_it_runs(models: Path, tmp_path: Path) -> None:
+    """Its weights lie in the mapped file; freed under a call, they took the process with them."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSING, str(models / "frozen.pb"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
