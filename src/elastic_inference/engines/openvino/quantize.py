@@ -52,9 +52,11 @@ def quantized(model: ov.Model, samples: Sequence[Sample]) -> ov.Model:
         )
     with _quiet():
         try:
-            return nncf.quantize(
-                model,
-                nncf.Dataset([_fed(model, sample) for sample in samples]),
+            return _quantizer(
+                nncf, model
+            )(
+                model=model,
+                calibration_dataset=nncf.Dataset([_fed(model, sample) for sample in samples]),
                 subset_size=len(samples),
                 preset=nncf.QuantizationPreset.MIXED,  # activations may be negative, as behind a linear bottleneck
                 ignored_scope=nncf.IgnoredScope(names=left_out, validate=False),
@@ -63,6 +65,18 @@ def quantized(model: ov.Model, samples: Sequence[Sample]) -> ov.Model:
             raise
         except Exception as error:  # NNCF's own classes have no common base
             raise UnsupportedModel(f"NNCF could not quantize the model: {error}") from error
+
+
+def _quantizer(nncf: Any, model: ov.Model) -> Any:
+    """Return what quantizes the model but not the bodies of its branches.
+
+    For those NNCF wants samples that take either branch, which no set of photos does in a detector.
+    """
+    if any(node.get_type_name() == "If" for node in model.get_ops()):
+        from nncf.openvino.quantization.quantize_model import native_quantize_impl
+
+        return native_quantize_impl
+    return nncf.quantize
 
 
 def _fed(model: ov.Model, sample: Sample) -> dict[str, npt.NDArray[Any]]:
