@@ -22,7 +22,6 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 NOT_HTTP = {
     "random bytes": b"\x00\xff\x13\x37" * 64 + b"\r\n\r\n",
     "a TLS hello": bytes.fromhex("16030100c6010000c20303") + bytes(190) + b"\r\n\r\n",
-    "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/0.9": b"GET /v2\r\n\r\n",
     "HTTP/9.9": b"GET /v2 HTTP/9.9\r\nHost: a\r\n\r\n",
     "a header without colon": b"GET /v2 HTTP/1.1\r\nHost\r\n\r\n",

@@ -91,6 +91,7 @@ class Call:
         send_window, receive_window: Bytes that we, and the client, may still send.
         began: When it came, on time.monotonic.
         prefix, message: Of the message that arrives now.
+        let_read: Gives the turn to read the connection to another thread, as long as whoever runs this call has it.
         has_head: Whether the answer's head was sent.
     """
 
@@ -101,6 +102,7 @@ class Call:
         self.send_window = self.receive_window = DEFAULT_WINDOW_BYTES
         self.prefix = bytearray()
         self.message: Message | None = None
+        self.let_read: Callable[[], None] | None = None
         self.num_used = 0  # received bytes that the client may send again and was not told of yet
         self.has_head = False
         self.has_ended = False  # the answer, with its status
@@ -126,6 +128,12 @@ class Call:
         if left <= 0:
             raise DeadlineExceeded(f"the call's {self.head.timeout_seconds} s were over before it ran")
         return left
+
+    def let_others_read(self) -> None:
+        """Have another thread read the connection, before this one waits for what only reading brings."""
+        let_read, self.let_read = self.let_read, None
+        if let_read is not None:
+            let_read()
 
     def is_wanted(self) -> bool:
         """Whether the client still waits for the answer."""

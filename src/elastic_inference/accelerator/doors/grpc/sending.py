@@ -116,6 +116,7 @@ class Sender:
             if allowed:
                 return allowed
         self._flush(out, end)
+        call.let_others_read()
         with self._windows:
             while True:
                 if self._is_broken:

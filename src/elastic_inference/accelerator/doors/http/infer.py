@@ -106,25 +106,28 @@ class InferHandler:
 
 
 def _respond(result: Result) -> Response:
-    outputs = result.outputs
     views: list[bytes | memoryview] = []
-    if result.request_id is None and all(o.wanted.is_binary and o.wanted.range is None for o in outputs):
-        tensors = []
-        for wanted, dtype, array, _ in outputs:
+    tensors: list[tuple[str, str, tuple[int, ...], int]] = []
+    if result.request_id is None:
+        for wanted, dtype, array, _ in result.outputs:
+            if wanted.range is not None or not wanted.is_binary:
+                break
             view = wire.to_bytes(array)
             views.append(view)
             tensors.append((wanted.name, dtype, array.shape, len(view)))
+    if result.request_id is None and len(tensors) == len(result.outputs):
         text = _binary_head(result.model_name, *tensors)
     else:
-        text = _any_head(result.model_name, result.request_id, outputs, views)
-    queue_ms, service_ms = result.timing.queue_seconds * 1e3, result.timing.service_seconds * 1e3
-    headers = {"Server-Timing": f"queue;dur={queue_ms:.6f}, service;dur={service_ms:.6f}"}
+        views.clear()
+        text = _any_head(result.model_name, result.request_id, result.outputs, views)
+    timing = result.timing
+    queue_ms, service_ms = timing.queue_seconds * 1e3, timing.service_seconds * 1e3
+    lines = f"Server-Timing: queue;dur={queue_ms:.6f}, service;dur={service_ms:.6f}\r\n"
     if views:
-        headers["Content-Type"] = "application/octet-stream"
-        headers["Inference-Header-Content-Length"] = str(len(text))
+        lines += f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {len(text)}\r\n"
     else:
-        headers["Content-Type"] = "application/json"
-    return Response(200, headers, [text, *views])
+        lines += "Content-Type: application/json\r\n"
+    return Response(body=[text, *views], lines=lines)
 
 
 def _any_head(

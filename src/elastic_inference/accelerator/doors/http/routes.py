@@ -22,6 +22,7 @@ from elastic_inference.accelerator.switches import Switches
 from elastic_inference.errors import HttpError, InvalidInput
 
 CHUNK_BYTES = 1 << 20
+_MODELS, _INFER = ("v2", "models"), ("infer",)
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -47,14 +48,16 @@ class Service:
     def answer(self, session: Session, request: Request, body: Body) -> Response:
         """Route one request; raises our errors, which the connection turns into responses."""
         segments = request.segments
+        if segments[-1:] == _INFER and segments[:2] == _MODELS:  # first, because it is the hot path
+            session.check_token(request, needs_admin=False)
+            _needs(request, "POST")
+            name = segments[2] if len(segments) == 4 else _model_of(segments[2:-1], request)
+            return session.infer.handle(request, body, name)
         if segments[:2] == ("v2", "health"):
             return self._health(
                 request, segments[2:]
             )  # without a token: it says only whether something works
         session.check_token(request, needs_admin=segments[:2] == ("v2", "accelerator") and len(segments) > 2)
-        if segments[:2] == ("v2", "models") and segments[-1:] == ("infer",):
-            _needs(request, "POST")
-            return session.infer.handle(request, body, _model_of(segments[2:-1], request))
         if segments == ("metrics",):
             _needs(request, "GET")
             text = render(self._collector)
