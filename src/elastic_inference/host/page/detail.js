@@ -81,7 +81,7 @@ export function detailDialog(actions) {
     const timers = [];
     const repeat = (milliseconds, work) => {
       const once = async () => {
-        await work().catch(() => {}); // gone or away: the stream says so
+        if (find(id)) await work().catch(() => {}); // gone or away: the stream says so
         if (timers[place] !== null) timers[place] = setTimeout(once, milliseconds);
       };
       const place = timers.push(0) - 1;

@@ -13,7 +13,7 @@ export function bytesOf(used, limit) {
   return `${one.split(" ")[1] === all.split(" ")[1] ? one.split(" ")[0] : one} of ${all}`;
 }
 
-export const percent = (share) => known(share, (s) => `${Math.round(s * 100)}%`);
+export const percent = (share) => known(share, (s) => `${s < 0.01 ? Number((s * 100).toPrecision(2)) : Math.round(s * 100)}%`);
 
 export const figures = (value, digits = 3) =>
   known(value, (v) => (v >= 1000 ? Math.round(v).toLocaleString("en") : String(Number(v.toPrecision(digits)))));
