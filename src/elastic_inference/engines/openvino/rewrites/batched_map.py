@@ -22,8 +22,7 @@ from elastic_inference.engines.openvino.rewrites.graph import (
     name_of,
     tensor_of,
 )
-from elastic_inference.engines.openvino.rewrites.maps import MapLoop
-from elastic_inference.engines.openvino.rewrites.multiclass_nms import NoMatch
+from elastic_inference.engines.openvino.rewrites.maps import MapLoop, NoMatch
 from elastic_inference.models.graph_pb2 import NodeDef
 from elastic_inference.models.operations import DTYPE_NUMBERS
 

@@ -18,9 +18,8 @@ from elastic_inference.engines.openvino.rewrites import (
 )
 from elastic_inference.engines.openvino.rewrites.batched_map import lift
 from elastic_inference.engines.openvino.rewrites.graph import Graph, Tensor, attribute, name_of
-from elastic_inference.engines.openvino.rewrites.maps import MapLoop, find_maps
+from elastic_inference.engines.openvino.rewrites.maps import MapLoop, NoMatch, find_maps
 from elastic_inference.engines.openvino.rewrites.multiclass_nms import (
-    NoMatch,
     Suppression,
     match,
     sources,

@@ -16,8 +16,7 @@ import openvino as ov
 from elastic_inference.engines.openvino.rewrites.batched_map import Lifted
 from elastic_inference.engines.openvino.rewrites.evaluation import Evaluation, NotEvaluated
 from elastic_inference.engines.openvino.rewrites.graph import Array, Graph
-from elastic_inference.engines.openvino.rewrites.maps import MapLoop
-from elastic_inference.engines.openvino.rewrites.multiclass_nms import NoMatch
+from elastic_inference.engines.openvino.rewrites.maps import MapLoop, NoMatch
 from elastic_inference.models.graph_pb2 import GraphDef
 from elastic_inference.models.operations import DTYPE_NAMES
 

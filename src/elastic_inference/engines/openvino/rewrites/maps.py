@@ -33,6 +33,10 @@ class MapLoop:
     results: dict[Tensor, Tensor] = field(default_factory=dict)
 
 
+class NoMatch(Exception):
+    """A map does what a rewrite is for, but not as that knows it; the text says what is otherwise."""
+
+
 class _NoMap(Exception):
     """The loop hands on something else than elements."""
 

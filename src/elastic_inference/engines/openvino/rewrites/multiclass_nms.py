@@ -16,7 +16,7 @@ from enum import Enum
 import numpy as np
 
 from elastic_inference.engines.openvino.rewrites.graph import Graph, Tensor, inputs_of
-from elastic_inference.engines.openvino.rewrites.maps import MapLoop
+from elastic_inference.engines.openvino.rewrites.maps import MapLoop, NoMatch
 from elastic_inference.models.graph_pb2 import NodeDef
 
 _SUPPRESSIONS = ("NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5")
@@ -94,10 +94,6 @@ class Match:
     field_sizes: tuple[tuple[int, ...], ...]
     results: tuple[Tensor, ...]
     nodes: frozenset[str]
-
-
-class NoMatch(Exception):
-    """The loop suppresses boxes, but not as it is described here; the text says what is otherwise."""
 
 
 def match(graph: Graph, loop: MapLoop) -> Match | None:

@@ -19,7 +19,8 @@ from openvino import opset13
 from elastic_inference.engines.openvino.rewrites import nms_operation
 from elastic_inference.engines.openvino.rewrites.evaluation import Evaluation, NotEvaluated
 from elastic_inference.engines.openvino.rewrites.graph import Array, Graph
-from elastic_inference.engines.openvino.rewrites.multiclass_nms import Match, NoMatch, Suppression
+from elastic_inference.engines.openvino.rewrites.maps import NoMatch
+from elastic_inference.engines.openvino.rewrites.multiclass_nms import Match, Suppression
 
 _ROUNDING = 4 * 2.0**-23
 """By how much coordinates may differ, of the greatest: the engine adds and multiplies in another order."""

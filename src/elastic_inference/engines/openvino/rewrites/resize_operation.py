@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from openvino import opset13 as ops
+
+from elastic_inference.engines.openvino.rewrites.builders import element, integer, integers, number
 
 OPERATION = "ElasticResizeBilinear"
 """Its name in a graph; TensorFlow has none of it."""
@@ -23,23 +24,23 @@ def build(images: Any, size: Any, *, half_pixel_centers: bool) -> Any:
     batch, channels = _range_of(shape, 0, 1), _range_of(shape, 3, 4)
     ends: list[tuple[Any, Any, Any]] = []
     for axis in (0, 1):
-        length, wanted = _at(shape, axis + 1), _at(size, axis)
+        length, wanted = element(shape, axis + 1), element(size, axis)
         ends.append(_positions(length, wanted, half_pixel_centers))
     (top, bottom, down), (left, right, across) = ends
     # Columns and channels are one axis in what follows: arithmetic along three channels alone is slow.
-    rows = ops.concat([batch, _range_of(size, 0, 1), _ints(-1)], 0)
+    rows = ops.concat([batch, _range_of(size, 0, 1), integers(-1)], 0)
     per_channel = ops.broadcast(
-        ops.unsqueeze(across, _ints(1)), ops.concat([_range_of(size, 1, 2), channels], 0)
+        ops.unsqueeze(across, integers(1)), ops.concat([_range_of(size, 1, 2), channels], 0)
     )
-    across = ops.reshape(per_channel, _ints(1, 1, -1), False)
-    down = ops.reshape(down, _ints(1, -1, 1), False)
+    across = ops.reshape(per_channel, integers(1, 1, -1), False)
+    down = ops.reshape(down, integers(1, -1, 1), False)
 
     def pixels(lines: Any, columns: Any) -> Any:
-        return ops.convert(ops.reshape(ops.gather(lines, columns, _int(2)), rows, False), "f32")
+        return ops.convert(ops.reshape(ops.gather(lines, columns, integer(2)), rows, False), "f32")
 
     lines = []
     for line in (top, bottom):
-        whole = ops.gather(images, line, _int(1))
+        whole = ops.gather(images, line, integer(1))
         lines.append(_between(pixels(whole, left), pixels(whole, right), across))
     return ops.reshape(_between(lines[0], lines[1], down), ops.concat([batch, size, channels], 0), False)
 
@@ -47,14 +48,14 @@ def build(images: Any, size: Any, *, half_pixel_centers: bool) -> Any:
 def _positions(length: Any, wanted: Any, half_pixel_centers: bool) -> tuple[Any, Any, Any]:
     """Return for each row or column of the result the two of the picture that it lies between, and where."""
     scale = ops.divide(ops.convert(length, "f32"), ops.convert(wanted, "f32"))
-    places = ops.convert(ops.range(_int(0), wanted, _int(1), "i32"), "f32")
+    places = ops.convert(ops.range(integer(0), wanted, integer(1), "i32"), "f32")
     if half_pixel_centers:
-        places = ops.subtract(ops.multiply(ops.add(places, _float(0.5)), scale), _float(0.5))
+        places = ops.subtract(ops.multiply(ops.add(places, number(0.5)), scale), number(0.5))
     else:
         places = ops.multiply(places, scale)
     below = ops.floor(places)
-    first = ops.maximum(ops.convert(below, "i32"), _int(0))
-    second = ops.minimum(ops.convert(ops.ceiling(places), "i32"), ops.subtract(length, _int(1)))
+    first = ops.maximum(ops.convert(below, "i32"), integer(0))
+    second = ops.minimum(ops.convert(ops.ceiling(places), "i32"), ops.subtract(length, integer(1)))
     return first, second, ops.subtract(places, below)
 
 
@@ -62,21 +63,5 @@ def _between(first: Any, second: Any, part: Any) -> Any:
     return ops.add(first, ops.multiply(ops.subtract(second, first), part))
 
 
-def _at(vector: Any, index: int) -> Any:
-    return ops.gather(vector, _int(index), _int(0))
-
-
 def _range_of(vector: Any, start: int, stop: int) -> Any:
-    return ops.slice(vector, _ints(start), _ints(stop), _ints(1), _ints(0))
-
-
-def _int(value: int) -> Any:
-    return ops.constant(np.int32(value))
-
-
-def _ints(*values: int) -> Any:
-    return ops.constant(np.array(values, np.int32))
-
-
-def _float(value: float) -> Any:
-    return ops.constant(np.float32(value))
+    return ops.slice(vector, integers(start), integers(stop), integers(1), integers(0))
