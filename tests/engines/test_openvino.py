@@ -168,7 +168,7 @@ def test_threads_are_not_pinned(models: Path, load: Load) -> None:
 
 def test_int8_needs_a_model_that_was_quantized_before(models: Path, load: Load) -> None:
     with pytest.raises(
-        InvalidInput, match=r"needs a model that was quantized on samples of yours.*no cache_dir"
+        InvalidInput, match=r"needs a model that was quantized on samples of yours.*no store is in use"
     ):
         load(models / "frozen.pb", FROZEN, precision="int8")
 
