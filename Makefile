@@ -10,7 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-page bench-explorer bench-engines bench-models gpu-check gpu-wheels generate clean test-clients
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-models gpu-check gpu-wheels generate clean test-clients
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ bench-engines: $(VENV)/.dev ## Measure what batching gives, loads cost and a det
 
 bench-page: $(VENV)/.dev browser ## Measure what the host's page costs with 200 accelerators and 50 browsers (about 14 minutes)
 	$(BIN)/python -m benchmarks.page --json benchmark-page.json
+
+bench-storm: $(VENV)/.dev ## Measure what two storms of faults do to a host and its clients (about 6 minutes; root for some faults)
+	$(BIN)/python -m benchmarks.storm --json benchmark-storm.json
+	$(BIN)/python -m benchmarks.storm --cpu-sharing lease --database sqlite --seed 2 --json benchmark-storm-lease.json
 
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
 	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json

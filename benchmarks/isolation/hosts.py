@@ -56,6 +56,11 @@ class RunningHost:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
+        self.spawn()
+        self.wait_answers()
+
+    def spawn(self) -> None:
+        """Start the process."""
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "elastic_inference", "host", "start"),
@@ -68,6 +73,9 @@ class RunningHost:
             stdout=subprocess.DEVNULL,
             stderr=open(self._folder / "host.log", "ab"),  # noqa: SIM115  # the process's own from here on
         )
+
+    def wait_answers(self) -> None:
+        """Wait until the process answers."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

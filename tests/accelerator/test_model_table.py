@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import threading
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from elastic_inference.accelerator import model_table
+from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_store import ModelStore
-from elastic_inference.accelerator.model_table import MAX_FAILED, ModelEntry, ModelState, ModelTable
+from elastic_inference.accelerator.model_table import MAX_FAILED, ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines import registry
 from elastic_inference.engines.base import EngineOptions, EngineReport, LoadedModel
@@ -214,7 +217,27 @@ def test_a_restart_knows_the_models_before_it_serves(tmp_path: Path) -> None:
     assert restarted.load("m", body) is restarted.entry("m")
 
 
-def test_records_that_cannot_be_read_are_left_out_and_the_others_load(tmp_path: Path, engine: Engine) -> None:
+def test_what_cannot_be_loaded_again_at_once_is_tried_again_while_its_requests_wait(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a descriptor too few for a moment: nobody but the accelerator would load the model again."""
+    monkeypatch.setattr(model_table, "RELOAD_PAUSES_SECONDS", (0.01, 0.01))
+    table = make_table(tmp_path)
+    for name in ("a", "b"):
+        table.load(name, load_body(tmp_path, name.encode()))
+    engine.failures += [OSError(errno.EMFILE, "Too many open files")] * 3  # of both, then of a
+    restarted = make_table(tmp_path)
+    restarted.recall()
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(restarted.ready, name, 30.0) for name in ("a", "b")]
+        restarted.reload()
+        assert [one.result(30).state for one in waiting] == [ModelState.READY] * 2
+
+
+def test_records_that_cannot_be_read_are_left_out_and_the_others_load(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_table, "RELOAD_PAUSES_SECONDS", ())
     table = make_table(tmp_path)
     for name in ("a", "m", "z"):
         table.load(name, load_body(tmp_path, name.encode()))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from elastic_inference.accelerator.model_table import ModelEntry, ModelState
+from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 

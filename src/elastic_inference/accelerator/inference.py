@@ -15,8 +15,9 @@ import numpy.typing as npt
 from elastic_inference.accelerator import classification, descriptions
 from elastic_inference.accelerator.batching.runner import Runner
 from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_statistics import Timing
-from elastic_inference.accelerator.model_table import ModelEntry, ModelState, ModelTable
+from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recent import Timed, latency
 from elastic_inference.accelerator.regions import RegionTable

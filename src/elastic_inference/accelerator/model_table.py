@@ -6,106 +6,38 @@ import json
 import logging
 import re
 import threading
-import time
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
-
-import numpy.typing as npt
 
 from elastic_inference.accelerator import load_errors
 from elastic_inference.accelerator.aliases import MAX_ALIASES, Aliases
 from elastic_inference.accelerator.batching.model import ModelBatching
 from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
-from elastic_inference.accelerator.model_statistics import ModelStatistics, Timing
+from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_store import ModelStore
-from elastic_inference.accelerator.proofs import Loaded, ModelProof, Proofs
+from elastic_inference.accelerator.proofs import Loaded, Proofs
 from elastic_inference.accelerator.queue import RequestQueue
-from elastic_inference.accelerator.recent import Recent
 from elastic_inference.accelerator.seen_shapes import SeenShapes
-from elastic_inference.engines import memory, select
-from elastic_inference.engines.base import Arrays, EngineOptions, LoadedModel
+from elastic_inference.engines import select
+from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.warm_up import warm_up
 from elastic_inference.errors import (
     DeadlineExceeded,
     ElasticInferenceError,
     InvalidInput,
-    MemoryQuotaExceeded,
     ModelNotFound,
 )
 from elastic_inference.models.package import ModelPackage
-from elastic_inference.models.signature import Signature, SignatureRequest
+from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.proof.proof import Mode
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+RELOAD_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
+"""Between the tries to load again what an earlier process of the accelerator had loaded."""
 MAX_FAILED = 64  # entries of models that could not be loaded, whose reasons are kept; the oldest goes
 MAX_UNLOADED = 64  # models that can be loaded again by their name alone; the oldest is forgotten
-
-
-class ModelState(Enum):
-    """Where a model stands."""
-
-    LOADING = "LOADING"  # the engine reads, compiles or warms it up
-    READY = "READY"  # requests run
-    UNAVAILABLE = "UNAVAILABLE"  # loading failed; the reason says why
-
-
-class ModelEntry:
-    """One model of the table."""
-
-    def __init__(self, name: str, load: Mapping[str, Any], package: ModelPackage) -> None:
-        self.name = name
-        self.load = load
-        self.package = package
-        self.state = ModelState.LOADING
-        self.reason = ""
-        self.error: ElasticInferenceError | None = None
-        self.model: LoadedModel | None = None
-        self.warm_up_seconds = 0.0
-        self.warm_up_note = ""
-        self.shapes = SeenShapes()
-        self.proof = ModelProof()
-        self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
-        self.statistics = ModelStatistics()
-        self.recent = Recent()
-        self.lock = threading.Lock()
-        self.settled = threading.Event()
-
-    def loaded(self) -> LoadedModel:
-        """Return the model; ModelNotFound where it was unloaded meanwhile."""
-        model = self.model
-        if model is None:
-            raise ModelNotFound(f"model {self.name!r} was unloaded while the request waited")
-        return model
-
-    def predict(self, inputs: Arrays, is_batch: bool = False) -> dict[str, npt.NDArray[Any]]:
-        """Run; only with the turn, because that is what keeps the model from being unloaded meanwhile.
-
-        Args:
-            is_batch: Whether these are several calls' inputs, of which neither sample nor shape is remembered.
-        """
-        model = self.loaded()
-        if self.proof.wants_sample and not is_batch:
-            self.proof.keep_sample(inputs)
-        try:
-            started = time.monotonic()
-            outputs = memory.predict(model, inputs)
-            if not is_batch:
-                self.shapes.saw(inputs, time.monotonic() - started)
-            return outputs
-        except MemoryError as error:
-            if isinstance(error, ElasticInferenceError):
-                raise
-            raise MemoryQuotaExceeded(
-                f"the prediction needs more memory than the accelerator has: {error}"
-            ) from error
-
-    def count(self, outcome: str, timing: Timing) -> None:
-        """Account for one request; outcome is "success" or an error class."""
-        with self.lock:
-            self.statistics.count(outcome, timing)
 
 
 class ModelTable:
@@ -139,6 +71,7 @@ class ModelTable:
         self._load_lock = threading.Lock()
         self._entries: dict[str, ModelEntry] = {}
         self._unloaded: dict[str, Mapping[str, Any]] = {}
+        self._closing = threading.Event()
         self._recalled: list[tuple[ModelEntry, LoadRequest, ModelPackage]] = []
         record_dir.mkdir(parents=True, exist_ok=True)
         self._aliases = Aliases(record_dir / ".aliases")
@@ -224,6 +157,26 @@ class ModelTable:
         return self.ready(entry.name)
 
     def _load_new(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
+        try:
+            self._load_into(entry, request, package)
+        except ElasticInferenceError as error:
+            self._fail(entry, package, error)
+            raise
+        self._settle(entry, request, package)
+
+    def _settle(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
+        entry.settled.set()
+        self._store.remember(package, request.label)
+        self._record(entry)
+
+    def _fail(self, entry: ModelEntry, package: ModelPackage, error: ElasticInferenceError) -> None:
+        entry.error, entry.reason, entry.state = error, str(error), ModelState.UNAVAILABLE
+        self._forget_old_failures()
+        self._store.release(package)
+        entry.settled.set()
+
+    def _load_into(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
+        """Load a model and let requests run; whatever it fails with is an error that its client may be told."""
         model: LoadedModel | None = None
         try:
             with self._load_lock:
@@ -247,17 +200,8 @@ class ModelTable:
         except Exception as error:
             if model is not None:
                 model.close()
-            entry.error = request.labelled(
-                load_errors.told(error, package, self._memory_limit_bytes), package
-            )
-            entry.reason, entry.state = str(entry.error), ModelState.UNAVAILABLE
-            self._forget_old_failures()
-            self._store.release(package)
-            raise entry.error from error
-        finally:
-            entry.settled.set()
-        self._store.remember(package, request.label)
-        self._record(entry)
+            told = load_errors.told(error, package, self._memory_limit_bytes)
+            raise request.labelled(told, package) from error
         log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
 
     def _set_apart(self, entry: ModelEntry, model: LoadedModel, request: LoadRequest) -> None:
@@ -374,16 +318,32 @@ class ModelTable:
                 log.warning("a model is forgotten", extra={"record": path.name, "error": str(error)})
 
     def reload(self) -> None:
-        """Load what `recall` found, one after the other."""
-        for entry, request, package in self._recalled:
-            try:
-                self._load_new(entry, request, package)
-            except ElasticInferenceError as error:
-                log.error("model could not be loaded again", extra={"model": entry.name, "error": str(error)})
-        self._recalled.clear()
+        """Load what `recall` found, one after the other; their requests wait.
+
+        All of it could be loaded before, so what fails is tried again for a while: there may have been no descriptors,
+        memory or disk left for a moment.
+        """
+        for pause_seconds in (*RELOAD_PAUSES_SECONDS, None):
+            recalled, self._recalled = self._recalled, []
+            for one in recalled:
+                entry, request, package = one
+                try:
+                    self._load_into(entry, request, package)
+                except ElasticInferenceError as error:
+                    extra = {"model": entry.name, "error": str(error)}
+                    log.error("model could not be loaded again", extra=extra)
+                    if pause_seconds is None:
+                        self._fail(entry, package, error)
+                    else:
+                        self._recalled.append(one)
+                else:
+                    self._settle(entry, request, package)
+            if not self._recalled or self._closing.wait(pause_seconds):
+                return
 
     def close(self) -> None:
         """Free all models; closing twice is fine."""
+        self._closing.set()
         if self._proofs is not None:
             self._proofs.close()
         for entry in self.entries():

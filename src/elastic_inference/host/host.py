@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
@@ -112,6 +114,9 @@ class Host:
             self._assemble()
             self.service.open()
             self.launcher.refill()  # only now: what an earlier run left is told from what this one starts
+        except SQLAlchemyError as error:
+            self._release_lock()
+            raise InvalidInput(f"the database was lost while the host started: {error}") from error
         except BaseException:
             self._release_lock()
             raise
@@ -131,6 +136,7 @@ class Host:
         self.service.close(keep_running)
         self.leases.close()
         self.launcher.close()
+        self.folder.remove_again()
         self.users.close()
         if not keep_running:
             self.limits.close()
@@ -279,7 +285,13 @@ class Host:
     # Care
 
     def _run_care(self) -> None:
-        self._repeat(_CARE_SECONDS, self.service.expiry.look, self.service.put_tokens, self._keep_books)
+        self._repeat(
+            _CARE_SECONDS,
+            self.service.expiry.look,
+            self.service.put_tokens,
+            self.folder.remove_again,
+            self._keep_books,
+        )
 
     def _run_meters(self) -> None:
         self._repeat(_CARE_SECONDS, self.service.board.fresh)

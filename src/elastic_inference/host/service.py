@@ -24,8 +24,9 @@ from elastic_inference.host import events
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.leases import LeaseBook, check_lease
+from elastic_inference.host.accounts.leases import MIN_LEASE_SECONDS, LeaseBook, check_lease
 from elastic_inference.host.accounts.ledger import Ledger
+from elastic_inference.host.accounts.names import check_name
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.sums import By, UsageSum, sum_up
 from elastic_inference.host.accounts.token_book import TokenBook
@@ -42,7 +43,6 @@ from elastic_inference.host.tokens import hash_token, make_token
 
 logger = logging.getLogger(__name__)
 
-MAX_NAME_LENGTH = 100
 MAX_DRAIN_SECONDS = 600.0
 
 
@@ -95,7 +95,7 @@ class HostService:
         self._resizer = Resizer(context, self._fleet, self._ledger, self.meter)
         self._token_keeper = TokenKeeper(context)
         self._busy: dict[str, threading.Lock] = {}
-        self.expiry = Expiry(self.leases, self.detach)
+        self.expiry = Expiry(self.leases, self._detach_expired)
 
     def open(self) -> None:
         """Find the accelerators of an earlier run, and begin to keep them."""
@@ -216,7 +216,7 @@ class HostService:
         kind = self._type(type_name)
         check_lease(lease_seconds)
         accelerator_id, token = f"eia-{secrets.token_hex(16)}", make_token()
-        name = _check_name(name) or accelerator_id[:12]
+        name = check_name(name) or accelerator_id[:12]
         if self.is_draining:
             raise CapacityExceeded(
                 "this host drains and attaches nothing new; attach at another host, or let the operator run "
@@ -243,11 +243,7 @@ class HostService:
             self._store.begin_interval(record, self._calendar.now())
             attached = self.get(accelerator_id)
         except BaseException:
-            # Also one that serves: nobody would ever have its token.
-            try:
-                self._fleet.end(record, drain_seconds=0.0)
-            finally:
-                self._free(accelerator_id)
+            self._end_unknown(record)
             raise
         self.tokens.set(accelerator_id, record.token_sha256)
         self.leases.grant(accelerator_id, lease_seconds)
@@ -266,12 +262,37 @@ class HostService:
         with self._alone(accelerator_id) as record:
             self._store.change(accelerator_id, state=State.DRAINING)
             self.meter.read(record)
-            self._fleet.end(record, drain_seconds)
-            self._store.end_interval(accelerator_id, self._calendar.now())
+            try:
+                self._fleet.end(record, drain_seconds)
+                self._store.end_interval(accelerator_id, self._calendar.now())
+            except BaseException:
+                self.leases.grant(accelerator_id, MIN_LEASE_SECONDS)  # half done: it is tried again
+                raise
             self.leases.release(accelerator_id)
             self.meter.forget(accelerator_id)
             self._free(accelerator_id)
         logger.info("detached", extra={"accelerator_id": accelerator_id})
+
+    def _detach_expired(self, accelerator_id: str) -> None:
+        try:
+            self.detach(accelerator_id)
+        except AcceleratorNotFound:
+            self._free(accelerator_id)  # of an attach that failed before it was written down
+            raise
+
+    def _end_unknown(self, record: AcceleratorRecord) -> None:
+        """End an accelerator whose attach failed, also one that serves: nobody would ever have its token.
+
+        Where that fails too, as without a database, it is tried again as if its lease had ended.
+        """
+        try:
+            self._fleet.end(record, drain_seconds=0.0)
+        except Exception:
+            extra = {"accelerator_id": record.accelerator_id}
+            logger.exception("an accelerator whose attach failed is not ended yet", extra=extra)
+            self.leases.grant(record.accelerator_id, MIN_LEASE_SECONDS)
+        else:
+            self._free(record.accelerator_id)
 
     def resize(self, accelerator_id: str, type_name: str) -> tuple[AcceleratorRecord, bool]:
         """Give an attached accelerator another type; it keeps its id, token, endpoints and models.
@@ -382,19 +403,3 @@ class HostService:
             yield self.get(accelerator_id)
         finally:
             lock.release()
-
-
-def _check_name(name: str | None) -> str | None:
-    """Return it where it can be said in every place that takes a name: a path, a list with commas, beside ordinals."""
-    if name is None:
-        return None
-    if not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and name == name.strip()):
-        raise InvalidInput(
-            f"name {name!r:.120} is not 1 to {MAX_NAME_LENGTH} printable characters without spaces around them"
-        )
-    if set(name) & set("/\\,") or name.isdigit() or name.startswith("eia-"):
-        raise InvalidInput(
-            f"name {name!r:.120} must hold no slash or comma, be no number, which would be an ordinal, and not "
-            "begin with eia-, as ids do"
-        )
-    return name

@@ -15,8 +15,8 @@ import pytest
 from elastic_inference.accelerator.batching.model import ModelBatching, ShapeBatching
 from elastic_inference.accelerator.batching.runner import Runner
 from elastic_inference.accelerator.batching.trials import Trials
+from elastic_inference.accelerator.model_entry import ModelEntry
 from elastic_inference.accelerator.model_statistics import Timing
-from elastic_inference.accelerator.model_table import ModelEntry
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines.base import Arrays, EngineReport, LoadedModel
 from elastic_inference.engines.guarded import GuardedModel

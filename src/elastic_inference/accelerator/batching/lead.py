@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from elastic_inference.accelerator.batching.model import ShapeBatching
 from elastic_inference.accelerator.batching.policy import Candidate, Costs, Plan, delay_seconds, plan
+from elastic_inference.accelerator.model_entry import ModelEntry
 from elastic_inference.accelerator.model_statistics import Timing
-from elastic_inference.accelerator.model_table import ModelEntry
 from elastic_inference.accelerator.queue import Turn, Waiter
 from elastic_inference.engines.base import Arrays
 from elastic_inference.engines.guarded import GuardedModel

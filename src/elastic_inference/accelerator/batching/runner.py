@@ -9,8 +9,8 @@ from collections.abc import Callable
 from elastic_inference.accelerator.batching.lead import Answer, Lead, Outputs
 from elastic_inference.accelerator.batching.model import ShapeBatching
 from elastic_inference.accelerator.batching.trials import Trials
+from elastic_inference.accelerator.model_entry import ModelEntry
 from elastic_inference.accelerator.model_statistics import Timing
-from elastic_inference.accelerator.model_table import ModelEntry
 from elastic_inference.accelerator.queue import RequestQueue, Turn
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import RequestCancelled

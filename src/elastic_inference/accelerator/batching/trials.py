@@ -10,7 +10,7 @@ import psutil
 
 from elastic_inference.accelerator.batching.model import Mode, ShapeBatching
 from elastic_inference.accelerator.batching.trial import Limits, Outcome, attempt
-from elastic_inference.accelerator.model_table import ModelEntry
+from elastic_inference.accelerator.model_entry import ModelEntry
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import ElasticInferenceError, ModelNotFound

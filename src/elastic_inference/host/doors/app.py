@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -114,6 +115,12 @@ def _add_error_handlers(app: FastAPI, paths: HostPaths) -> None:
         text = f"{request.method} {request.url.path}: {error.detail}"
         headers = dict(error.headers or {})
         return JSONResponse({"error": text, "code": "InvalidInput"}, error.status_code, headers)
+
+    @app.exception_handler(DBAPIError)
+    def no_database(request: Request, error: DBAPIError) -> JSONResponse:
+        logger.error("the database failed", exc_info=error, extra={"path": request.url.path})
+        text = "the host's database does not answer, and the host's log says why; try again"
+        return JSONResponse({"error": text, "code": "ElasticInferenceError"}, 503)
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -106,14 +106,16 @@ class Fleet:
         self.forget(record)
 
     def forget(self, record: AcceleratorRecord) -> None:
-        """Remove limits, folder, logs and user of an accelerator without a process."""
+        """Remove limits, folder, logs and user of an accelerator without a process; may be repeated where it failed."""
+        folder, launcher = self._context.folder, self._context.launcher
         self._release_limits(record.accelerator_id)
-        self._context.folder.accelerator(record.accelerator_id).remove()
-        current = self._context.store.get(record.accelerator_id)
+        launcher.remove_logs(record.accelerator_id)
+        current = self._context.store.get(record.accelerator_id) or record
         self._context.store.remove(record.accelerator_id)
+        # Its user is nobody else's as long as there are files of it.
+        path = folder.accelerator(record.accelerator_id).path
+        folder.remove_tree(path, lambda: launcher.release_user(current.accelerator_id, current.uid))
         self._context.cores.refresh()
-        self._context.launcher.remove_logs(record.accelerator_id)
-        self._context.launcher.release_uid(current.uid if current is not None else record.uid)
 
     def reload_tls(self) -> None:
         """Let all accelerators read their TLS files again; one that does not is named in the log."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.protocol.endpoint import Endpoint
+
+logger = logging.getLogger(__name__)
 
 GROUP_PREFIX = "elastic-inference-"  # of the control groups of a host, before its id
 
@@ -47,6 +51,7 @@ class HostFolder:
         self.devices = path / "devices.json"
         self.audit = path / "audit.log"
         self.lock = path / "lock"
+        self._unremoved: dict[Path, Callable[[], None]] = {}
 
     def make(self) -> None:
         """Make what is absent.
@@ -66,6 +71,27 @@ class HostFolder:
     def accelerator(self, accelerator_id: str) -> AcceleratorFolder:
         """Return the folder of one accelerator."""
         return AcceleratorFolder(self.accelerators / accelerator_id)
+
+    def remove_tree(self, path: Path, then: Callable[[], None] = lambda: None) -> None:
+        """Remove a folder and all in it, now or as soon as it can be; nothing there is fine.
+
+        It cannot be, for one, while this process may open no more files.
+
+        Args:
+            then: Called once nothing is left.
+        """
+        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            self._unremoved[path] = then
+            logger.warning("not removed, and to be tried again", extra={"path": str(path)})
+        else:
+            self._unremoved.pop(path, None)
+            then()
+
+    def remove_again(self) -> None:
+        """Try again to remove what could not be."""
+        for path, then in tuple(self._unremoved.items()):
+            self.remove_tree(path, then)
 
 
 class AcceleratorFolder:
@@ -102,10 +128,6 @@ class AcceleratorFolder:
     def open_socket(self) -> None:
         """Let other users connect: the bearer token says who may, not the file's mode."""
         os.chmod(self.socket, 0o666)
-
-    def remove(self) -> None:
-        """Remove all of it; nothing there is fine."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
     def _copy(self, tls: TlsFiles, uid: int | None) -> TlsFiles:
         copies = [

@@ -347,10 +347,10 @@ class Keeper:
 
     def _drain(self, drain_seconds: float) -> None:
         """Wait until nothing is in flight; by itself the process would wait for 30 s, whatever the operator said."""
-        record = self._record()
-        if drain_seconds == 0 or record is None or not self._look(_ASK_SECONDS).answers:
-            return
         try:
+            record = self._record()
+            if drain_seconds == 0 or record is None or not self._look(_ASK_SECONDS).answers:
+                return
             self._context.control(
                 record,
                 "POST",
@@ -358,7 +358,7 @@ class Keeper:
                 {"timeout_seconds": drain_seconds},
                 timeout_seconds=drain_seconds + _TERM_SECONDS,
             )
-        except ElasticInferenceError as error:
+        except Exception as error:  # such as a database that is away: it must end all the same
             extra = {"accelerator_id": self.accelerator_id, "why": str(error)}
             logger.warning("accelerator does not drain", extra=extra)
 

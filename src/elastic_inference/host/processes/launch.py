@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -157,11 +156,13 @@ class Launcher:
         pass_on: Sequence[str] = (),
     ) -> None:
         self.isolation = isolation
+        self._folder = folder
         self._homes = folder.homes
         self._own_homes: set[Path] = set()  # of this run, spare processes' among them
         self._logs = folder.logs
         self._num_spares = num_spares
         self._users = users
+        self._given: dict[str, int] = {}  # users by accelerator, of those that were started in this run
         self._pass_on = (*_PASSED_ON, *pass_on)
         self._spares: collections.deque[Child] = collections.deque()
         self._lock = threading.Lock()
@@ -203,11 +204,21 @@ class Launcher:
             StartFailed: It could not be started.
             CapacityExceeded: All users are taken.
         """
+        accelerator_id = name.partition(".")[0]
+        # Given before, and not written down where its user is looked up: the database may have been away.
+        uid = self._given.get(accelerator_id) if uid is None else uid
         child = self._take_spare() if uid is None and not environment else None
         if child is None:
             child = self._starter.submit(self._start, uid, environment or {}).result()
-        child.move_log(self._logs / f"{name}.log")
-        self._prune_logs(name.partition(".")[0])
+        try:
+            child.move_log(self._logs / f"{name}.log")
+            self._prune_logs(accelerator_id)
+        except OSError as error:
+            child.kill()
+            self.remove_home(child.home, child.uid if uid is None else None)
+            raise StartFailed(f"the accelerator's log cannot be made: {error}") from error
+        if child.uid is not None:
+            self._given[accelerator_id] = child.uid
         self._set_nice(child, 0)
         return child
 
@@ -258,17 +269,18 @@ class Launcher:
                 popen = self._open_process(uid, home, log_path, environment, theirs.fileno())
             try:
                 return Child(popen, ours, uid, home, log_path)
-            except ProcessLookupError as error:
+            except OSError as error:
                 ours.close()
+                popen.kill()
                 popen.communicate()
+                if not isinstance(error, ProcessLookupError):
+                    raise
                 log = log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
                 why = f"{describe_exit(popen.returncode)} at once: {log or 'it wrote no log'}"
                 raise StartFailed(f"the accelerator process {why}") from error
         except (OSError, subprocess.SubprocessError, StartFailed) as error:
-            self.remove_home(home)
+            self.remove_home(home, uid if is_new else None)
             log_path.unlink(missing_ok=True)
-            if is_new:
-                self.release_uid(uid)
             if isinstance(error, StartFailed):
                 raise
             raise StartFailed(f"cannot start {self.isolation.python}: {error}") from error
@@ -309,21 +321,20 @@ class Launcher:
             )
         return {**kept, **own, "PYTHONSAFEPATH": "1"}
 
-    def release_uid(self, uid: int | None) -> None:
-        """Give back a user of which nothing is left."""
-        self._users.give_back(uid)
+    def release_user(self, accelerator_id: str, uid: int | None) -> None:
+        """Give back the user of an accelerator of which nothing is left; `uid` where an earlier run started it last."""
+        self._users.give_back(self._given.pop(accelerator_id, uid))
 
     def forget(self, child: Child) -> None:
         """Take away what a spare process had: its home, log and user."""
-        self.remove_home(child.home)
         child.log_path.unlink(missing_ok=True)
-        self.release_uid(child.uid)
+        self.remove_home(child.home, child.uid)
 
-    def remove_home(self, home: Path) -> None:
-        """Remove the home of a process that has ended; a path that is none is left alone."""
+    def remove_home(self, home: Path, uid: int | None = None) -> None:
+        """Remove the home of a process that has ended, and give back its user; a path that is none is left alone."""
         if home.parent == self._homes:
-            shutil.rmtree(home, ignore_errors=True)
             self._own_homes.discard(home)
+            self._folder.remove_tree(home, lambda: self._users.give_back(uid))
 
     def _prune_logs(self, accelerator_id: str) -> None:
         """Keep the logs of the last processes only, for one that dies again and again would fill the disk."""
@@ -340,7 +351,7 @@ class Launcher:
         """Remove homes that an earlier run of the host left, but those kept; this run's spare processes have theirs."""
         for home in self._homes.iterdir() if self._homes.exists() else ():
             if home not in kept and home not in self._own_homes:
-                shutil.rmtree(home, ignore_errors=True)
+                self._folder.remove_tree(home)
 
 
 def _set_no_new_privs() -> None:

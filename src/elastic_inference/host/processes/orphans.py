@@ -42,7 +42,7 @@ def end_orphans(
             _end(pid)
     for path in folders:
         logger.warning("folder of an unknown accelerator is removed", extra={"accelerator_id": path.name})
-        folder.accelerator(path.name).remove()
+        folder.remove_tree(path)
 
 
 def _working_below(homes: Path) -> Iterator[int]:
