@@ -50,6 +50,8 @@ def logs(
     session = access.open()
     path = f"{accelerator_path(session.find_id(accelerator))}/logs"
     part = _read(session, f"{path}?max_bytes={num_bytes}")
+    if not part["text"]:
+        output.say("it has written nothing")
     while True:
         _write(output, part)
         if not follow:
