@@ -285,13 +285,9 @@ class Host:
     # Care
 
     def _run_care(self) -> None:
-        self._repeat(
-            _CARE_SECONDS,
-            self.service.expiry.look,
-            self.service.put_tokens,
-            self.folder.remove_again,
-            self._keep_books,
-        )
+        service, folder = self.service, self.folder
+        tasks = service.expiry.look, service.put_tokens, folder.remove_again, self._keep_books
+        self._repeat(_CARE_SECONDS, *tasks)
 
     def _run_meters(self) -> None:
         self._repeat(_CARE_SECONDS, self.service.board.fresh)

@@ -268,7 +268,6 @@ class HostService:
             except BaseException:
                 self.leases.grant(accelerator_id, MIN_LEASE_SECONDS)  # half done: it is tried again
                 raise
-            self.leases.release(accelerator_id)
             self.meter.forget(accelerator_id)
             self._free(accelerator_id)
         logger.info("detached", extra={"accelerator_id": accelerator_id})
@@ -278,21 +277,15 @@ class HostService:
             self.detach(accelerator_id)
         except AcceleratorNotFound:
             self._free(accelerator_id)  # of an attach that failed before it was written down
-            raise
 
     def _end_unknown(self, record: AcceleratorRecord) -> None:
-        """End an accelerator whose attach failed, also one that serves: nobody would ever have its token.
-
-        Where that fails too, as without a database, it is tried again as if its lease had ended.
-        """
+        """End an accelerator whose attach failed, also one that serves: nobody would ever have its token."""
         try:
             self._fleet.end(record, drain_seconds=0.0)
-        except Exception:
-            extra = {"accelerator_id": record.accelerator_id}
-            logger.exception("an accelerator whose attach failed is not ended yet", extra=extra)
-            self.leases.grant(record.accelerator_id, MIN_LEASE_SECONDS)
-        else:
             self._free(record.accelerator_id)
+        except Exception:  # such as a database that is away: it is tried again, as if its lease had ended
+            logger.exception("attach not undone yet", extra={"accelerator_id": record.accelerator_id})
+            self.leases.grant(record.accelerator_id, MIN_LEASE_SECONDS)
 
     def resize(self, accelerator_id: str, type_name: str) -> tuple[AcceleratorRecord, bool]:
         """Give an attached accelerator another type; it keeps its id, token, endpoints and models.
@@ -381,6 +374,7 @@ class HostService:
 
     def _free(self, accelerator_id: str) -> None:
         self._ledger.free(accelerator_id)
+        self.leases.release(accelerator_id)
         self.tokens.remove(accelerator_id)
         self._token_keeper.forget(accelerator_id)
         with self._lock:
