@@ -125,9 +125,11 @@ def _changes(before: Seen, after: Seen) -> Iterator[Found]:
         yield Found(Kind.RESIZED, record, f"{before.record.kind.name} to {record.kind.name}")
     if before.reading is not None and after.reading is not None:
         yield from _readings(before.reading, after.reading, record)
-    if record.num_restarts > before.record.num_restarts:
+    has_died = record.num_restarts > before.record.num_restarts
+    if has_died:
         yield Found(Kind.DIED, record, f"{record.last_exit}; restart {record.num_restarts}")
-    if record.state is State.READY and before.record.state is State.RESTARTING:
+    # A process that died and was started again between two looks was never seen in between.
+    if record.state is State.READY and (has_died or before.record.state is State.RESTARTING):
         yield Found(Kind.SERVES_AGAIN, record, "its models are loaded again")
     elif record.state is before.record.state is State.READY:
         yield from _answers(before.reading, after.reading, record)
