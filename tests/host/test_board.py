@@ -81,7 +81,6 @@ def test_a_kill_and_what_follows() -> None:
     between_two_looks = [kind for kind, _ in found(USUAL, again)]
     assert between_two_looks == [Kind.DIED, Kind.SERVES_AGAIN]
     # Between two looks it died and came back.
-    assert found(USUAL, again) == [(Kind.DIED, "killed by SIGKILL; restart 1")]
 
 
 def test_what_the_kernel_and_the_accelerator_refuse() -> None:
