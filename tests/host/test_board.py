@@ -78,9 +78,8 @@ def test_a_kill_and_what_follows() -> None:
     assert found(USUAL, dead) == [(Kind.DIED, "killed by SIGKILL; restart 1")]
     again = Seen(replace(record, state=State.READY), reading())
     assert found(dead, again) == [(Kind.SERVES_AGAIN, "its models are loaded again")]
-    between_two_looks = [kind for kind, _ in found(USUAL, again)]
-    assert between_two_looks == [Kind.DIED, Kind.SERVES_AGAIN]
     # Between two looks it died and came back.
+    assert [kind for kind, _ in found(USUAL, again)] == [Kind.DIED, Kind.SERVES_AGAIN]
 
 
 def test_what_the_kernel_and_the_accelerator_refuse() -> None:
