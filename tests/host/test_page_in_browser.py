@@ -289,7 +289,8 @@ def test_everything_is_reached_by_keys(operator: HostSession, open_page: Callabl
     page.keyboard.press("Enter")
     opened.wait("#detail[open]")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.textContent") == "mine"  # back where it was opened
+    focused = "document.activeElement.textContent"
+    wait_until(lambda: page.evaluate(focused) == "mine", "the focus to be back where it was opened")
 
 
 def test_columns_sort_and_rows_are_filtered(operator: HostSession, open_page: Callable[..., Opened]) -> None:
