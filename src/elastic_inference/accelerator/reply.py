@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from elastic_inference.errors import HttpError
+
 
 @dataclass(frozen=True)
 class Call:
@@ -16,18 +18,21 @@ class Call:
         segments: Of the path, percent-decoded.
         headers: Lower-case names.
         read: Gives the whole body; raises HttpError where it is too large.
-        timeout_seconds: The client's deadline; None is none.
     """
 
     method: str
     segments: tuple[str, ...]
     headers: Mapping[bytes, bytes]
     read: Callable[[], bytes]
-    timeout_seconds: float | None = None
 
     def header(self, name: bytes) -> str:
         """Return a header's value as text, "" where it is absent."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    def needs(self, method: str) -> None:
+        """Raise HttpError 405 for any method but the one that the path takes."""
+        if self.method != method:
+            raise HttpError(f"this path takes {method}, not {self.method}", status=405, allow=method)
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,18 @@ class TypeOffer(Answer):
     EMPTY: ClassVar[str] = "no types"
 
 
+_COST_COLUMNS: Sequence[Column] = (
+    Column("HOURS", lambda u: u.attached_hours, ".3f"),
+    Column("NO PRICE h", lambda u: u.unpriced_hours or None, ".3f"),
+    Column("USD", lambda u: u.cost_usd, ""),
+    Column("INFERENCES", lambda u: u.inferences, "d"),
+    Column("DEVICE s", lambda u: u.device_seconds, ".1f"),
+    Column("THROTTLED s", lambda u: u.throttled_seconds, ".1f"),
+    Column("USD/100K", lambda u: u.usd_per_100k_inferences, ""),
+)
+"""What was used and what it cost: of one accelerator, or of many together."""
+
+
 @dataclass(frozen=True)
 class Usage(Answer):
     """What an accelerator cost and did."""
@@ -229,13 +241,7 @@ class Usage(Answer):
         Column("NAME", lambda u: u.name),
         Column("ATTACHED", lambda u: "yes" if u.is_attached else "no"),
         Column("TYPE", lambda u: " > ".join(u.types)),
-        Column("HOURS", lambda u: u.attached_hours, ".3f"),
-        Column("NO PRICE h", lambda u: u.unpriced_hours or None, ".3f"),
-        Column("USD", lambda u: u.cost_usd, ""),
-        Column("INFERENCES", lambda u: u.inferences, "d"),
-        Column("DEVICE s", lambda u: u.device_seconds, ".1f"),
-        Column("THROTTLED s", lambda u: u.throttled_seconds, ".1f"),
-        Column("USD/100K", lambda u: u.usd_per_100k_inferences, ""),
+        *_COST_COLUMNS,
     )
     EMPTY: ClassVar[str] = "no accelerator was attached in that time"
 
@@ -255,13 +261,7 @@ class UsageSum(Answer):
 
     COLUMNS: ClassVar[Sequence[Column]] = (
         Column("TYPE OR DAY (UTC)", lambda u: u.key),
-        Column("HOURS", lambda u: u.attached_hours, ".3f"),
-        Column("NO PRICE h", lambda u: u.unpriced_hours or None, ".3f"),
-        Column("USD", lambda u: u.cost_usd, ""),
-        Column("INFERENCES", lambda u: u.inferences, "d"),
-        Column("DEVICE s", lambda u: u.device_seconds, ".1f"),
-        Column("THROTTLED s", lambda u: u.throttled_seconds, ".1f"),
-        Column("USD/100K", lambda u: u.usd_per_100k_inferences, ""),
+        *_COST_COLUMNS,
     )
     EMPTY: ClassVar[str] = "no accelerator was attached in that time"
 

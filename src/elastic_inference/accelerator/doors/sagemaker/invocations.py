@@ -36,10 +36,10 @@ class SageMaker:
         """Answer `/ping` or `/invocations`; raises our errors."""
         match call.segments:
             case ("ping",):
-                _needs(call, "GET")
+                call.needs("GET")
                 return Reply(b"", status=200 if self._is_ready() else 503)
             case ("invocations",):
-                _needs(call, "POST")
+                call.needs("POST")
                 return self._invoke(call)
         raise HttpError(f"no such path: /{'/'.join(call.segments):.200}", status=404)
 
@@ -54,7 +54,7 @@ class SageMaker:
         given = call.header(b"content-type").partition(";")[0].strip().lower() or JSON
         wanted = _accepted(call.header(b"accept"), given)
         inputs, has_rows = _read(call.read(), given, signature)
-        result = array_request.predict(self._inference, name, inputs, timeout_seconds=call.timeout_seconds)
+        result = array_request.predict(self._inference, name, inputs)
         return _write(result.outputs, wanted, has_rows)
 
     def _model(self, call: Call) -> str:
@@ -72,11 +72,6 @@ class SageMaker:
                 "X-Amzn-SageMaker-Target-Model"
             )
         return str(names[0])
-
-
-def _needs(call: Call, method: str) -> None:
-    if call.method != method:
-        raise HttpError(f"this path takes {method}, not {call.method}", status=405, allow=method)
 
 
 def _accepted(header: str, given: str) -> str:

@@ -32,16 +32,15 @@ class TensorFlowServing:
         name, version, rest = _model_of(call)
         last, _, verb = rest.rpartition(":")
         if verb in _VERBS and not last:
-            _needs(call, "POST")
+            call.needs("POST")
             body = json_tensors.parse(call.read())
             if not isinstance(body, dict):
                 raise InvalidInput("the body must be a JSON object")
             self._check_signature(name, version, body)
-            timeout = call.timeout_seconds
             if verb == "predict":
-                return Reply.of_json(self._predict(name, body, timeout))
-            return Reply.of_json(self._of_examples(name, verb, body, timeout))
-        _needs(call, "GET")
+                return Reply.of_json(self._predict(name, body))
+            return Reply.of_json(self._of_examples(name, verb, body))
+        call.needs("GET")
         if rest == "metadata":
             return Reply.of_json(_metadata(name, self._inference.signature(name, version)))
         if rest:
@@ -65,7 +64,7 @@ class TensorFlowServing:
                 f"{own!r}"
             )
 
-    def _predict(self, name: str, body: Mapping[str, Any], timeout_seconds: float | None) -> dict[str, Any]:
+    def _predict(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         signature = self._inference.signature(name)
         if ("instances" in body) == ("inputs" in body):
             raise InvalidInput("Missing 'inputs' or 'instances' key: give exactly one of them")
@@ -74,15 +73,13 @@ class TensorFlowServing:
             inputs = json_tensors.inputs_of_rows(body["instances"], signature)
         else:
             inputs = json_tensors.inputs_of_columns(body["inputs"], signature)
-        result = array_request.predict(self._inference, name, inputs, timeout_seconds=timeout_seconds)
+        result = array_request.predict(self._inference, name, inputs)
         if not is_rows:
             found = {output.wanted.name: _json_of(output) for output in result.outputs}
             return {"outputs": next(iter(found.values())) if len(found) == 1 else found}
         return {"predictions": columns_to_rows(result.outputs, len(body["instances"]))}
 
-    def _of_examples(
-        self, name: str, verb: str, body: Mapping[str, Any], timeout_seconds: float | None
-    ) -> dict[str, Any]:
+    def _of_examples(self, name: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         signature = self._inference.signature(name)
         strings = [alias for alias, spec in signature.inputs.items() if spec.base_dtype == "string"]
         if len(signature.inputs) != 1 or not strings:
@@ -91,9 +88,7 @@ class TensorFlowServing:
                 f"{sorted(signature.inputs)}; use :predict"
             )
         serialized = encode_examples(body.get("examples"), body.get("context", {}))
-        result = array_request.predict(
-            self._inference, name, {strings[0]: serialized}, timeout_seconds=timeout_seconds
-        )
+        result = array_request.predict(self._inference, name, {strings[0]: serialized})
         return {"results": answers_of(verb, result.outputs)}
 
 
@@ -117,11 +112,6 @@ def _model_of(call: Call) -> tuple[str, str, str]:
 
 def _no_such_path(call: Call) -> HttpError:
     return HttpError(f"Malformed request: {call.method} /{'/'.join(call.segments):.200}", status=404)
-
-
-def _needs(call: Call, method: str) -> None:
-    if call.method != method:
-        raise HttpError(f"this path takes {method}, not {call.method}", status=405, allow=method)
 
 
 def columns_to_rows(outputs: Sequence[Output], num_rows: int) -> list[Any]:
