@@ -20,6 +20,7 @@ from elastic_inference.deadline import Deadline
 from elastic_inference.errors import InvalidInput
 
 CONTROL_SECONDS = 60.0
+Attached = Annotated[str | None, typer.Option("--accelerator", help="Id or name of one that is attached.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What clients ask for.", show_default=False)]
 
 
@@ -66,9 +67,7 @@ def load(
     precision: options.Precision = "fp32",
     address: options.Address = None,
     host: options.Host = None,
-    accelerator_id: Annotated[
-        str | None, typer.Option("--accelerator", help="Id or name of one that is attached.")
-    ] = None,
+    accelerator_id: Attached = None,
     token: options.Token = None,
     tls_ca: options.TlsCa = None,
 ) -> NamedModel:
@@ -107,9 +106,7 @@ def unload(
     name: Name,
     address: options.Address = None,
     host: options.Host = None,
-    accelerator_id: Annotated[
-        str | None, typer.Option("--accelerator", help="Id or name of one that is attached.")
-    ] = None,
+    accelerator_id: Attached = None,
     token: options.Token = None,
     tls_ca: options.TlsCa = None,
 ) -> Sentence:
@@ -128,9 +125,7 @@ def alias(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", show_default=False)],
     address: options.Address = None,
     host: options.Host = None,
-    accelerator_id: Annotated[
-        str | None, typer.Option("--accelerator", help="Id or name of one that is attached.")
-    ] = None,
+    accelerator_id: Attached = None,
     token: options.Token = None,
     tls_ca: options.TlsCa = None,
 ) -> Sentence:

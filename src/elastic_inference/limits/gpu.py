@@ -86,14 +86,19 @@ def is_instance(device: str) -> bool:
     return device.startswith("cuda:") and device.count(":") == 2
 
 
+def describe_lease(device: str, share: float, may_burst: bool) -> str:
+    """Return what is in force on a device that is shared by lease, as a statement for reports."""
+    more = " and what others leave idle" if may_burst else ""
+    return f"{share:.0%} of {device}'s time{more}, by lease"
+
+
 def describe_gpu(device: str, share: float, sharing: str, may_burst: bool = False) -> dict[str, str]:
     """Return what is in force, as a statement for reports; {} for an accelerator that is not on a GPU."""
     if not device.startswith("cuda:"):
         return {}
-    more = " and what others leave idle" if may_burst else ""
     return {
         "gpu": {
-            "lease": f"{share:.0%} of {device}'s time{more}, by lease",
+            "lease": describe_lease(device, share, may_burst),
             "mps": f"{math.ceil(share * 100)}% of {device}'s threads, by MPS",
             "mig": f"all of the MIG instance {device}",
         }[sharing]

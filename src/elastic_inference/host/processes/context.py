@@ -20,6 +20,7 @@ from elastic_inference.limits.base import AppliedLimits, LimitRequest, Limits
 from elastic_inference.limits.gpu import (
     DEFAULT_MPS_DIRECTORY,
     describe_gpu,
+    describe_lease,
     gpu_environment,
     inner_device,
 )
@@ -107,8 +108,7 @@ class HostContext:
         means = applied.describe() | describe_gpu(record.device, record.share, sharing, record.kind.may_burst)
         if not self.is_leased(record) or not record.device.startswith("cpu:"):
             return means
-        more = " and what others leave idle" if record.kind.may_burst else ""
-        return means | {"compute": f"{record.share:.0%} of {record.device}'s time{more}, by lease"}
+        return means | {"compute": describe_lease(record.device, record.share, record.kind.may_burst)}
 
     def gpu_environment(self, record: AcceleratorRecord) -> dict[str, str]:
         """Variables that an accelerator's process gets for its GPU; {} where it is on none."""

@@ -57,7 +57,7 @@ class InferDoor:
         call.answer(self._answer(call, view))
 
     def infer_stream(self, call: Call) -> None:
-        """Answer each request of a stream in its order; one that fails is told of, and the next goes on."""
+        """Answer each request of a stream in its order; one that fails gets an error, and the next its answer."""
         while True:
             view = call.next(self._inference.shared.body_limit_bytes)
             if view is None:
