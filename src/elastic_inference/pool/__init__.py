@@ -1,0 +1,1 @@
+"""Many hosts as one: placement, failover and draining, on Ray for membership and processes."""
