@@ -15,7 +15,7 @@ from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.accounts.usage import UsageRow, summarize
 from elastic_inference.host.events import EventLog, Seen, compare
 from elastic_inference.host.history import History
-from elastic_inference.host.meter import Meter, Reading
+from elastic_inference.host.meter import Reading, Readings
 from elastic_inference.host.rates import Rates
 from elastic_inference.host.rows import accelerator_row, device_rows
 
@@ -68,7 +68,7 @@ class Board:
     def __init__(
         self,
         store: StateStore,
-        meter: Meter,
+        meter: Readings,
         capacity: Callable[[], Capacity],
         sharing: Mapping[str, str],
         lease_left: Callable[[str], float | None],

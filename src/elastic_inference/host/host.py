@@ -30,10 +30,9 @@ from elastic_inference.host.accounts.catalogue import (
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.audit import AuditLog
-from elastic_inference.host.board import num_by_state
 from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
-from elastic_inference.host.disk import DiskGuard
+from elastic_inference.host.disk import DiskGuard, Level
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
 from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import GROUP_PREFIX, HostFolder
@@ -44,10 +43,11 @@ from elastic_inference.host.processes.leases import LeaseKeeper
 from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
 from elastic_inference.host.settings import HostSettings, offered_cores, offered_memory_bytes
+from elastic_inference.host.status import host_status
 from elastic_inference.host.tokens import HostSecret, hash_token, make_token, write_private
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.detect import detect
-from elastic_inference.limits.gpu import DEFAULT_MPS_DIRECTORY, NOT_ISOLATED, check_mps
+from elastic_inference.limits.gpu import DEFAULT_MPS_DIRECTORY, check_mps
 from elastic_inference.settings import MPS_DIRECTORY
 
 logger = logging.getLogger(__name__)
@@ -360,40 +360,19 @@ class Host:
 
     def status(self) -> dict[str, Any]:
         """Return what `host status` shows: devices, what is left of them, what is in force and by what means."""
-        capacity = self.service.capacity
-        records = self.service.list_all()
-        devices = []
-        for device, offered in zip(self.settings.devices, capacity.devices, strict=True):
-            share, memory_bytes = capacity.left(offered)
-            devices.append(
-                {
-                    "name": device.name,
-                    "num_cores": device.num_cores,
-                    "sharing": self.settings.sharing(device),
-                    "not_isolated": NOT_ISOLATED[self.settings.gpu_sharing] if device.kind == "cuda" else "",
-                    "offered_memory_bytes": offered.memory_bytes,
-                    "tflops": dict(device.tflops),
-                    "left_share": share,
-                    "left_memory_bytes": memory_bytes,
-                }
-            )
-        return {
-            "host_id": self.host_id,
-            "version": self.version,
-            "pid": os.getpid(),
-            "started_at": self.service.started_at,
-            "is_draining": self.service.is_draining,
-            "devices": devices,
-            "limits": {"means": self.limits.name, "reason": self.limits.reason},
-            "users": self.isolation.statement,
-            "tls": self.settings.tls is not None,
-            "database": self.store.dialect,
-            "num_accelerators": len(records),
-            "disk": {
-                "level": self.disk.level.value,
-                "free_bytes": self.disk.free_bytes,
-                "reserve_bytes": self.disk.reserve_bytes,
-            },
-            "warnings": self.warnings(),
-            "num_by_state": num_by_state(records),
-        }
+        return host_status(self)
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """What it offers, as measured."""
+        return self.settings.devices
+
+    @property
+    def limits_name(self) -> str:
+        """By what means limits hold, such as `cgroup2`."""
+        return self.limits.name
+
+    @property
+    def disk_figures(self) -> tuple[int, bool]:
+        """Bytes free on the disk of the state directory, and whether that is too little."""
+        return self.disk.free_bytes, self.disk.level is not Level.ENOUGH

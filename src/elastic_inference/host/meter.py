@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
@@ -44,6 +44,21 @@ class Reading:
     num_oom_kills: int
     read_at: float
     statistics: Mapping[str, object]
+
+
+class Readings(Protocol):
+    """Who knows what accelerators use."""
+
+    def last(self, accelerator_id: str) -> Reading | None:
+        """Return the last reading, None before the first."""
+
+    def read(self, record: AcceleratorRecord) -> Reading:
+        """Read one accelerator now; its last figures where it does not answer in time."""
+
+    def read_all(
+        self, records: Iterable[AcceleratorRecord], must_write: bool = True
+    ) -> Mapping[str, Reading]:
+        """Read all of them at the same time; `must_write`: whether counters are in the database then."""
 
 
 class Meter:

@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
@@ -32,6 +31,7 @@ from elastic_inference.host.accounts.sums import By, UsageSum, sum_up
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow, summarize
 from elastic_inference.host.board import Board
+from elastic_inference.host.control import MAX_DRAIN_SECONDS, Offer
 from elastic_inference.host.expiry import Expiry
 from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
@@ -42,16 +42,6 @@ from elastic_inference.host.resizer import Resizer
 from elastic_inference.host.tokens import hash_token, make_token
 
 logger = logging.getLogger(__name__)
-
-MAX_DRAIN_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A type of the catalogue and how many of it still fit."""
-
-    kind: AcceleratorType
-    num_available: int
 
 
 class HostService:

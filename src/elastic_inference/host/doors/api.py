@@ -18,11 +18,10 @@ from starlette.requests import Request
 from elastic_inference.errors import ConnectionLost
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.sums import By
+from elastic_inference.host.control import MAX_DRAIN_SECONDS, ControlApi
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.doors.privacy import HostPaths, without_unix
-from elastic_inference.host.host import Host
-from elastic_inference.host.service import MAX_DRAIN_SECONDS
 from elastic_inference.host.settings import offered_memory_bytes
 from elastic_inference.limits.processes import ProcessIdentity
 
@@ -41,7 +40,7 @@ async def _change(work: Callable[_Args, _Result], *args: _Args.args, **kwargs: _
     return await to_thread.run_sync(partial(work, *args, **kwargs), limiter=_changes)
 
 
-def add_control_api(app: FastAPI, host: Host, caller: Any) -> None:
+def add_control_api(app: FastAPI, host: ControlApi, caller: Any) -> None:
     """Add the paths under `/v1`.
 
     Args:
@@ -51,7 +50,7 @@ def add_control_api(app: FastAPI, host: Host, caller: Any) -> None:
     _add_host(app, host, caller)
 
 
-def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
+def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
     service, paths = host.service, HostPaths(host)
 
     def view(record: AcceleratorRecord, who: Caller) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def _add_accelerators(app: FastAPI, host: Host, caller: Any) -> None:
         return schemas.TokenView(token=await _change(service.rotate_token, accelerator_id))
 
 
-def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
+def _add_host(app: FastAPI, host: ControlApi, caller: Any) -> None:
     service = host.service
 
     def health_now() -> schemas.HealthView:
@@ -177,7 +176,7 @@ def _add_host(app: FastAPI, host: Host, caller: Any) -> None:
                 tflops_source=device.tflops_source,
                 uuid=device.uuid,
             )
-            for device in host.settings.devices
+            for device in host.devices
         ]
 
     @app.get("/v1/host", responses=schemas.errors(403), tags=["host"])

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.api import add_control_api
 from elastic_inference.host.doors.auditing import Audit
@@ -29,14 +30,13 @@ from elastic_inference.host.doors.page import add_page
 from elastic_inference.host.doors.privacy import HostPaths
 from elastic_inference.host.doors.sessions import Sessions
 from elastic_inference.host.doors.tracing import Tracing
-from elastic_inference.host.host import Host
 from elastic_inference.protocol.status import encode_error
 
 logger = logging.getLogger(__name__)
 
 
 def make_app(
-    host: Host, limits: DoorLimits | None = None, tracer_provider: Any = None, feed: Feed | None = None
+    host: ControlApi, limits: DoorLimits | None = None, tracer_provider: Any = None, feed: Feed | None = None
 ) -> FastAPI:
     """Return the control API and the page of a host.
 
@@ -69,13 +69,15 @@ def make_app(
     add_control_api(app, host, caller)
     add_observing(app, host, caller)
     add_metrics(app, host, caller)
-    add_page(app, callers, sessions, feed or Feed(host, limits.num_listeners), host.settings.tls is not None)
+    add_page(
+        app, callers, sessions, feed or Feed(host, limits.num_listeners), host.certificates.files is not None
+    )
     _document_errors(app)
     _mount_amazon(app, host)
     return app
 
 
-def _mount_amazon(app: FastAPI, host: Host) -> None:
+def _mount_amazon(app: FastAPI, host: ControlApi) -> None:
     """Amazon's API for the operator, who finds its access key in the state directory."""
     credentials = CredentialsFile(host.folder.path / "aws.credentials")
     credentials.make()

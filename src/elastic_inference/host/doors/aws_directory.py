@@ -15,7 +15,7 @@ from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.tokens import write_private
 
 if TYPE_CHECKING:
-    from elastic_inference.host.host import Host
+    from elastic_inference.host.control import ControlApi
 
 _PROFILE = "default"
 
@@ -86,7 +86,7 @@ class AcceleratorDirectory(Protocol):
 class HostDirectory:
     """The directory of a running host."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ControlApi) -> None:
         self._host = host
 
     def list_types(self) -> Sequence[ListedType]:

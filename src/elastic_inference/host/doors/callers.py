@@ -12,9 +12,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from elastic_inference.errors import AcceleratorNotFound, Forbidden, PermissionDenied
+from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors.privacy import is_on_this_machine
 from elastic_inference.host.doors.sessions import PAGE_HEADER, Sessions
-from elastic_inference.host.host import Host
 from elastic_inference.host.tokens import hash_token
 
 _bearer = HTTPBearer(auto_error=False, description="The operator's token, or an accelerator's own.")
@@ -55,7 +55,7 @@ class Caller:
 class Callers:
     """Tells whose a request is, by its bearer token or, from the page, by its cookie. Waits for nothing."""
 
-    def __init__(self, host: Host, sessions: Sessions) -> None:
+    def __init__(self, host: ControlApi, sessions: Sessions) -> None:
         self._host = host
         self._sessions = sessions
 

@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from elastic_inference.errors import ComputeQuotaExceeded
 from elastic_inference.host.board import Snapshot
+from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.doors.middleware import Receive, Scope, Send
 from elastic_inference.host.doors.views import BoardViews
-from elastic_inference.host.host import Host
 
 MAX_OF_ONE_CALLER = 64
 """Listeners of one token: so one tenant does not take the place of all others."""
@@ -57,7 +57,7 @@ class Feed:
         max_listeners: In all; the rest of the connections is for requests.
     """
 
-    def __init__(self, host: Host, max_listeners: int) -> None:
+    def __init__(self, host: ControlApi, max_listeners: int) -> None:
         self._board = host.service.board
         self._views = BoardViews(host)
         self._max_listeners = max_listeners

@@ -12,9 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
-from elastic_inference.host.disk import Level
+from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors.callers import Caller
-from elastic_inference.host.host import Host
 from elastic_inference.host.meter import Reading
 
 _PREFIX = "elastic_inference_host_"
@@ -29,7 +28,7 @@ class HostCollector(Collector):
         only: The one accelerator whose figures the caller may see; None: all, and the devices.
     """
 
-    def __init__(self, host: Host, only: str | None = None) -> None:
+    def __init__(self, host: ControlApi, only: str | None = None) -> None:
         self._host = host
         self._service = host.service
         self._only = only
@@ -75,20 +74,20 @@ class HostCollector(Collector):
         build = GaugeMetricFamily(
             f"{_PREFIX}build_info", "Always 1; its version", labels=["version", "limits"]
         )
-        build.add_metric([self._host.version, self._host.limits.name], 1)
+        build.add_metric([self._host.version, self._host.limits_name], 1)
         yield build
-        disk, ends_at = self._host.disk, self._host.certificates.ends_at
+        (free_bytes, is_low), ends_at = self._host.disk_figures, self._host.certificates.ends_at
         if ends_at is not None:
             yield GaugeMetricFamily(
                 f"{_PREFIX}certificate_ends_seconds", "When the certificate ends, since 1970", value=ends_at
             )
         yield GaugeMetricFamily(
-            f"{_PREFIX}disk_free_bytes", "Free on the disk of the state directory", value=disk.free_bytes
+            f"{_PREFIX}disk_free_bytes", "Free on the disk of the state directory", value=free_bytes
         )
         yield GaugeMetricFamily(
             f"{_PREFIX}disk_low",
             "1 while too little of it is free",
-            value=float(disk.level is not Level.ENOUGH),
+            value=float(is_low),
         )
 
 
@@ -177,7 +176,7 @@ def _counters(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[Met
         yield family
 
 
-def add_metrics(app: FastAPI, host: Host, caller: Any) -> None:
+def add_metrics(app: FastAPI, host: ControlApi, caller: Any) -> None:
     """Add `GET /metrics`.
 
     Args:
@@ -196,7 +195,7 @@ def add_metrics(app: FastAPI, host: Host, caller: Any) -> None:
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
-def render(host: Host, only: str | None = None) -> bytes:
+def render(host: ControlApi, only: str | None = None) -> bytes:
     """Return the text that `GET /metrics` answers."""
     registry = CollectorRegistry()
     registry.register(HostCollector(host, only))

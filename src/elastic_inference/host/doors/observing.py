@@ -7,19 +7,19 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 
 from elastic_inference.host.audit import Entry
+from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.board_schemas import BoardView, HistoryView, LogView
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.doors.privacy import HostPaths
 from elastic_inference.host.doors.views import BoardViews
-from elastic_inference.host.host import Host
 from elastic_inference.host.processes.logs import MAX_PART_BYTES, LogReader
 
 DEFAULT_LOG_BYTES = 16 << 10
 MAX_ENTRIES = 10_000
 
 
-def add_observing(app: FastAPI, host: Host, caller: Any) -> None:
+def add_observing(app: FastAPI, host: ControlApi, caller: Any) -> None:
     """Add the paths.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from elastic_inference.host.host import Host
+from elastic_inference.host.control import ControlApi
 
 _HIDDEN = "(host)"
 
@@ -19,7 +19,7 @@ _HIDDEN = "(host)"
 class HostPaths:
     """The folders of a host whose names are taken out of texts; what lies below them is still named."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ControlApi) -> None:
         package_root = Path(__file__).resolve().parents[3]
         folders = (host.folder.path, package_root, sys.prefix, sys.base_prefix, tempfile.gettempdir())
         # Longest first, for one may lie in another.

@@ -11,8 +11,8 @@ from elastic_inference.host.accounts.names import MAX_NAME_LENGTH
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.sums import UsageSum
 from elastic_inference.host.accounts.usage import UsageRow
+from elastic_inference.host.control import Offer
 from elastic_inference.host.meter import Reading
-from elastic_inference.host.service import Offer
 from elastic_inference.limits.processes import ProcessIdentity
 
 Usd = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", examples=["0.13"])]

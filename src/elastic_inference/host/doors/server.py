@@ -15,11 +15,11 @@ from typing import Any
 import uvicorn
 
 from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.host.control import Served
 from elastic_inference.host.doors.admission import DoorLimits
 from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.doors.connections import Listener
 from elastic_inference.host.doors.feed import Feed
-from elastic_inference.host.host import Host
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.limits.processes import raise_descriptor_limit
 from elastic_inference.protocol.endpoint import Endpoint
@@ -33,7 +33,7 @@ _BACKLOG = 1024  # connections that the kernel keeps until the loop takes them
 
 
 def serve(
-    host: Host,
+    host: Served,
     listen: Endpoint,
     *,
     on_ready: Callable[[str], None],
@@ -68,7 +68,7 @@ def serve(
                 _config(host, limits, provider, feed),
                 limits,
                 feed,
-                lambda: on_ready(_url(listen, sock, host.settings.tls)),
+                lambda: on_ready(_url(listen, sock, host.certificates.files)),
             ).run([sock])
         finally:
             host.close(host.keeps_running(otherwise=keep_running))
@@ -78,7 +78,7 @@ def serve(
                 os.unlink(listen.path)
 
 
-def _tracer_provider(host: Host) -> Any:
+def _tracer_provider(host: Served) -> Any:
     attributes = {"service.name": "elastic-inference-host", "service.version": host.version}
     return tracer_provider(attributes)
 
@@ -86,7 +86,7 @@ def _tracer_provider(host: Host) -> Any:
 class _Server(uvicorn.Server):
     def __init__(
         self,
-        host: Host,
+        host: Served,
         config: uvicorn.Config,
         limits: DoorLimits,
         feed: Feed,
@@ -129,7 +129,7 @@ class _Server(uvicorn.Server):
             logger.error("not reloaded, and as before", extra={"why": str(error)})
 
 
-def _config(host: Host, limits: DoorLimits, tracer_provider: Any, feed: Feed) -> uvicorn.Config:
+def _config(host: Served, limits: DoorLimits, tracer_provider: Any, feed: Feed) -> uvicorn.Config:
     config = uvicorn.Config(
         make_app(host, limits, tracer_provider, feed),
         http="h11",

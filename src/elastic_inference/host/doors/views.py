@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from elastic_inference.host.board import Snapshot, num_by_state
+from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.doors.privacy import HostPaths
 from elastic_inference.host.events import Event
-from elastic_inference.host.host import Host
 
 MAX_EVENTS_SHOWN = 200
 
@@ -18,7 +18,7 @@ MAX_EVENTS_SHOWN = 200
 class BoardViews:
     """Makes JSON of snapshots."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ControlApi) -> None:
         self._host = host
         self._paths = HostPaths(host)
 
@@ -46,7 +46,7 @@ class BoardViews:
         if caller.is_operator:
             told |= {
                 "host_id": self._host.host_id,
-                "limits": self._host.limits.name,
+                "limits": self._host.limits_name,
                 "num_by_state": num_by_state(snapshot.records),
                 "num_unhealthy": snapshot.num_unhealthy,
                 "cost_usd": f"{snapshot.cost_usd:.4f}",
