@@ -14,7 +14,7 @@ from elastic_inference.errors import CapacityExceeded
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.units import format_bytes
 
-_ROUNDING_SHARE = 1e-9  # ten times 0.1 is not 1.0 in floats
+ROUNDING_SHARE = 1e-9  # ten times 0.1 is not 1.0 in floats
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Capacity:
         """Share and bytes that nobody holds; never below 0."""
         mine = [a for a in self.held.values() if a.device == device.name]
         shares, num_bytes = [a.share for a in mine], [a.memory_bytes for a in mine]
-        if device == self._host():
+        if device == self.host_budget:
             beside = [a for a in self.held.values() if a.device != device.name]
             shares += [a.cpu_share for a in beside]
             num_bytes += [a.host_memory_bytes for a in beside]
@@ -114,6 +114,16 @@ class Capacity:
             raise self._refusal(kind)
         return self._allocation(min(fitting, key=lambda d: self.left(d)), kind)
 
+    def need_on(self, device: DeviceCapacity, kind: AcceleratorType) -> Allocation | None:
+        """Return what an accelerator of a type would hold of a device; None where even an empty one is too small."""
+        if kind.device_kind not in (None, device.kind):
+            return None
+        if kind.share_of(device.fp32_tflops) > 1.0 + ROUNDING_SHARE:
+            return None
+        if device.is_whole and (kind.device_memory_bytes or 0) > device.memory_bytes:
+            return None
+        return self._allocation(device, kind)
+
     def with_held(self, accelerator_id: str, allocation: Allocation) -> Capacity:
         """Return the same after an attach."""
         return replace(self, held={**self.held, accelerator_id: allocation})
@@ -125,9 +135,11 @@ class Capacity:
     def only(self, device_name: str) -> Capacity:
         """Return the same where nothing may be placed on another device."""
         here = tuple(device for device in self.devices if device.name == device_name)
-        return replace(self, devices=here, host=self._host())
+        return replace(self, devices=here, host=self.host_budget)
 
-    def _host(self) -> DeviceCapacity | None:
+    @property
+    def host_budget(self) -> DeviceCapacity | None:
+        """The host's own cores and memory; None where a host has no CPU to give."""
         return self.host or next((d for d in self.devices if d.kind == "cpu"), None)
 
     def _allocation(self, device: DeviceCapacity, kind: AcceleratorType) -> Allocation:
@@ -142,23 +154,16 @@ class Capacity:
 
     def _cpu_share(self, kind: AcceleratorType, share: float) -> float:
         """Return at least a core: a process that waits for a GPU keeps one busy; less would hold it back."""
-        host = self._host()
+        host = self.host_budget
         one_core = 1.0 if host is None else min(1.0, 1.0 / host.num_cores)
         return max(share, one_core) if kind.cpu_share is None else kind.cpu_share
 
     def _num_on(self, device: DeviceCapacity, kind: AcceleratorType) -> int:
-        if kind.device_kind not in (None, device.kind):
+        allocation = self.need_on(device, kind)
+        if allocation is None:
             return 0
-        need = kind.share_of(device.fp32_tflops)
-        if not math.isfinite(need):
-            return 0
-        allocation = self._allocation(device, kind)
-        if device.is_whole:
-            if need > 1.0 or (kind.device_memory_bytes or 0) > device.memory_bytes:
-                return 0
-            need = 1.0
-        num = _num_times(*self.left(device), need, allocation.memory_bytes)
-        host = self._host()
+        num = _num_times(*self.left(device), allocation.share, allocation.memory_bytes)
+        host = self.host_budget
         if device.kind == "cpu" or host is None:
             return num
         beside = _num_times(*self.left(host), allocation.cpu_share, allocation.host_memory_bytes)
@@ -187,7 +192,7 @@ class Capacity:
 
 
 def _num_times(left_share: float, left_bytes: int, share: float, num_bytes: int) -> int:
-    return max(0, min(math.floor((left_share + _ROUNDING_SHARE) / share), left_bytes // num_bytes))
+    return max(0, min(math.floor((left_share + ROUNDING_SHARE) / share), left_bytes // num_bytes))
 
 
 def _requested(kind: AcceleratorType) -> str:
