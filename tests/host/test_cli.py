@@ -23,7 +23,8 @@ from tests.video.clips import make_clip
 Run = Callable[..., str]
 COMMANDS = (
     ("host", "start"), ("host", "status"), ("host", "init-tls"), ("host", "drain"), ("host", "new-token"),
-    ("host", "stop"), ("host", "check"), ("host", "config"), ("host", "install-service"), ("devices",), ("types",),
+    ("host", "stop"), ("host", "check"), ("host", "config"), ("host", "install-service"), ("host", "backup"),
+    ("host", "restore"), ("devices",), ("types",),
     ("attach",), ("list",), ("show",), ("resize",), ("detach",), ("usage",), ("top",), ("logs",), ("audit",),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`ei host`: start and stop a host, its options as a file and as a service, its status, certificates and token."""
+"""`ei host`: run a host, its options as a file and as a service, its status, backups, certificates, token."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from elastic_inference.cli._host_backup import backup, restore
 from elastic_inference.cli._host_config import DEFAULT_PATH, HostConfig
 from elastic_inference.cli._host_service import UNIT_DIR, unit_text, write_unit
 from elastic_inference.cli._host_start import StateDirOption, read_start, start
@@ -64,6 +65,8 @@ def register(app: typer.Typer) -> None:
         ("check", check),
         ("config", config),
         ("install-service", install_service),
+        ("backup", backup),
+        ("restore", restore),
         ("init-tls", init_tls),
         ("drain", drain),
         ("new-token", new_token),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hmac
 import importlib.metadata
 import logging
@@ -13,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -33,6 +31,7 @@ from elastic_inference.host.audit import AuditLog
 from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
 from elastic_inference.host.disk import DiskGuard, Level
+from elastic_inference.host.lock import DirectoryLock
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
 from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import GROUP_PREFIX, HostFolder
@@ -90,7 +89,7 @@ class Host:
         self.certificates = Certificates(settings.tls)
         self.audit = AuditLog(self.folder.audit)
         self._stop = threading.Event()
-        self._lock_file: IO[str] | None = None
+        self._lock = DirectoryLock(self.folder.lock)
         self._operator_sha256: str | None = None
         self._keeps_running: bool | None = None
         self._calendar_saved_at = 0.0
@@ -109,16 +108,16 @@ class Host:
             LimitError: The way of limiting that was asked for does not work here.
         """
         self.folder.make()
-        self._take_lock()
+        self._lock.take()
         try:
             self._assemble()
             self.service.open()
             self.launcher.refill()  # only now: what an earlier run left is told from what this one starts
         except SQLAlchemyError as error:
-            self._release_lock()
+            self._lock.release()
             raise InvalidInput(f"the database was lost while the host started: {error}") from error
         except BaseException:
-            self._release_lock()
+            self._lock.release()
             raise
         for thread in self._threads:
             thread.start()
@@ -143,7 +142,7 @@ class Host:
         self.disk.close()
         self.calendar.save()
         self.store.close()
-        self._release_lock()
+        self._lock.release()
 
     def __enter__(self) -> Host:
         self.open()
@@ -308,25 +307,6 @@ class Host:
             self._calendar_saved_at = self.calendar.now()
             self.calendar.save()
         self.certificates.log_warning(time.time())
-
-    def _take_lock(self) -> None:
-        # For its owner alone: whoever may open the file can lock it, and would keep the host from starting.
-        file = os.fdopen(
-            os.open(self.folder.lock, os.O_CREAT | os.O_RDWR, 0o600), "a"
-        )  # held as long as the host runs
-        os.fchmod(file.fileno(), 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise InvalidInput(f"another host runs with state directory {self.folder.path}") from error
-        self._lock_file = file
-
-    def _release_lock(self) -> None:
-        if self._lock_file is not None:
-            with contextlib.suppress(OSError):
-                self._lock_file.close()
-            self._lock_file = None
 
     def stop(self, keep_running: bool) -> None:
         """Let the process that serves this host end in order, as by SIGTERM.
