@@ -19,27 +19,52 @@ UNLIKE = (0.002, 0.1, 0.025)
 PIECE_SECONDS = 0.002
 LOAD_SHARE = 0.4  # of what the light tenant's share could serve
 
+# What requests take and how they can be cut, by a name.
+SATURATED = {
+    "whole-alike": (ALIKE, None),
+    "whole-unlike": (UNLIKE, None),
+    "pieces-alike": (ALIKE, PIECE_SECONDS),
+    "pieces-unlike": (UNLIKE, PIECE_SECONDS),
+}
 
-def shares(seconds: float, rounds: int) -> list[Row]:
+
+def _beside(
+    share: float, request_seconds: float, *, may_burst: bool = False, pieces: float | None = PIECE_SECONDS
+) -> tuple[Tenant, Tenant]:
+    return Tenant(share, request_seconds, pieces), Tenant(1 - share, 0.025, pieces, may_burst)
+
+
+# A light tenant, its neighbour, and whether a limit is set to what it gets.
+LIGHT = {
+    "tenth": (*_beside(0.1, 0.025), True),
+    "quarter": (*_beside(0.25, 0.025), True),
+    "half": (*_beside(0.5, 0.025), True),
+    "half-burst": (*_beside(0.5, 0.025, may_burst=True), True),
+    "short": (*_beside(0.25, 0.005), False),
+    "uncut": (*_beside(0.5, 0.025, pieces=None), False),
+}
+
+
+def shares(lengths: Sequence[float], pieces: float | None, seconds: float, rounds: int) -> list[Row]:
     """Everybody saturates the device: what each got of it by the device's own clock, and what leases lost of it.
 
     One accelerator that has the device to itself, without a lease, leaves it unused between its requests too; what is
     lost to leases is what is unused beyond that.
+
+    Args:
+        lengths: Device seconds of a request, by tenant.
+        pieces: As `Tenant.piece_seconds`.
     """
-    rows = []
-    for pieces in (None, PIECE_SECONDS):
-        for lengths in (ALIKE, UNLIKE):
-            alone = {length: _alone(length, pieces, seconds) for length in set(lengths)}
-            unused, lost = [], []
-            for asked in ASKED:
-                tenants = [Tenant(s, r, pieces) for s, r in zip(asked, lengths, strict=False)]
-                runs = [_saturate(tenants, seconds) for _ in range(rounds)]
-                rows.append(_share_row(asked, tenants, runs, seconds))
-                could = sum(one.share * alone[one.request_seconds] for one in tenants)
-                unused.append(100 * (1 - statistics.median(run["busy"] for run in runs)))
-                lost.append(unused[-1] - 100 * (1 - could))
-            rows.append(_lost_row(_what(tenants), unused, lost))
-    return rows
+    rows, unused, lost = [], [], []
+    alone = {length: _alone(length, pieces, seconds) for length in set(lengths)}
+    for asked in ASKED:
+        tenants = [Tenant(s, r, pieces) for s, r in zip(asked, lengths, strict=False)]
+        runs = [_saturate(tenants, seconds) for _ in range(rounds)]
+        rows.append(_share_row(asked, tenants, runs, seconds))
+        could = sum(one.share * alone[one.request_seconds] for one in tenants)
+        unused.append(100 * (1 - statistics.median(run["busy"] for run in runs)))
+        lost.append(unused[-1] - 100 * (1 - could))
+    return [*rows, _lost_row(_what(tenants), unused, lost)]
 
 
 def _alone(request_seconds: float, piece_seconds: float | None, seconds: float) -> float:
@@ -109,28 +134,17 @@ def _percents(shares: Sequence[float], digits: int = 0) -> str:
     return ":".join(f"{share * 100:.{digits}f}" for share in shares)
 
 
-def latency(seconds: float, rounds: int, num_requests: int) -> list[Row]:
+def latency(pair: tuple[Tenant, Tenant, bool], seconds: float, rounds: int, num_requests: int) -> list[Row]:
     """A tenant at 40% of its share: its p99 beside one that saturates the rest, over its p99 alone.
 
     Args:
+        pair: One of LIGHT.
         num_requests: In a round at least, for which it lasts longer than `seconds` where that must be: a p99 of less
             than a hundred is the slowest of all.
     """
-    rows = []
-    for share, request_seconds, may_burst, is_judged in (
-        (0.1, 0.025, False, True),
-        (0.25, 0.025, False, True),
-        (0.5, 0.025, False, True),
-        (0.5, 0.025, True, True),
-        (0.25, 0.005, False, False),
-    ):
-        light = Tenant(share, request_seconds, PIECE_SECONDS)
-        other = Tenant(1 - share, 0.025, PIECE_SECONDS, may_burst)
-        lasting = max(seconds, num_requests * request_seconds / (LOAD_SHARE * share))
-        rows.append(_latency_row(light, other, lasting, rounds, is_judged))
-    whole = Tenant(0.5, 0.025)
-    rows.append(_latency_row(whole, whole, seconds, rounds, is_judged=False))
-    return rows
+    light, other, is_judged = pair
+    lasting = max(seconds, num_requests * light.request_seconds / (LOAD_SHARE * light.share))
+    return [_latency_row(light, other, lasting, rounds, is_judged)]
 
 
 def _latency_row(light: Tenant, other: Tenant, seconds: float, rounds: int, is_judged: bool) -> Row:
