@@ -1,4 +1,4 @@
-"""A tenant at 40% of its share beside one that saturates the device: with points, without, and without a lease."""
+"""A tenant at 40% of its share beside one that saturates the device: by either kind of program, and without a lease."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     """Alone and beside each neighbour, at one rate."""
     small, large = SMALL_BATCHES if setting.is_small else BATCHES
     light = models.classifier(setting, small)
-    cut, whole = models.classifier(setting, large), models.classifier(setting, large, has_points=False)
+    program, script = models.classifier(setting, large), models.classifier(setting, large, is_script=True)
     with gpu_host(setting, LIGHT, HEAVY) as host, attached(host, LIGHT, HEAVY) as (one, other):
         held_seconds = _held_seconds(setting, one, light)
         rate = LOAD_SHARE * SHARE / held_seconds
@@ -33,11 +33,11 @@ def rows(setting: Setting) -> Iterator[Row]:
             load.run(1)
             alone = _measure(setting, load, one)
             yield _row("alone under its lease", rate, alone, None)
-            for what, model in (("points", cut), ("no points (TorchScript)", whole)):
+            for what, model in (("torch.export", program), ("TorchScript", script)):
                 with _busy(other, model):
                     beside = _measure(setting, load, one)
                 yield _row(f"neighbour saturates, batch {large}, {what}", rate, beside, alone)
-    yield from _free_for_all(setting, light, cut, rate)
+    yield from _free_for_all(setting, light, program, rate)
 
 
 def _free_for_all(
@@ -108,7 +108,7 @@ def _row(what: str, rate: float, result: dict[str, Any], alone: dict[str, Any] |
     if alone is not None:
         p99_alone = percentile([1e3 * one for one in alone["latencies_seconds"]], 0.99)
         other, ratio = f"p99 alone {p99_alone:.2f} ms", float("inf") if failed else p99 / p99_alone
-    is_judged = alone is not None and "points" in what
+    is_judged = alone is not None and "no lease" not in what
     return Row(
         f"p99 of {rate:.1f} requests/s with {SHARE:.0%}, {what}",
         f"p50 {p50:.2f}, p99 {p99:.2f} ms, n {len(samples)}, {failed} failed{load_text}",

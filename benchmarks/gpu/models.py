@@ -74,17 +74,17 @@ def detector_specs(setting: Setting) -> dict[str, str]:
     return {"image": "uint8:" + ",".join(map(str, frame_shape(setting)))}
 
 
-def classifier(setting: Setting, batch: int, *, has_points: bool = True) -> dict[str, Any]:
-    """ResNet-50 for a load process, as .pt2 or, without points at which it can be cut, as TorchScript."""
+def classifier(setting: Setting, batch: int, *, is_script: bool = False) -> dict[str, Any]:
+    """ResNet-50 for a load process, as .pt2 or as TorchScript."""
     side = 64 if setting.is_small else 224
     shape = (batch, 3, side, side)
-    path = setting.folder / f"classifier{batch}.{'pt2' if has_points else 'pt'}"
+    path = setting.folder / f"classifier{batch}.{'pt' if is_script else 'pt2'}"
     if not path.exists():
         small, large = torchvision.models.resnet18, torchvision.models.resnet50
         module = _Images(_seeded(lambda: (small if setting.is_small else large)(weights=None)))
         example = torch.zeros(shape, dtype=torch.uint8)
-        (_export if has_points else _script)(module.eval(), path, example)
-    specs = None if has_points else {"x": "uint8:" + ",".join(map(str, shape))}
+        (_script if is_script else _export)(module.eval(), path, example)
+    specs = {"x": "uint8:" + ",".join(map(str, shape))} if is_script else None
     return {"model": str(path), "inputs": {}, "outputs": {}, "dtype": "uint8", "shape": shape, "specs": specs}
 
 

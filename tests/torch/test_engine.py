@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_inference.engines import preemption
-from elastic_inference.engines.torch.device import PIECE_SECONDS, Cpu, _Points
+from elastic_inference.engines.torch.device import Cpu
 from elastic_inference.errors import InvalidArgumentError, MemoryQuotaExceeded, ModelError, PredictorClosed
 from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.testing.accelerator import start_accelerator
@@ -40,57 +39,6 @@ def test_precision_is_less_where_less_is_asked_for_only(stack: Path, load: Any) 
     assert model.report.precision == "bf16"
     assert rounded.dtype == np.float32
     assert 0 < np.abs(rounded - exact).max() < 0.02
-
-
-class Asked:
-    """Notes how often a point lets another accelerator go first."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.num_times = 0
-        self._error = error
-
-    def must_yield(self) -> bool:
-        return True
-
-    def checkpoint(self) -> None:
-        self.num_times += 1
-        if self._error is not None:
-            raise self._error
-
-
-def test_points_lie_between_submodules(stack: Path, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load(stack)
-    x = {"input": np.zeros((1, 4), np.float32)}
-    wanted = model.predict(x)
-    asked = Asked()
-    monkeypatch.setattr(preemption, "_preemption", asked)
-    found = model.predict(x)
-    np.testing.assert_array_equal(found["out"], wanted["out"])
-    assert asked.num_times == 2  # Linear | ReLU | Linear
-
-
-def test_an_error_at_a_point_ends_the_prediction(
-    stack: Path, load: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preemption, "_preemption", Asked(ModelError("the device was taken away")))
-    with pytest.raises(ModelError, match=r"^the device was taken away$"):
-        load(stack).predict({"input": np.zeros((1, 4), np.float32)})
-
-
-def test_points_of_a_device_that_runs_ahead_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each operation takes a tenth of a piece, so that one point in about ten needs to wait."""
-    now = [0.0]
-    monkeypatch.setattr("elastic_inference.engines.torch.device.time.perf_counter", lambda: now[0])
-    waits: list[float] = []
-    points = _Points(lambda: waits.append(now[0]))
-    monkeypatch.setattr(preemption, "_preemption", Asked())
-    for _ in range(3):
-        waits.clear()
-        with points.active():
-            for _ in range(1000):
-                now[0] += PIECE_SECONDS / 10
-                preemption.checkpoint()
-    assert 90 <= len(waits) <= 110
 
 
 class _Raises(nn.Module):

@@ -22,6 +22,7 @@ from elastic_inference.engines.base import (
     LoadedModel,
     available_cores,
 )
+from elastic_inference.engines.preemption import is_preemptible
 from elastic_inference.engines.torch.device import Cpu, Cuda, find_device
 from elastic_inference.engines.torch.export import load_program
 from elastic_inference.engines.torch.library import import_torch
@@ -120,7 +121,7 @@ class TorchModel(LoadedModel):
             precision=_precision(program, options.precision),
             num_threads=num_threads,
             load_seconds=time.perf_counter() - started,
-            notes=program.notes,
+            notes=(*program.notes, *_of_points(program)),
         )
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -183,6 +184,14 @@ def _precision(program: Program, wanted: str) -> str:
         str(p.dtype).removeprefix("torch.") for p in program.module.parameters() if p.is_floating_point()
     }
     return _PRECISION_OF_WEIGHTS.get(dtypes.pop(), "fp32") if len(dtypes) == 1 else "fp32"
+
+
+def _of_points(program: Program) -> tuple[str, ...]:
+    if program.num_points or not is_preemptible():
+        return ()
+    return (
+        "The model has no point at which a request can be held, so whoever shares the device waits for whole requests.",
+    )
 
 
 def _translated(error: Exception) -> ElasticInferenceError:

@@ -8,12 +8,11 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from elastic_inference.engines.preemption import checkpoint
+from elastic_inference.engines.torch import points
 from elastic_inference.engines.torch.effects import changed_places
 from elastic_inference.engines.torch.library import import_torchvision
 from elastic_inference.engines.torch.program import OUTPUT, Program, Run, path_name, spec_of, spec_of_value
@@ -99,7 +98,8 @@ class _Exported:
         self._call = exported.module_call_graph[0].signature
         with _quiet():
             self.module = exported.module()
-        self._add_points()
+        self._num_points = points.add_to_program(self.module.graph)
+        self.module.recompile()
 
     def program(self) -> Program:
         """Return the flattened program."""
@@ -111,6 +111,7 @@ class _Exported:
             outputs=tuple(leaf.spec for leaf in outputs if leaf.spec is not None),
             run=self._runner(inputs, outputs, has_state=bool(changed)),
             module=self.module,
+            num_points=self._num_points,
             is_input_kept=not changed_inputs and not self._signature.user_inputs_to_mutate,
             notes=(
                 f"The model changes {', '.join(sorted(changed))}, which is put back after each prediction.",
@@ -192,16 +193,6 @@ class _Exported:
 
         return run
 
-    def _add_points(self) -> None:
-        """Call `checkpoint` wherever one submodule's operations end and another's begin."""
-        graph = self.module.graph
-        operations = [node for node in graph.nodes if node.op == "call_function"]
-        for before, after in pairwise(operations):
-            if _submodule(before) != _submodule(after):
-                with graph.inserting_after(before):
-                    graph.call_function(checkpoint)
-        self.module.recompile()
-
 
 def _key(entry: Any) -> str | int:
     """One step of a path: an index, a key or a field."""
@@ -210,11 +201,6 @@ def _key(entry: Any) -> str | int:
             value: str | int = getattr(entry, attribute)
             return value
     return str(entry)
-
-
-def _submodule(node: Any) -> object:
-    stack = node.meta.get("nn_module_stack")
-    return next(reversed(stack.values()))[0] if stack else None
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ class Program:
         inputs, outputs: By their own names; nested ones have a path, such as `out.0.boxes`.
         run: Tensors in the order of `inputs` to values in the order of `outputs`.
         module: The module itself, for its weights.
+        num_points: At how many places a request can be held while another accelerator has the device.
         is_input_kept: Whether the model leaves its inputs as they are.
         notes: What a user should know, a sentence each.
     """
@@ -34,6 +35,7 @@ class Program:
     outputs: tuple[TensorSpec, ...]
     run: Run
     module: Any
+    num_points: int = 0
     is_input_kept: bool = True
     notes: tuple[str, ...] = ()
 

@@ -2,8 +2,7 @@
 
 So inputs come from the request's specs, and what the outputs are is found by running the model on zeros. Inputs are
 named after the arguments of `forward`, or `images.0` for an element and `batch.ids` for a key within one; names that
-are no argument's take the arguments in their order. There are no points between pieces: TorchScript's interpreter runs
-a call as a whole.
+are no argument's take the arguments in their order. On a device that is shared by lease, programs are given points.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from elastic_inference.engines.preemption import is_preemptible
+from elastic_inference.engines.torch import points
 from elastic_inference.engines.torch.library import import_torchvision
 from elastic_inference.engines.torch.program import OUTPUT, Program, path_name, spec_of_value
 from elastic_inference.engines.torch.safety import check_script, uses_torchvision
@@ -59,7 +60,9 @@ def load_script(
         )
     parsed = {alias: TensorSpec.parse(alias, text) for alias, text in specs.items()}
     places = _places(arguments, list(parsed))
-    return _Script(torch, module, arguments, parsed, places).program(path, device)
+    # Elsewhere nobody would be let in, and the program stays as it is.
+    num_points = points.add_to_script(torch, module) if is_preemptible() else 0
+    return _Script(torch, module, arguments, parsed, places).program(path, device, num_points)
 
 
 def _load(torch: ModuleType, path: Path, device: str) -> Any:
@@ -134,7 +137,7 @@ class _Script:
         text = str(arguments[str(place[0])][0]).removeprefix("Optional[").removesuffix("]")
         return text if len(place) == 1 and text in ("int", "float", "bool") else ""
 
-    def program(self, path: Path, device: str) -> Program:
+    def program(self, path: Path, device: str, num_points: int) -> Program:
         """Return the flattened program; what its outputs are is found by running it."""
         flat = _flatten(self._tried(path, device))
         outputs = tuple(spec_of_value(name, value, is_open=True) for name, value in flat.items())
@@ -144,6 +147,7 @@ class _Script:
             outputs=outputs,
             run=lambda tensors: self._values(self._call(tensors), names),
             module=self._module,
+            num_points=num_points,
             is_input_kept=False,
         )
 
@@ -172,7 +176,13 @@ class _Script:
             for step in place[:-1]:
                 inner = inner.setdefault(step, {})
             inner[place[-1]] = tensor.item() if kind else tensor
-        return self._module(**{name: _as_lists(value) for name, value in arguments.items()})
+        try:
+            return self._module(**{name: _as_lists(value) for name, value in arguments.items()})
+        except Exception:
+            own = points.take_raised()
+            if own is None:
+                raise
+            raise own from None
 
     def _values(self, result: Any, names: tuple[str, ...]) -> list[Any]:
         flat = _flatten(result)
