@@ -42,7 +42,8 @@ def attach(
     """Compute a module on an accelerator.
 
     Args:
-        module: In the mode in which it is to compute, so mostly after `module.eval()`; its weights are copied.
+        module: In the mode in which it is to compute, so mostly after `module.eval()` (in training mode there is a
+            warning); its weights are copied.
         example_inputs: A tuple of positional arguments that it can be called with.
         example_kwargs: Arguments by name.
         dynamic_shapes: Which sizes may differ from the examples', as `torch.export.export` takes it: for instance
@@ -52,16 +53,25 @@ def attach(
         options: Further arguments of EIPredictor, such as `timeout_seconds=`; its short keywords are taken too.
 
     Returns:
-        A callable with the module's arguments and results. Close it, or use it as a context manager.
+        A module with the arguments and results of this one, which may stand in its place within another. Close it, or
+        use it as a context manager.
 
     Raises:
         UnsupportedModel: torch.export cannot export the module; with its reason.
-        InvalidInput: The examples are no tuple or list.
+        InvalidInput: It is no module, or the examples are no tuple or list.
         ElasticInferenceError: What EIPredictor raises.
     """
-    if isinstance(example_inputs, torch.Tensor) or not isinstance(example_inputs, Sequence):
+    if not isinstance(module, torch.nn.Module):
+        raise InvalidInput(f"module must be a torch.nn.Module, such as Net().eval(), not {_kind(module)}")
+    if isinstance(example_inputs, torch.Tensor | str) or not isinstance(example_inputs, Sequence):
         raise InvalidInput(
             f"example_inputs must be a tuple of the arguments, such as (x,), not {type(example_inputs).__name__}"
+        )
+    if module.training:
+        warnings.warn(
+            "the module is in training mode and will compute so: dropout drops at random, batch normalization takes "
+            "each batch's own statistics; call module.eval() before",
+            stacklevel=2,
         )
     example = (tuple(example_inputs), dict(example_kwargs or {}))
     exported = _export(module, example, dynamic_shapes, strict_export)
@@ -77,8 +87,10 @@ def attach(
     return AttachedModule(predictor, structure, fixed, outputs)
 
 
-class AttachedModule:
+class AttachedModule(torch.nn.Module):  # type: ignore[misc]  # mypy runs without PyTorch
     """A module that computes on an accelerator; made by `attach`. Safe for several threads.
+
+    It has no parameters here, and no gradient passes through it.
 
     Attributes:
         predictor: The EIPredictor behind it.
@@ -91,6 +103,8 @@ class AttachedModule:
         fixed: Mapping[int, Any],
         outputs: Sequence[_Output],
     ) -> None:
+        super().__init__()
+        self.training = False
         self.predictor = predictor
         self._structure = structure
         self._fixed = fixed
@@ -103,8 +117,12 @@ class AttachedModule:
         """What is in force: engine, device, precision, transport."""
         return self.predictor.report
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the module.
+    def extra_repr(self) -> str:
+        """Return what stands between the brackets of its repr."""
+        return self.report.summary()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute on the accelerator.
 
         Returns:
             What the module returns, with tensors on the CPU.
@@ -126,7 +144,13 @@ class AttachedModule:
             raise InvalidInput(
                 "an argument is None that was a tensor in the examples; attach the module again without it"
             )
-        results = self.predictor(dict(zip(self._aliases, map(_to_array, fed), strict=True)))
+        if torch.is_grad_enabled() and any(getattr(leaf, "requires_grad", False) for leaf in fed):
+            warnings.warn(
+                "an argument requires a gradient, and none passes through an accelerator: the results have none",
+                stacklevel=4,  # of forward, in whoever calls the module
+            )
+        feeds = {alias: _to_array(alias, leaf) for alias, leaf in zip(self._aliases, fed, strict=True)}
+        results = self.predictor(feeds)
         found = iter(results[alias] for alias in self._results)
         return self._structure.results([output.take(found) for output in self._outputs])
 
@@ -158,10 +182,22 @@ class _Structure:
         if spec != self._inputs:
             leaves, spec = pytree.tree_flatten(self._as_exported(args, kwargs))
         if spec != self._inputs:
-            raise InvalidInput(
-                f"the arguments have the structure {spec}, and the module was exported with {self._inputs}"
-            )
+            raise InvalidInput(f"{self._difference(args, kwargs)}; * is a tensor, number or text")
         return leaves
+
+    def _difference(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Say which argument nests otherwise than in the examples."""
+        positional, by_name = self._as_exported(args, kwargs)
+        example_args, example_kwargs = pytree.tree_unflatten([0] * self._inputs.num_leaves, self._inputs)
+        names = [*self._signature.parameters]
+        given = dict(zip(names, positional, strict=False)) | by_name
+        exported = dict(zip(names, example_args, strict=False)) | example_kwargs
+        for name in given.keys() & exported.keys():
+            if pytree.tree_structure(given[name]) != pytree.tree_structure(exported[name]):
+                found, wanted = _nested(given[name]), _nested(exported[name])
+                return f"argument {name!r} is {found}, and was exported as {wanted}"
+        examples = _nested((example_args, example_kwargs))
+        return f"the arguments are {_nested((args, kwargs))}, and were exported as {examples}"
 
     def _as_exported(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the same arguments, each by position or by name as in the examples."""
@@ -200,7 +236,10 @@ def _export(module: torch.nn.Module, example: Any, dynamic_shapes: Any, is_stric
         raise
     except Exception as error:  # export raises nearly every class, from the module's own code too
         text = str(error).strip() or type(error).__name__
-        raise UnsupportedModel(f"torch.export cannot export this module: {text:.2000}") from error
+        hint = "\ntorch.export takes a size of 1 in the examples for one that never changes: give 2 or more."
+        raise UnsupportedModel(
+            f"torch.export cannot export this module: {text:.2000}{hint if 'be a constant (1)' in text else ''}"
+        ) from error
 
 
 def _save(
@@ -240,11 +279,31 @@ def _renamed(guard: str, paths: list[str], names: list[str]) -> str:
     return guard
 
 
-def _to_array(value: Any) -> Any:
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+def _nested(value: Any) -> str:
+    """Return a value with a star for each tensor, number or text in it: `{'ids': *, 'mask': *}`."""
+
+    class Star:
+        def __repr__(self) -> str:
+            return "*"
+
+    text = repr(pytree.tree_map(lambda _: Star(), value))
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _to_array(alias: str, value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
-    tensor = value.detach().cpu().contiguous()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    try:
+        tensor = value.detach().cpu().contiguous().resolve_conj().resolve_neg()
+        return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (TypeError, RuntimeError) as error:  # NotImplementedError among them: of meta tensors
+        raise InvalidInput(
+            f"argument {alias!r} cannot be sent as a tensor of {value.dtype}, {value.layout}, {value.device}: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -143,3 +143,9 @@ def test_a_warm_up_that_fails_is_told_and_the_others_go_on() -> None:
     model = Recorded(fails=lambda height: height == 480)
     assert "the warm-up run failed (too high)" in warm_up(model, True, [shape(480, 0.1), shape(720, 0.1)])[1]
     assert model.heights == [480, 720]
+
+
+def test_a_model_without_inputs_has_a_shape_too() -> None:
+    seen = SeenShapes()
+    for _ in range(2):
+        seen.saw({}, 0.1)

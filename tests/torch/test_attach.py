@@ -73,7 +73,14 @@ def test_arguments_that_do_not_fit_the_export() -> None:
             ((x,), {}, "None that was a tensor"),
             ((x[:, :2], mask), {}, r"shape \(2, 2\)"),
             ((), {}, "missing a required argument"),
-            (({"x": x}, mask), {}, "structure"),
+            (({"x": x}, mask), {}, r"argument 'x' is \{'x': \*\}, and was exported as \*"),
+            ((x.tolist(), mask), {}, r"argument 'x' is \[\[\*, .*, and was exported as \*"),
+            (
+                (x.to("meta"), mask),
+                {},
+                r"argument 'x' cannot be sent as a tensor of torch.float32, .*meta",
+            ),
+            ((x.to_sparse(), mask), {}, r"argument 'x' cannot be sent as .*sparse"),
         ):
             with pytest.raises(InvalidInput, match=text):
                 remote(*args, **kwargs)
@@ -107,6 +114,70 @@ def test_the_example_of_the_document_runs() -> None:
 
 def test_what_cannot_be_exported_says_why() -> None:
     with pytest.raises(UnsupportedModel, match=r"torch\.export cannot export this module: .*data-dependent"):
-        attached(_Branches(), (torch.ones(2),))
+        attached(_Branches().eval(), (torch.ones(2),))
     with pytest.raises(InvalidInput, match=r"a tuple of the arguments, such as \(x,\), not Tensor"):
-        attached(_Branches(), torch.ones(2))
+        attached(_Branches().eval(), torch.ones(2))
+
+
+def test_what_is_no_module_or_has_an_example_of_one_says_so() -> None:
+    for wrong in (torch.nn.ReLU, lambda x: x):
+        with pytest.raises(
+            InvalidInput, match=r"must be a torch\.nn\.Module, such as Net\(\)\.eval\(\), not"
+        ):
+            attached(wrong, (torch.ones(2),))
+    with pytest.raises(UnsupportedModel, match="give 2 or more"):
+        attached(seeded(lambda: torch.nn.Linear(4, 3)), (torch.rand(1, 4),), dynamic_shapes=({0: BATCH},))
+
+
+def test_a_module_in_training_mode_is_named() -> None:
+    module = torch.nn.Dropout(0.5)
+    with pytest.warns(UserWarning, match=r"training mode.*module\.eval\(\)"):
+        remote = attached(module, (torch.ones(2),))
+    remote.close()
+
+
+def test_it_stands_in_the_place_of_a_module_within_another() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).eval()
+    x = torch.rand(3, 4)
+    with torch.no_grad():
+        wanted = network(x)
+    backbone = network[0]
+    with attached(backbone, (x,)) as remote:
+        network[0] = remote
+        with torch.no_grad():
+            equal(network(x), wanted)
+        assert len(list(network.parameters())) == 2  # of the other Linear
+        assert remote.report.summary() in repr(network)
+        assert not remote.training
+
+
+def test_a_gradient_that_would_be_lost_is_named() -> None:
+    with attached(seeded(lambda: torch.nn.Linear(4, 3)), (torch.rand(2, 4),)) as remote:
+        x = torch.rand(2, 4, requires_grad=True)
+        with pytest.warns(UserWarning, match="requires a gradient, and none passes through"):
+            assert not remote(x).requires_grad
+        with torch.no_grad():
+            remote(x)
+
+
+class _NoInputs(torch.nn.Module):
+    def forward(self) -> Any:
+        return torch.arange(3)
+
+
+def test_a_module_without_inputs() -> None:
+    with attached(seeded(_NoInputs), ()) as remote:
+        for _ in range(2):
+            equal(remote(), torch.arange(3))
+
+
+def test_memory_of_any_layout_and_any_number_type() -> None:
+    module = seeded(lambda: torch.nn.Linear(4, 3))
+    shapes = ({0: torch.export.Dim("batch", min=0)},)
+    with attached(module, (torch.rand(2, 4),), dynamic_shapes=shapes) as remote, torch.no_grad():
+        for x in (
+            torch.rand(4, 3).t(), torch.rand(1, 4).expand(5, 4), torch.rand(3, 8)[:, ::2], torch.rand(0, 4),
+        ):  # fmt: skip
+            equal(remote(x), module(x))
+        equal(remote(torch.ones(2, 4, dtype=torch.float64)), module(torch.ones(2, 4)))

@@ -31,7 +31,7 @@ class SeenShapes:
         self._seconds: dict[
             _Shapes, float
         ] = {}  # the quickest call; the shape that was called last stands last
-        self._last: _Shapes = ()
+        self._last: _Shapes | None = None  # a model without inputs has ()
         self._is_kept = True
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
@@ -56,7 +56,9 @@ class SeenShapes:
         """Note a call and how long it took. The hot path: a known shape costs a microsecond."""
         shapes = tuple((alias, array.shape) for alias, array in inputs.items())
         if shapes == self._last:
-            if seconds < self._seconds[shapes]:
+            if seconds < self._seconds.get(
+                shapes, 0.0
+            ):  # forgotten meanwhile: another thread saw many others
                 self._seconds[shapes] = seconds
             return
         with self._lock:
