@@ -1,4 +1,8 @@
-"""One frame through a detector: the client's CPU, bare PyTorch on the device, the accelerator by both transports."""
+"""One frame through a detector: the client's CPU, bare PyTorch on the device, the accelerator by both transports.
+
+What an accelerator adds is taken apart: the engine without a process of its own, and of each call the wire, the turn
+and the service; and two frames in flight, where the wire of one hides behind the other.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +22,13 @@ from benchmarks.gpu import models
 from benchmarks.gpu.setting import Setting, Type, attached, gpu_host
 from elastic_inference import EIPredictor
 from elastic_inference.client.host_session import Attachment
+from elastic_inference.engines import select
+from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import SignatureRequest
 
 ROUNDS, CALLS_A_TURN = 4, 5
+BARE, ENGINE = "bare torch", "its engine in this process"
 Call = Callable[[], dict[str, Any]]
 Turn = Callable[[], list[float]]
 
@@ -39,11 +49,20 @@ def rows(setting: Setting) -> Iterator[Row]:
         for precision in ("fp32",) if setting.is_small else ("fp32", "tf32", "bf16"):
             bare = _bare(module, frame, setting.torch_device, precision)
             with contextlib.ExitStack() as stack:
-                calls: dict[str, Call] = {"bare torch": bare}
-                for name, endpoint in _endpoints(one).items():
-                    predictor = stack.enter_context(_predictor(setting, str(path), one, endpoint, precision))
+                engine = stack.enter_context(contextlib.closing(_engine(setting, path, precision)))
+                calls: dict[str, Call] = {
+                    BARE: bare,
+                    ENGINE: lambda model=engine: model.predict({"image": frame}),
+                }
+                predictors = {
+                    name: stack.enter_context(_predictor(setting, str(path), one, endpoint, precision))
+                    for name, endpoint in _endpoints(one).items()
+                }
+                for name, predictor in predictors.items():
                     calls[name] = lambda predictor=predictor: predictor({"image": frame})
                 yield from _compare(setting, precision, calls, reference, fastest)
+                for name, predictor in predictors.items():
+                    yield _apart(f"detector, {precision}, {name}", predictor, frame)
     yield from _cpu_rows(cpu, fastest)
 
 
@@ -52,6 +71,36 @@ def _endpoints(attachment: Attachment) -> dict[str, str]:
         "shared memory": next(e for e in attachment.endpoints if e.startswith("unix:")),
         "TCP": next(e for e in attachment.endpoints if e.startswith("tcp:")),
     }
+
+
+def _engine(setting: Setting, path: Path, precision: str) -> LoadedModel:
+    """What an accelerator computes with, as it loads it."""
+    request = SignatureRequest(
+        input_specs=models.detector_specs(setting), output_aliases=tuple(models.DETECTOR_OUTPUTS)
+    )
+    options = EngineOptions(device=setting.device, precision=precision)
+    return select.load(ModelPackage.read(path), request, options)
+
+
+def _apart(what: str, predictor: EIPredictor, frame: np.ndarray) -> Row:
+    """Where the time of a call goes, and what a frame takes with two in flight."""
+    timings = [predictor.predict_timed({"image": frame})[1] for _ in range(2 * CALLS_A_TURN)]
+    queue, service = (
+        statistics.median(getattr(each, name) for each in timings) * 1e3
+        for name in ("queue_seconds", "service_seconds")
+    )
+    wire = statistics.median(each.latency_seconds for each in timings) * 1e3 - queue - service
+    num_frames = 4 * CALLS_A_TURN
+    frames = ({"image": frame} for _ in range(num_frames))
+    started = time.perf_counter()
+    for _ in predictor.map(frames, in_flight=2):
+        pass
+    return Row(
+        f"{what}: wire, turn and service of a call",
+        f"{wire:.2f} + {queue:.2f} + {service:.2f} ms",
+        f"two in flight: {(time.perf_counter() - started) / num_frames * 1e3:.2f} ms a frame",
+        None,
+    )
 
 
 def _predictor(setting: Setting, path: str, one: Attachment, address: str, precision: str) -> EIPredictor:
@@ -113,18 +162,18 @@ def _compare(
     for name, call in calls.items():
         samples = flat(taken[name])
         fastest[f"{name} {precision}"] = statistics.median(samples)
-        if name == "bare torch":
+        if name == BARE:
             continue
-        ratio = Ratio.of(taken[name], taken["bare torch"])
+        ratio = Ratio.of(taken[name], taken[BARE])
         yield Row(
             f"detector, {models.frame_shape(setting)} uint8, {precision}, {name} : bare torch on the device",
             f"{milliseconds(samples)}; {_agreement(call(), reference)}",
-            milliseconds(flat(taken["bare torch"])),
+            milliseconds(flat(taken[BARE])),
             ratio.median,
-            1.05,
-            1.02,
+            None if name == ENGINE else 1.05,
+            None if name == ENGINE else 1.02,
             spread=(ratio.lowest_round, ratio.highest_round),
-            detail={"bare_agreement": _agreement(calls["bare torch"](), reference), "num": len(samples)},
+            detail={"bare_agreement": _agreement(calls[BARE](), reference), "num": len(samples)},
         )
 
 
