@@ -40,10 +40,10 @@ def fetches(graph_def: GraphDef) -> list[str]:
     return [f"{node.name}:0" for node in graph_def.node if node.name.startswith("out_")]
 
 
-def rewritten(graph_def: GraphDef) -> tuple[GraphDef, tuple[str, ...]]:
+def rewritten(graph_def: GraphDef, *, in_bfloat16: bool = False) -> tuple[GraphDef, tuple[str, ...]]:
     """Rewrite a copy; returns it and what was said."""
     copy = GraphDef.FromString(graph_def.SerializeToString())
-    notes = rewrite(openvino_compile.core(), copy, fetches(copy))
+    notes = rewrite(openvino_compile.core(), copy, fetches(copy), in_bfloat16=in_bfloat16)
     return copy, notes
 
 

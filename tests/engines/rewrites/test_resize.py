@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from elastic_inference.engines.openvino import compile as openvino_compile
+from elastic_inference.engines.openvino.rewrites import map_certificate, resize_operation
+from elastic_inference.engines.openvino.rewrites.batched_map import Lifted, lift
+from elastic_inference.engines.openvino.rewrites.graph import Graph
+from elastic_inference.engines.openvino.rewrites.maps import NoMatch, find_maps
+from elastic_inference.limits.processor import processor
 from elastic_inference.models.graph_pb2 import GraphDef
 from tests.engines.rewrites import loops
 
 pytest.importorskip("openvino")
 pytest.importorskip("tensorflow")
 
+HAS_BFLOAT16 = "bf16" in processor()
 SHAPES = ((1, 60, 90, 3), (3, 90, 60, 3), (2, 75, 75, 3), (1, 301, 17, 3))
 
 
@@ -129,3 +136,47 @@ def test_loop_that_hands_something_on_is_no_map() -> None:
         tf.enable_control_flow_v2()
         graph_def = GraphDef.FromString(graph.as_graph_def().SerializeToString())
     assert loops.rewritten(graph_def) == (graph_def, ())
+
+
+@pytest.mark.parametrize("of_image", [_fixed, _half_pixels])
+def test_positions_in_integers_are_those_of_tensorflow(of_image: Any) -> None:
+    """What bfloat16 gets, computed in float32 here: nothing is left to round but the positions of TensorFlow."""
+    graph_def = _graph(of_image)
+    changed, notes = loops.rewritten(graph_def, in_bfloat16=True)
+    assert ["runs as one operation" in note for note in notes] == [True]
+    ours, theirs = loops.on_openvino(changed), loops.on_tensorflow(graph_def)
+    for shape in (*SHAPES, (1, 40, 3001, 3), (1, 2160, 20, 3)):
+        feeds = {"images": np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)}
+        for output, value in theirs(feeds).items():
+            np.testing.assert_allclose(ours(feeds)[output], value, atol=max(shape) * 2.0**-22 * 255)
+
+
+def test_sizes_that_the_loop_computes_are_left_in_float32() -> None:
+    graph_def = _graph(_within_range)
+    changed, notes = loops.rewritten(graph_def, in_bfloat16=True)
+    assert changed == graph_def
+    assert ["which bfloat16 would round" in note for note in notes] == [True]
+
+
+def _lifted(of_image: Any) -> tuple[Graph, Any, Lifted]:
+    graph = Graph(_graph(of_image))
+    (loop,) = find_maps(graph)
+    lifted = lift(graph, loop, set(graph.nodes))
+    assert lifted is not None
+    return graph, loop, lifted
+
+
+def test_certificate_refuses_another_resize() -> None:
+    graph, loop, lifted = _lifted(_fixed)
+    (resize,) = (node for node in lifted.nodes if node.op == resize_operation.OPERATION)
+    assert map_certificate.certify(openvino_compile.core(), graph, loop, lifted)[1] < 1e-3
+    resize.attr["half_pixel_centers"].b = True
+    with pytest.raises(NoMatch, match=r"results differ by .* of the greatest number on a picture of 37 x 53"):
+        map_certificate.certify(openvino_compile.core(), graph, loop, lifted)
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="the processor computes no bfloat16")
+def test_certificate_refuses_positions_that_bfloat16_rounds() -> None:
+    graph, loop, lifted = _lifted(_half_pixels)
+    with pytest.raises(NoMatch, match="results differ by"):
+        map_certificate.certify(openvino_compile.core(), graph, loop, lifted, in_bfloat16=True)

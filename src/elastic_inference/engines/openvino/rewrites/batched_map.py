@@ -65,11 +65,12 @@ class Lifted:
     images: dict[Tensor, tuple[str, int]] = field(default_factory=dict)
 
 
-def lift(graph: Graph, loop: MapLoop, wanted: set[str]) -> Lifted | None:
+def lift(graph: Graph, loop: MapLoop, wanted: set[str], *, in_bfloat16: bool = False) -> Lifted | None:
     """Return the loop's results for the whole batch; None where it resizes nothing.
 
     Args:
         wanted: Names of nodes that are needed; other results of the loop are left out.
+        in_bfloat16: Whether the engine will compute in bfloat16 what is float32 here.
 
     Raises:
         NoMatch: An operation in it has no rule.
@@ -78,12 +79,13 @@ def lift(graph: Graph, loop: MapLoop, wanted: set[str]) -> Lifted | None:
     inside = graph.ancestors(results.values(), (*loop.elements, *loop.invariants))
     if not any(graph.nodes[name].op == _RESIZE for name in inside):
         return None
-    return _Lift(graph, loop).run(results)
+    return _Lift(graph, loop, in_bfloat16).run(results)
 
 
 class _Lift:
-    def __init__(self, graph: Graph, loop: MapLoop) -> None:
+    def __init__(self, graph: Graph, loop: MapLoop, in_bfloat16: bool) -> None:
         self._graph = graph
+        self._in_bfloat16 = in_bfloat16
         self._prefix = f"elastic_inference/{loop.frame}/"
         while any(name.startswith(self._prefix) for name in graph.nodes):
             self._prefix += "_/"
@@ -135,6 +137,10 @@ class _Lift:
         kinds, names = [value.kind for value in given], [value.name for value in given]
         handed_on = given[:1] if node.op == "Switch" else given
         if all(kind is _Kind.SAME for kind in kinds):
+            if self._in_bfloat16 and _computes_floats(node):
+                raise NoMatch(
+                    f"operation {node.name!r} ({node.op}) computes sizes, which bfloat16 would round"
+                )
             return _Value(_Kind.SAME, self._copied(node, names))
         if node.op in _BRANCHES and len({(value.kind, value.dtype) for value in handed_on}) == 1:
             if node.op != "Switch" or kinds[1] is _Kind.SAME:
@@ -156,7 +162,9 @@ class _Lift:
         if attribute(node, "align_corners").b:
             raise NoMatch("it resizes with corners aligned")
         made = self._add(node.name, resize_operation.OPERATION, names)
-        self._made.nodes[-1].attr["half_pixel_centers"].b = attribute(node, "half_pixel_centers").b
+        attributes = self._made.nodes[-1].attr
+        attributes["half_pixel_centers"].b = attribute(node, "half_pixel_centers").b
+        attributes[resize_operation.IN_INTEGERS].b = self._in_bfloat16
         return made
 
     def _is_zero(self, tensor: Tensor) -> bool:
@@ -238,3 +246,8 @@ class _Lift:
             tensor.tensor_shape.dim.add(size=size)
         tensor.tensor_shape.SetInParent()
         return made
+
+
+def _computes_floats(node: NodeDef) -> bool:
+    dtypes = {attribute(node, name).type for name in ("T", "SrcT", "DstT", "dtype")}
+    return _FLOAT32 in dtypes

@@ -26,7 +26,7 @@ from elastic_inference.engines.openvino.rewrites.multiclass_nms import (
 )
 from elastic_inference.models.graph_pb2 import GraphDef, NodeDef
 
-REWRITES_VERSION = 2
+REWRITES_VERSION = 3
 """Changes whenever a rewrite computes, or is taken, otherwise: compiled models are kept under it."""
 _DAMAGED = (KeyError, ValueError, IndexError, TypeError, RecursionError)
 """What following a graph raises where nodes are missing, or have other inputs than their operation takes."""
@@ -58,7 +58,7 @@ def rewrite(
         core: Compiles what takes a pattern's place, for its proof.
         fetches: Names of the tensors whose values will be asked for.
         in_bfloat16: Whether the engine will compute in bfloat16. It leaves a loop in float32, but not what takes the
-            place of one that comes before the first weights: rows and columns beyond 256 would be rounded.
+            place of one that comes before the first weights: what would round rows, columns or sizes there is left.
 
     Returns:
         A sentence for each pattern that was found: that it was taken, or that it was left, and why.
@@ -70,8 +70,8 @@ def rewrite(
     for loop in [loop for loop in find_maps(graph) if any(name in before for name, _ in loop.results)]:
         try:
             made = _suppression(core, graph, loop)
-            if made is None and not in_bfloat16:
-                made = _resize(core, graph, loop, before)
+            if made is None:
+                made = _resize(core, graph, loop, before, in_bfloat16)
         except NoMatch as error:
             notes.append(f"The loop {loop.frame!r} was left as it is: {error}.")
             continue
@@ -115,11 +115,13 @@ def _suppression(core: ov.Core, graph: Graph, loop: MapLoop) -> _Replacement | N
     return _Replacement([node], results, note)
 
 
-def _resize(core: ov.Core, graph: Graph, loop: MapLoop, wanted: set[str]) -> _Replacement | None:
-    lifted = lift(graph, loop, wanted)
+def _resize(
+    core: ov.Core, graph: Graph, loop: MapLoop, wanted: set[str], in_bfloat16: bool
+) -> _Replacement | None:
+    lifted = lift(graph, loop, wanted, in_bfloat16=in_bfloat16)
     if lifted is None:
         return None
-    num_pictures, worst = map_certificate.certify(core, graph, loop, lifted)
+    num_pictures, worst = map_certificate.certify(core, graph, loop, lifted, in_bfloat16=in_bfloat16)
     note = (
         f"The loop {loop.frame!r} that resizes images runs as one operation: equal on {num_pictures} made-up pictures, "
         f"at most {worst:.1g} of the greatest number apart."
@@ -184,6 +186,10 @@ def _combined(node: Any) -> list[ov.Output]:
 
 def _resized(node: Any) -> list[ov.Output]:
     """Build this one's."""
-    half_pixel_centers = node.get_attribute("half_pixel_centers")
-    made = resize_operation.build(node.get_input(0), node.get_input(1), half_pixel_centers=half_pixel_centers)
+    made = resize_operation.build(
+        node.get_input(0),
+        node.get_input(1),
+        half_pixel_centers=node.get_attribute("half_pixel_centers"),
+        in_integers=node.get_attribute(resize_operation.IN_INTEGERS),
+    )
     return [made.output(0)]

@@ -4,6 +4,10 @@ OpenVINO's own Interpolate turns the whole picture to float32 and its axes aroun
 resize, and rounds positions otherwise than TensorFlow. Here the four pixels of each result are chosen first, in the
 picture's own dtype, and the arithmetic on them is TensorFlow's, operation by operation. What is left is the rounding of
 the one division by which sizes become a scale.
+
+Where the engine computes in bfloat16, all that is float32 here is rounded to it, and it has no number for most rows
+beyond 256. There, positions are quotients of integers, which the engine leaves alone; only how far a result lies
+between its pixels is rounded, as the pixels are.
 """
 
 from __future__ import annotations
@@ -16,16 +20,24 @@ from elastic_inference.engines.openvino.rewrites.builders import element, intege
 
 OPERATION = "ElasticResizeBilinear"
 """Its name in a graph; TensorFlow has none of it."""
+IN_INTEGERS = "positions_in_integers"
+"""Its attribute beside TensorFlow's `half_pixel_centers`."""
 
 
-def build(images: Any, size: Any, *, half_pixel_centers: bool) -> Any:
-    """Return float32[B, size[0], size[1], C] for images [B, H, W, C] of any dtype and a size int32[2]."""
+def build(images: Any, size: Any, *, half_pixel_centers: bool, in_integers: bool = False) -> Any:
+    """Return float32[B, size[0], size[1], C] for images [B, H, W, C] of any dtype and a size int32[2].
+
+    Args:
+        half_pixel_centers: As TensorFlow's attribute.
+        in_integers: Whether positions are computed in int32; sides times sizes have to be below 2**30.
+    """
     shape = ops.shape_of(images, "i32")
     batch, channels = _range_of(shape, 0, 1), _range_of(shape, 3, 4)
     ends: list[tuple[Any, Any, Any]] = []
+    positions = _integer_positions if in_integers else _positions
     for axis in (0, 1):
         length, wanted = element(shape, axis + 1), element(size, axis)
-        ends.append(_positions(length, wanted, half_pixel_centers))
+        ends.append(positions(length, wanted, half_pixel_centers))
     (top, bottom, down), (left, right, across) = ends
     # Columns and channels are one axis in what follows: arithmetic along three channels alone is slow.
     rows = ops.concat([batch, _range_of(size, 0, 1), integers(-1)], 0)
@@ -57,6 +69,22 @@ def _positions(length: Any, wanted: Any, half_pixel_centers: bool) -> tuple[Any,
     first = ops.maximum(ops.convert(below, "i32"), integer(0))
     second = ops.minimum(ops.convert(ops.ceiling(places), "i32"), ops.subtract(length, integer(1)))
     return first, second, ops.subtract(places, below)
+
+
+def _integer_positions(length: Any, wanted: Any, half_pixel_centers: bool) -> tuple[Any, Any, Any]:
+    """Return the same, exact but for the last."""
+    places, parts = ops.range(integer(0), wanted, integer(1), "i32"), wanted
+    if half_pixel_centers:  # (place + 1/2) length / wanted - 1/2
+        places = ops.add(ops.multiply(places, integer(2)), integer(1))
+        parts = ops.multiply(wanted, integer(2))
+        ahead = ops.maximum(ops.subtract(ops.multiply(places, length), wanted), integer(0))
+    else:
+        ahead = ops.multiply(places, length)
+    first = ops.divide(ahead, parts)
+    rest = ops.subtract(ahead, ops.multiply(first, parts))
+    following = ops.add(first, ops.minimum(rest, integer(1)))
+    second = ops.minimum(following, ops.subtract(length, integer(1)))
+    return first, second, ops.divide(ops.convert(rest, "f32"), ops.convert(parts, "f32"))
 
 
 def _between(first: Any, second: Any, part: Any) -> Any:
