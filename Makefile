@@ -46,7 +46,7 @@ bench-isolation: $(VENV)/.dev ## Measure whether fractions hold beside bad neigh
 bench-lease: $(VENV)/.dev ## Measure whether a device shared by lease is shared as asked (about 30 minutes)
 	$(BIN)/python -m benchmarks.lease --json benchmark-lease.json
 
-bench-engines: $(VENV)/.dev ## Measure what batching gives, loads cost and a detector's frame costs (about 30 minutes; some need EI_SHARED)
+bench-engines: $(VENV)/.dev ## Measure what batching gives, loads cost, and a picture costs in each precision (about 40 minutes; most need EI_SHARED)
 	$(BIN)/python -m benchmarks.engines --json benchmark-engines.json
 
 bench-page: $(VENV)/.dev browser ## Measure what the host's page costs with 200 accelerators and 50 browsers (about 14 minutes)

@@ -1,8 +1,9 @@
-"""What a detector's frame costs: TensorFlow in this process, accelerators in float32 and bfloat16, and bare OpenVINO.
+"""What a model's picture costs: TensorFlow in this process, accelerators in each precision, and bare OpenVINO.
 
 `python -m benchmarks.engines.compute [--quick] [--models NAME,...] [--real-time] [--json FILE]`; all with two threads,
 taking turns. Bare OpenVINO runs the same graph as the accelerator, rewritten and with the same properties, beside it
-the graph as it was. ONNX Runtime reads no TensorFlow graphs and has no row here.
+the graph as it was. int8 is timed whether or not its answers are accepted; a row beside says whether they are.
+ONNX Runtime reads no TensorFlow graphs and has no row here.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino as ov
 import psutil
 
@@ -31,106 +30,103 @@ from benchmarks.common import (
     flat,
     interleave,
     milliseconds,
-    shared_asset,
     table,
     write_json,
 )
+from benchmarks.engines import precision
+from benchmarks.engines.subjects import BEST_PROVED, SUBJECTS, Subject
 from elastic_inference import Accelerator, EIPredictor, LoadOptions
 from elastic_inference.engines.openvino.rewrites.driver import install, rewrite
+from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.limits.processor import processor
 from elastic_inference.models.graph_pb2 import GraphDef
 from elastic_inference.models.tensor_graph import TensorGraph
+from elastic_inference.proof.proof import Proof
 
 THREADS = 2
-OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+REFERENCE = "TensorFlow"
+PRECISIONS = ("fp32", "bf16", "int8")
+BARE = {"fp32": "f32", "bf16": "bf16"}
+AS_IT_WAS = "bare as it was fp32"
 Turn = Callable[[], list[float]]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model, the picture it gets, how often a turn runs it, and what its speed is held to: precision -> must, aim."""
-
-    name: str
-    file: str
-    shape: tuple[int, int]
-    calls: int
-    bounds: Mapping[str, tuple[float, float]]
-
-
-_SSD_BOUNDS = {"fp32": (1.2, 2.0), "bf16": (1.5, 3.0)}
-_SSD = "ssd_mobilenet_v2_coco_2018_03_29.pb"
-SUBJECTS = (
-    Subject(
-        "Faster R-CNN 1080p", "faster_rcnn_resnet50_random.pb", (1080, 1920), 1,
-        {"fp32": (1.05, 1.1), "bf16": (1.9, 2.1)},
-    ),
-    Subject("ssd_mobilenet_v2 720p", _SSD, (720, 1280), 8, _SSD_BOUNDS),
-    Subject("ssd_mobilenet_v2 1080p", _SSD, (1080, 1920), 8, _SSD_BOUNDS),
-    Subject("ssdlite_mobilenet_v2 720p", "ssdlite_mobilenet_v2_coco_tfjs.pb", (720, 1280), 8, _SSD_BOUNDS),
-)  # fmt: skip
 
 
 def rows(is_quick: bool, names: str = "", *, is_real_time: bool = False) -> list[Row]:
     """Rows for each model that is there."""
     found: list[Row] = []
     for subject in SUBJECTS:
-        path = shared_asset(f"assets/models/{subject.file}")
-        if path is None or (names and not any(name in subject.name for name in names.split(","))):
+        if subject.path is None or (names and not any(name in subject.name for name in names.split(","))):
             continue
-        found += _rows_of(subject, path, 2 if is_quick else 6, is_real_time)
+        found += _rows_of(subject, subject.path, 2 if is_quick else 6, is_real_time)
         print(table(found), file=sys.stderr, flush=True)
     return found
 
 
 def _rows_of(subject: Subject, path: Path, num_rounds: int, is_real_time: bool) -> list[Row]:
-    frame = _frame(subject.shape)
     with ExitStack() as stack:
-        turns: dict[str, Turn] = {}
-        loads: dict[str, float] = {}
-        for name, place, load in (
-            ("TensorFlow", Accelerator.local(threads=THREADS), LoadOptions(engine="tensorflow")),
-            *((f"accelerator {precision}", Accelerator.embedded(threads=THREADS), _load(precision, frame))
-              for precision in PRECISIONS),
-        ):  # fmt: skip
-            began = time.perf_counter()
-            predictor = EIPredictor(
-                path, input_names={"inputs": "image_tensor:0"}, output_names={o: f"{o}:0" for o in OUTPUTS},
-                accelerator=place, load=load,
-            )  # fmt: skip
-            stack.enter_context(predictor)
-            turns[name] = partial(_turn, partial(predictor, {"inputs": frame}), subject.calls)
-            loads[name] = time.perf_counter() - began
-        for precision, hint in PRECISIONS.items():
-            turns[f"bare {precision}"] = partial(
-                _turn, _bare(path, frame, hint, is_rewritten=True), subject.calls
-            )
-        as_it_was = _bare(path, frame, "f32", is_rewritten=False)
-        if as_it_was is not None:
-            turns["bare as it was fp32"] = partial(_turn, as_it_was, subject.calls)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ei-compute-")))
+        samples = subject.samples(path)
+        if not samples.held_out:
+            print(f"without {subject.name}: its pictures are not in EI_SHARED", file=sys.stderr)
+            return []
+        local = Accelerator.local(threads=THREADS)
+        reference = _predictor(subject, path, local, LoadOptions(engine="tensorflow"), stack)
+        frame = samples.held_out[-1].arrays
+        store = folder / "store"
+        try:
+            precision.quantize(subject, path, samples.calibration, store, folder, THREADS)
+        except ElasticInferenceError as error:
+            print(f"{subject.name} in int8: {error}", file=sys.stderr)
+        predictors = {REFERENCE: reference}
+        place = Accelerator.embedded(threads=THREADS, cache_dir=str(store))
+        for name in PRECISIONS:
+            load = LoadOptions(engine="openvino", precision=name, proof="off", batching="off")
+            try:
+                predictors[f"accelerator {name}"] = _predictor(subject, path, place, load, stack)
+            except ElasticInferenceError as error:
+                print(f"{subject.name} in {name}: {error}", file=sys.stderr)
+        proofs = precision.proofs(predictors, REFERENCE, samples.held_out)
+        calls: dict[str, Callable[[], Any]] = {
+            name: partial(each, frame) for name, each in predictors.items()
+        }
+        calls |= _bare_calls(subject, path, next(iter(frame.values())))
+        turns: dict[str, Turn] = {name: partial(_turn, call, subject.calls) for name, call in calls.items()}
         for turn in turns.values():
             turn()
         if is_real_time:
             _take_the_machine()
         taken = interleave(turns, num_rounds, lambda line: print(line, file=sys.stderr))
-    detail = {"nanoseconds": taken, "load_seconds": loads}
-    found = [
-        _row(
-            f"{subject.name}: TensorFlow : accelerator {p}",
-            taken,
-            "TensorFlow",
-            f"accelerator {p}",
-            *bounds,
-        )
-        for p, bounds in subject.bounds.items()
-    ]
-    for p in PRECISIONS:
-        what = f"{subject.name}: accelerator : bare OpenVINO, {p}"
-        found.append(_row(what, taken, f"accelerator {p}", f"bare {p}", 1.02, 1.005, is_upper=True))
-    if "bare as it was fp32" in taken:
-        what = f"{subject.name}: bare OpenVINO, graph as it was : rewritten, fp32"
-        found.append(_row(what, taken, "bare as it was fp32", "bare fp32"))
-    return [Row(**{**vars(found[0]), "detail": detail}), *found[1:]]
+    return list(_compared(subject, taken, proofs))
+
+
+def _predictor(
+    subject: Subject, path: Path, place: Accelerator, load: LoadOptions, stack: ExitStack
+) -> EIPredictor:
+    names = {"input_names": dict(subject.inputs), "output_names": dict(subject.outputs)}
+    return stack.enter_context(EIPredictor(path, accelerator=place, load=load, **names))
+
+
+def _compared(
+    subject: Subject, taken: Mapping[str, list[list[float]]], proofs: Mapping[str, Proof]
+) -> Iterator[Row]:
+    detail = {"nanoseconds": taken}
+    for name, proof in proofs.items():
+        bounds = subject.bounds.get(name.split()[1], (None, None))
+        found = _row(f"{subject.name}: {REFERENCE} : {name}", taken, REFERENCE, name, *bounds)
+        yield Row(**{**vars(found), "detail": detail})
+        yield precision.row(subject, name, proof)
+        detail = {}
+    if BEST_PROVED in subject.bounds:
+        proved = [name for name, proof in proofs.items() if proof.is_passed]
+        best = min(proved, key=lambda name: Ratio.of(taken[name], taken[REFERENCE]).median)
+        measure = f"{subject.name}: {REFERENCE} : best proved ({best.split()[1]})"
+        yield _row(measure, taken, REFERENCE, best, *subject.bounds[BEST_PROVED])
+    for name in BARE:
+        measure = f"{subject.name}: accelerator : bare OpenVINO, {name}"
+        yield _row(measure, taken, f"accelerator {name}", f"bare {name}", 1.02, 1.005, is_upper=True)
+    if AS_IT_WAS in taken:
+        measure = f"{subject.name}: bare OpenVINO, graph as it was : rewritten, fp32"
+        yield _row(measure, taken, AS_IT_WAS, "bare fp32")
 
 
 def _row(
@@ -149,10 +145,6 @@ def _row(
     if is_upper:
         texts.reverse()
     return Row(measure, texts[0], texts[1], ratio.median, must, aim, is_upper=is_upper, spread=spread)
-
-
-def _load(precision: str, frame: Any) -> LoadOptions:
-    return LoadOptions(engine="openvino", precision=precision, warm_up={"inputs": frame.shape}, proof="off")
 
 
 def _take_the_machine() -> None:
@@ -175,17 +167,29 @@ def _turn(call: Callable[[], Any], calls: int) -> list[float]:
     return taken
 
 
-def _bare(path: Path, frame: Any, hint: str, *, is_rewritten: bool) -> Callable[[], Any] | None:
+def _bare_calls(subject: Subject, path: Path, picture: Any) -> dict[str, Callable[[], Any]]:
+    found = {
+        f"bare {name}": _bare(subject, path, picture, hint, is_rewritten=True) for name, hint in BARE.items()
+    }
+    if subject.bounds:  # a detector, in which there is something to rewrite
+        found[AS_IT_WAS] = _bare(subject, path, picture, "f32", is_rewritten=False)
+    return {name: call for name, call in found.items() if call is not None}
+
+
+def _bare(
+    subject: Subject, path: Path, picture: Any, hint: str, *, is_rewritten: bool
+) -> Callable[[], Any] | None:
     """Return a call of OpenVINO alone; None where it cannot read the graph."""
     core = ov.Core()
     graph_def = GraphDef.FromString(path.read_bytes())
-    reach = TensorGraph(graph_def).reach([f"{name}:0" for name in OUTPUTS], ())
+    fetches = list(subject.outputs.values())
+    reach = TensorGraph(graph_def).reach(fetches, ())
     kept = [node for node in graph_def.node if node.name in reach.nodes]
     del graph_def.node[:]
     graph_def.node.extend(kept)
     if is_rewritten:
         install(core)
-        rewrite(core, graph_def, OUTPUTS)
+        rewrite(core, graph_def, fetches, in_bfloat16=hint == "bf16")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "graph.pb")
         file.write_bytes(graph_def.SerializeToString())
@@ -199,32 +203,13 @@ def _bare(path: Path, frame: Any, hint: str, *, is_rewritten: bool) -> Callable[
         "ENABLE_CPU_PINNING": False,
     }  # fmt: skip
     request = core.compile_model(model, "CPU", properties).create_infer_request()
-    tensor = ov.Tensor(frame, shared_memory=True)
+    tensor = ov.Tensor(picture, shared_memory=True)
 
     def call() -> Any:
         request.infer([tensor])
         return [output.data.copy() for output in request.output_tensors]
 
     return call
-
-
-def _frame(shape: tuple[int, int]) -> Any:
-    """Return a frame of a real clip where it is there, else noise; uint8[1, H, W, 3]."""
-    clip = shared_asset(f"assets/video/dog_{shape[0]}p.mp4")
-    if clip is None:
-        return np.random.default_rng(0).integers(0, 256, (1, *shape, 3)).astype(np.uint8)
-    import av
-
-    with av.open(str(clip)) as container:
-        return next(container.decode(video=0)).to_ndarray(format="rgb24")[np.newaxis]
-
-
-def cpu_features() -> list[str]:
-    """Those of the CPU's features that decide about a precision's speed."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return [name for name in FEATURES if name in line.split()]
-    return []
 
 
 def main() -> None:
@@ -240,11 +225,9 @@ def main() -> None:
     bystanders = Bystanders()
     found = rows(options.quick, options.models, is_real_time=options.real_time)
     print(table(found))
-    print(
-        f"CPU features: {', '.join(cpu_features())}. Other processes used {bystanders.share():.0%} of the cores."
-    )
+    print(f"{processor()}. Other processes used {bystanders.share():.0%} of the cores.")
     if options.json:
-        machine = {**describe_machine(["openvino", "tensorflow-cpu"]), "cpu_features": cpu_features()}
+        machine = describe_machine(["openvino", "nncf", "tensorflow-cpu"]) | {"processor": processor()}
         write_json(options.json, found, machine, bystanders_share=bystanders.share())
 
 
