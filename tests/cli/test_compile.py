@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from elastic_inference import EIPredictor
+from elastic_inference import Accelerator, EIPredictor
 from elastic_inference.cli import main
+from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.models.artifacts.store import ArtifactStore
 
 Run = Callable[..., tuple[int, str, str]]
@@ -87,6 +88,39 @@ def test_what_was_tried_and_taken_is_shown_and_the_next_load_takes_it(
     shown = capsys.readouterr().out
     assert "chosen: Engine auto, precision auto: " in shown
     assert "calibrated: int8 on 4 samples" in shown
+
+
+def test_what_was_compiled_and_never_loaded_is_listed(
+    run: Run, model: Path, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(model, "--calibration", samples, "--tolerance", 0.5)
+    assert code == 0, err
+    assert main(["model", "list", "--store", str(tmp_path / "kept"), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["format"]) == ("product.onnx", "onnx")
+    assert row["compiled"]
+    assert main(["model", "show", "product.onnx", "--store", str(tmp_path / "kept")]) == 0
+    shown = capsys.readouterr().out
+    assert "not here before its first load" in shown
+    assert "chosen: " in shown
+    publish = [
+        "model",
+        "publish",
+        "product.onnx",
+        "--to",
+        str(tmp_path / "out"),
+        "--store",
+        str(tmp_path / "kept"),
+    ]
+    assert main(publish) == ExitCode.BAD_INPUT
+    assert "load it once, then publish it" in capsys.readouterr().err
+    place = Accelerator.embedded(threads=1, cache_dir=str(tmp_path / "kept"))
+    with EIPredictor(model, accelerator=place, precision="auto") as predict:
+        predict({"x": np.zeros((1, 8), np.float32)})
+    assert main(["model", "show", "product.onnx", "--store", str(tmp_path / "kept"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["has_files"] is True
+    assert main(["model", "remove", "product.onnx", "--store", str(tmp_path / "kept")]) == 0
+    assert list((tmp_path / "kept" / "blobs").iterdir()) == []
 
 
 def test_json_has_everything_that_the_text_has(run: Run, model: Path, samples: Path, tmp_path: Path) -> None:

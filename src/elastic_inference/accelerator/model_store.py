@@ -213,12 +213,7 @@ class ModelStore:
 
     def remember(self, package: ModelPackage, label: str | None) -> None:
         """Write down what a model that was loaded consists of, and what its user calls it, for `ei model`."""
-        about = {
-            "format": package.format.value,
-            "name": Path(label or package.main_path).name,
-            "files": [vars(file) for file in package.files],
-        }
-        why_not = self.artifacts.put(Kind.MODEL, {"model": package.content_hash}, about)
+        why_not = self.artifacts.put(Kind.MODEL, {"model": package.content_hash}, package.described(label))
         if why_not:
             log.warning("a model is not listed", extra={"why": why_not})
 

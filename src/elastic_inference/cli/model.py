@@ -98,6 +98,7 @@ class StoredDetails:
     """One model in full.
 
     Attributes:
+        has_files: Whether the files are in the store; not before its first load, where it was only compiled.
         shapes: Input shapes that it was called with, the last first.
         found_out: What else is remembered of it, such as proofs and decisions: kind and description.
     """
@@ -105,6 +106,7 @@ class StoredDetails:
     stored: StoredModel
     files: Sequence[dict[str, Any]]
     variants: Sequence[CompiledVariant]
+    has_files: bool
     shapes: Sequence[dict[str, Any]]
     found_out: Sequence[dict[str, Any]]
 
@@ -114,7 +116,7 @@ class StoredDetails:
             ("model", self.stored.name),
             ("hash", self.stored.model),
             ("format", self.stored.format),
-            ("files", f"{len(self.files)}, {format_bytes(sum(file['size_bytes'] for file in self.files))}"),
+            ("files", self._files()),
             ("last used", _day(self.stored.used_unix)),
             ("published", "by the operator" if self.stored.is_published else "no"),
         ])  # fmt: skip
@@ -124,6 +126,10 @@ class StoredDetails:
             yield f"called with {sizes}: {seen['seconds']:.3g} s"
         for each in self.found_out:
             yield _sentence(each["kind"], each["about"])
+
+    def _files(self) -> str:
+        size = format_bytes(sum(file["size_bytes"] for file in self.files))
+        return f"{len(self.files)}, {size}" + ("" if self.has_files else "; not here before its first load")
 
 
 def _sentence(kind: str, about: Mapping[str, Any]) -> str:
@@ -185,9 +191,11 @@ def show(name: NameArgument, store: StoreOption = None) -> StoredDetails:
         for each in own
         if each.kind in (Kind.PROOF, Kind.DECISION, Kind.CALIBRATED)
     ]
+    files = [dict(file) for value in about[Kind.MODEL][:1] for file in value.get("files", ())]
     return StoredDetails(
         stored=found,
-        files=[dict(file) for value in about[Kind.MODEL][:1] for file in value.get("files", ())],
+        files=files,
+        has_files=all(opened.blobs.size(str(file["sha256"])) is not None for file in files),
         variants=[_variant(each) for each in own if each.kind is Kind.COMPILED],
         shapes=[dict(seen) for value in about[Kind.SHAPES] for seen in value.get("shapes", ())],
         found_out=told,
@@ -240,6 +248,13 @@ def publish(
     opened = _open(store)
     found = _named(opened, name)
     artifacts = _artifacts_of(opened, found.model)
+    lacking = {
+        sha256 for each in artifacts for sha256 in contents_of(each) if opened.blobs.size(sha256) is None
+    }
+    if lacking:
+        raise InvalidInput(
+            f"{found.name} is not whole in {opened.blobs.directory}: load it once, then publish it"
+        )
     try:
         opened.publish(artifacts, to)
     except OSError as error:

@@ -27,9 +27,17 @@ def find(package: ModelPackage, request: SignatureRequest, options: EngineOption
 
 
 def keep(package: ModelPackage, request: SignatureRequest, options: EngineOptions, choice: Choice) -> str:
-    """Keep a choice for loads that ask for `options`; return why that cannot be, "" where it was done."""
+    """Keep a choice for loads that ask for `options`; return why that cannot be, "" where it was done.
+
+    The model is listed with it, though its files come with its first load only.
+    """
     if options.store is None:
         return "no store is in use"
+    named = {"model": package.content_hash}
+    if options.store.get(Kind.MODEL, named) is None:
+        why_not = options.store.put(Kind.MODEL, named, package.described())
+        if why_not:
+            return why_not
     return options.store.put(Kind.DECISION, _key(package, request, options), choice.to_json())
 
 

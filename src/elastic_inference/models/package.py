@@ -79,6 +79,14 @@ class ModelPackage:
         """What an engine opens: the directory of a SavedModel, else the one file."""
         return self.root if self.format is ModelFormat.SAVED_MODEL else self.root / self.files[0].path
 
+    def described(self, label: str | None = None) -> dict[str, Any]:
+        """Return what stores list of it: format, files, and what its user calls it, by default its own file's name."""
+        return {
+            "format": self.format.value,
+            "name": Path(label or self.main_path).name,
+            "files": [asdict(file) for file in self.files],
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back, in a process that sees the same files."""
         return {"format": self.format.value, "root": str(self.root), "files": [asdict(f) for f in self.files]}
