@@ -22,6 +22,9 @@
     │     └─ NotAsWritten                   this engine would compute other values than the model says; nothing ran
     ├─ AcceleratorNotFound (LookupError)    no accelerator of that id, or none visible
     ├─ CapacityExceeded (RuntimeError)      the host cannot give that much; carries what is left
+    ├─ TenantNotFound (LookupError)         no tenant of that name
+    ├─ TenantQuotaExceeded (RuntimeError)   more than the tenant's quota allows; nothing was attached
+    │  └─ BudgetReached                     the tenant's budget of this month is spent
     ├─ MemoryQuotaExceeded (MemoryError)    the model or request is larger than the accelerator's memory
     ├─ ComputeQuotaExceeded (RuntimeError)  the request queue of the accelerator is full; a retry is safe
     ├─ AcceleratorBusy (RuntimeError)       another request changes this accelerator now; a retry is safe
@@ -47,6 +50,7 @@ from __future__ import annotations
 __all__ = [
     "AcceleratorBusy",
     "AcceleratorNotFound",
+    "BudgetReached",
     "CapacityExceeded",
     "ComputeQuotaExceeded",
     "ConnectError",
@@ -78,6 +82,8 @@ __all__ = [
     "SignatureNotFound",
     "StartFailed",
     "TagsNotFound",
+    "TenantNotFound",
+    "TenantQuotaExceeded",
     "TensorNotFound",
     "TransportError",
     "UnsafeModel",
@@ -118,7 +124,7 @@ class PriceMissing(InvalidInput):
 
 
 class NameTaken(InvalidInput):
-    """Another accelerator of the host has this name. Nothing was attached."""
+    """Another accelerator, or another tenant, of the host has this name. Nothing was done."""
 
 
 class TensorNotFound(ElasticInferenceError, KeyError):
@@ -183,6 +189,30 @@ class CapacityExceeded(ElasticInferenceError, RuntimeError):
         self.available = available
 
 
+class TenantNotFound(ElasticInferenceError, LookupError):
+    """The host has no tenant of this name, or none that this token may see."""
+
+
+class TenantQuotaExceeded(ElasticInferenceError, RuntimeError):
+    """More than the tenant may have. Nothing was attached.
+
+    Attributes:
+        tenant: Whose quota.
+        requested: What it would have then, as text with units.
+        limit: What it may have, as text with units.
+    """
+
+    def __init__(self, message: str, *, tenant: str = "", requested: str = "", limit: str = "") -> None:
+        super().__init__(message)
+        self.tenant = tenant
+        self.requested = requested
+        self.limit = limit
+
+
+class BudgetReached(TenantQuotaExceeded):
+    """What the tenant may spend in a month is spent. Nothing was attached."""
+
+
 class MemoryQuotaExceeded(ElasticInferenceError, MemoryError):
     """The model or the request needs more memory than the accelerator may use.
 
@@ -198,7 +228,7 @@ class MemoryQuotaExceeded(ElasticInferenceError, MemoryError):
 
 
 class ComputeQuotaExceeded(ElasticInferenceError, RuntimeError):
-    """The accelerator's queue is full. The request did not run; a retry is safe."""
+    """The accelerator's queue is full, or requests come faster than its quota. It did not run; a retry is safe."""
 
 
 class AcceleratorBusy(ElasticInferenceError, RuntimeError):

@@ -57,6 +57,7 @@ class AcceleratorConfig:
         queue_limit: Requests that may wait; the next is refused.
         allow_unsafe_operations: See EngineOptions.
         use_shared_memory: Whether clients may register shared memory.
+        requests_per_second: More than these are refused; None: no limit.
         accelerator_type: Name of the catalogue row, for reports; None for an embedded one.
         doors: Protocols that clients may speak, each at every endpoint: "http" always, and "grpc".
         server_name: What the server metadata say; clients of other servers may ask for another name.
@@ -84,6 +85,7 @@ class AcceleratorConfig:
     queue_limit: int = 256
     allow_unsafe_operations: bool = False
     use_shared_memory: bool = True
+    requests_per_second: float | None = None
     accelerator_type: str | None = None
     doors: tuple[str, ...] = DOORS
     server_name: str = "elastic-inference"

@@ -21,9 +21,11 @@ from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recent import Timed, latency
 from elastic_inference.accelerator.regions import RegionTable
+from elastic_inference.accelerator.request_rate import RequestRate
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
 from elastic_inference.accelerator.tracing import Tracer
+from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import InvalidInput, ModelNotFound
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
@@ -85,6 +87,7 @@ class Inference:
         self.config = config
         self.shared = shared
         self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
+        self.rate = RequestRate(config.requests_per_second, MonotonicClock())
         self.drained = threading.Event()
         self.logs = LogSwitches()
         self.trace = TraceSwitches(is_on=shared.tracer is not None)
@@ -167,6 +170,7 @@ class Inference:
         timing: Timing,
         is_wanted: Callable[[], bool] | None,
     ) -> Result:
+        self.rate.take()
         signature = entry.loaded().signature
         inputs = self._inputs(head, tensors, signature)
         if head.outputs is not None:
@@ -340,6 +344,7 @@ class Inference:
             "accelerator_type": self.config.accelerator_type,
             "device": self.config.device,
             "limits": self.config.limits or {},
+            "requests_per_second": self.rate.per_second,
             "memory_limit_bytes": self.config.memory_limit_bytes,
             "queue": asdict(self.shared.queue.statistics()),
             "latency": latency((entry.recent for entry in entries), time.monotonic()),

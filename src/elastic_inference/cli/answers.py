@@ -61,6 +61,7 @@ class Accelerator(Answer):
 
     accelerator_id: str
     name: str
+    tenant: str
     type: str
     device: str
     share: float
@@ -80,10 +81,12 @@ class Accelerator(Answer):
     is_healthy: bool | None
     memory_used_bytes: int | None
     utilisation_share: float | None
+    warning: str
 
     COLUMNS: ClassVar[Sequence[Column]] = (
         Column("ID", lambda a: a.accelerator_id),
         Column("NAME", lambda a: a.name),
+        Column("TENANT", lambda a: a.tenant or None),
         Column("TYPE", lambda a: a.type),
         Column("STATE", lambda a: a.state),
         Column("DEVICE", lambda a: a.device),
@@ -117,6 +120,7 @@ class Accelerator(Answer):
             [
                 ("id", self.accelerator_id),
                 ("name", self.name),
+                ("tenant", self.tenant or "none, it is the operator's own"),
                 ("type", f"{self.type}, {self.price}"),
                 ("state", self.state),
                 ("device", f"{self.device}, {self.share * 100:.3g}%{self._gpu_parts()}"),
@@ -124,6 +128,7 @@ class Accelerator(Answer):
                 ("lease", "none" if lease is None else f"{lease:.0f} s left"),
                 ("restarts", f"{self.num_restarts} {self.last_exit}".strip()),
                 ("since", f"{moment(self.created_at)} UTC"),
+                *([("warning", self.warning)] if self.warning else []),
                 *((f"limit of {name}", text) for name, text in self.limits.items()),
                 *(("endpoint", endpoint) for endpoint in self.endpoints),
             ]
@@ -142,6 +147,8 @@ class Attached(Accelerator):
         yield f"name     {self.name}"
         yield from (f"endpoint {endpoint}" for endpoint in self.endpoints)
         yield f"token    {self.token}  (shown only now; keep it)"
+        if self.warning:
+            yield f"warning  {self.warning}"
 
 
 @dataclass(frozen=True)
@@ -225,6 +232,7 @@ class Usage(Answer):
 
     accelerator_id: str
     name: str
+    tenant: str
     types: Sequence[str]
     started_at: float
     attached_hours: float
@@ -239,6 +247,7 @@ class Usage(Answer):
     COLUMNS: ClassVar[Sequence[Column]] = (
         Column("ID", lambda u: u.accelerator_id),
         Column("NAME", lambda u: u.name),
+        Column("TENANT", lambda u: u.tenant or None),
         Column("ATTACHED", lambda u: "yes" if u.is_attached else "no"),
         Column("TYPE", lambda u: " > ".join(u.types)),
         *_COST_COLUMNS,
@@ -248,7 +257,7 @@ class Usage(Answer):
 
 @dataclass(frozen=True)
 class UsageSum(Answer):
-    """What accelerators of one type, or on one day, cost and did together."""
+    """What accelerators of one tenant or type, one model, or on one day, cost and did together."""
 
     key: str
     attached_hours: float
@@ -260,7 +269,7 @@ class UsageSum(Answer):
     usd_per_100k_inferences: str | None
 
     COLUMNS: ClassVar[Sequence[Column]] = (
-        Column("TYPE OR DAY (UTC)", lambda u: u.key),
+        Column("BY", lambda u: u.key),
         *_COST_COLUMNS,
     )
     EMPTY: ClassVar[str] = "no accelerator was attached in that time"

@@ -9,8 +9,10 @@ import typer
 from elastic_inference.cli.answers import Accelerator, Attached, Resized
 from elastic_inference.cli.host_access import AcceleratorArgument, HostAccess, TypeOption
 from elastic_inference.cli.registration import add_command
-from elastic_inference.cli.rendering import Listing, Sentence
+from elastic_inference.cli.rendering import Listing, Output, Sentence
 from elastic_inference.client.host_session import accelerator_path
+from elastic_inference.client.waiting import MAX_PRIORITY
+from elastic_inference.errors import InvalidInput
 from elastic_inference.units import parse_seconds
 
 _ATTACH_TIMEOUT_SECONDS = 120.0
@@ -31,6 +33,7 @@ def register(app: typer.Typer) -> None:
 def attach(
     type_name: TypeOption,
     access: HostAccess,
+    output: Output,
     name: Annotated[
         str | None,
         typer.Option("--name", help="Unique on the host; by default the first digits of its id."),
@@ -41,22 +44,55 @@ def attach(
             "--lease", metavar="TIME", help="Detach it when no heartbeat came for this long, such as 10min."
         ),
     ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait",
+            metavar="TIME",
+            help="Stand in line where there is no room now, for so long, such as 10min.",
+        ),
+    ] = None,
+    priority: Annotated[
+        int,
+        typer.Option(
+            "--priority",
+            min=0,
+            max=MAX_PRIORITY,
+            help="In that line: a step is worth a minute of having come earlier.",
+        ),
+    ] = 0,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="For this tenant; with the operator's token.")
+    ] = None,
 ) -> Attached:
     """Attach an accelerator; it stays until it is detached.
 
-    Prints its id, endpoints and token. The token is shown only now.
+    Prints its id, endpoints and token. The token is shown only now. While it waits, its place in the line is printed on
+    standard error; Ctrl-C gives the place up.
 
     \b
     Examples:
       ei attach --type cpu.quarter --name mybox
       ei attach --type cpu.quarter --lease 10min --json
+      ei attach --type cpu.half --wait 10min
       export EI_ACCELERATOR=$(ei attach --type cpu.quarter --json | jq -r .accelerator_id)
     """
     body: dict[str, Any] = {"type": type_name, "name": name}
     body["lease_seconds"] = None if lease is None else parse_seconds(lease)
+    if tenant is not None:
+        body["tenant"] = tenant
+    wait_seconds = 0.0 if wait is None else parse_seconds(wait)
+    if priority and not wait_seconds:
+        raise InvalidInput("--priority is for the line that --wait stands in: give --wait too")
     session = access.open()
     try:
-        value = session.request("POST", "/v1/accelerators", body, timeout_seconds=_ATTACH_TIMEOUT_SECONDS)
+        value = session.request_attach(
+            body,
+            _ATTACH_TIMEOUT_SECONDS,
+            wait_seconds,
+            priority,
+            lambda place: output.say(f"waiting for {type_name}: {place}"),
+        )
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(
             "interrupted; the host may attach it all the same: `ei list` shows it, `ei detach` detaches it"
@@ -67,7 +103,7 @@ def attach(
 def list_accelerators(access: HostAccess) -> Listing:
     """List the attached accelerators.
 
-    The operator's token shows all of them, an accelerator's token shows that one.
+    The operator's token shows all of them, a tenant's token its own, an accelerator's token that one.
 
     \b
     Examples:

@@ -27,6 +27,8 @@ class AuditEntry(Answer):
     accelerator_id: str
     status: int
     request_id: str
+    tenant: str
+    detail: str
 
     COLUMNS: ClassVar[Sequence[Column]] = (
         Column("WHEN (UTC)", lambda e: moment(e.at)),
@@ -34,9 +36,11 @@ class AuditEntry(Answer):
         Column("FROM", lambda e: e.address),
         Column("BY", lambda e: e.door),
         Column("REQUEST", lambda e: f"{e.method} {e.path}"),
+        Column("TENANT", lambda e: e.tenant or None),
         Column("ACCELERATOR", lambda e: e.accelerator_id or None),
         Column("OUTCOME", lambda e: "done" if e.status < 400 else "refused" if e.status < 500 else "failed"),
         Column("STATUS", lambda e: e.status, "d"),
+        Column("DETAIL", lambda e: e.detail or None),
     )
     EMPTY: ClassVar[str] = "nothing was changed on this host"
 
@@ -52,7 +56,7 @@ def audit(
 ) -> Listing:
     """Show who changed what on a host, from where, and with what outcome; oldest first.
 
-    Heartbeats and questions are not in it. It needs the operator's token.
+    Heartbeats and questions are not in it. The operator's token shows all of it, a tenant's token what is its own.
 
     \b
     Examples:

@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
     REFUSED = 3, "refused by capacity: no room, a quota or a queue is full; ask for less, or retry later"
     NO_RIGHTS = 4, "no right: the token is missing, wrong or not enough, or the system denies access"
     UNREACHABLE = 5, "unreachable: no connection, a broken one, or no answer in time; a retry is safe"
-    NOT_FOUND = 6, "not found: no accelerator, model, price or file of that name"
+    NOT_FOUND = 6, "not found: no accelerator, tenant, model, price or file of that name"
     TARGET_NOT_MET = (
         7,
         "done, but the target is not met: nothing is fast enough or priced, or two runs disagree",
@@ -58,6 +58,9 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
     errors.InvalidArgumentError: ExitCode.BAD_INPUT,
     errors.AcceleratorNotFound: ExitCode.NOT_FOUND,
     errors.CapacityExceeded: ExitCode.REFUSED,
+    errors.TenantNotFound: ExitCode.NOT_FOUND,
+    errors.TenantQuotaExceeded: ExitCode.REFUSED,
+    errors.BudgetReached: ExitCode.REFUSED,
     errors.MemoryQuotaExceeded: ExitCode.REFUSED,
     errors.ComputeQuotaExceeded: ExitCode.REFUSED,
     errors.AcceleratorBusy: ExitCode.REFUSED,

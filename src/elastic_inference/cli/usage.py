@@ -20,6 +20,8 @@ from elastic_inference.cli.rendering import Block, Listing, Output
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import parse_seconds
 
+_BY = ("accelerator", "tenant", "type", "model", "day")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -56,24 +58,29 @@ def usage(
         ),
     ] = None,
     by: Annotated[
-        str, typer.Option("--by", metavar="WHAT", help="'accelerator', or sums by 'type' or by 'day' (UTC).")
+        str,
+        typer.Option(
+            "--by", metavar="WHAT", help="'accelerator', or sums by 'tenant', 'type', 'model' or 'day' (UTC)."
+        ),
     ] = "accelerator",
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with all digits.")] = False,
 ) -> UsageListing | None:
     """Show what accelerators cost and did, and the sum.
 
     The cost of 100,000 inferences includes the time in which the accelerator was attached and idle. Time with a type
-    that has no price is shown apart and costs nothing.
+    that has no price is shown apart and costs nothing. By model, each hour goes to the models that ran in it, as they
+    used the device.
 
     \b
     Examples:
       ei usage
       ei usage --since 24h --by type
+      ei usage --by tenant
       ei usage --since 2026-01-01 --by day --csv
       ei usage --since 2026-01-01 --json
     """
-    if by not in ("accelerator", "type", "day"):
-        raise InvalidInput(f"--by {by!r} is not one of accelerator, type, day")
+    if by not in _BY:
+        raise InvalidInput(f"--by {by!r} is not one of {', '.join(_BY)}")
     if csv and output.as_json:
         raise InvalidInput("--csv and --json contradict each other: give one of them")
     start = parse_since(since, time.time())

@@ -20,7 +20,7 @@ class HostAccess:
 
     Attributes:
         url: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`; None: EI_HOST, else the local default.
-        token: The operator's to attach, an accelerator's for what is its own; None: EI_TOKEN.
+        token: The operator's or a tenant's to attach, an accelerator's for what is its own; None: EI_TOKEN.
         tls: For the host and its accelerators; None: EI_TLS_CA and its kin, else the system's authorities.
     """
 
@@ -49,18 +49,24 @@ class Accelerator:
         tls: Tls | None = None,
         name: str | None = None,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
+        wait_seconds: float = 0.0,
+        priority: int = 0,
     ) -> Attach:
         """Attach a new accelerator of this type at a host, and detach it at the end.
 
         Args:
             accelerator_type: Such as `cpu.half` or `eia1.medium`; `ei types` lists them.
             host: URL; None: EI_HOST, else `http://127.0.0.1:8500`.
-            token: The operator's; None: EI_TOKEN.
+            token: The operator's or a tenant's; None: EI_TOKEN.
             tls: For the host and the accelerator.
             name: For lists and reports; None: the host makes one up.
             lease_seconds: The host takes it back when this program was not heard of for so long.
+            wait_seconds: How long to stand in the host's line where there is no room now; 0: not at all. The log
+                says, as a warning, which place that is.
+            priority: In the line, 0 to 9; a tenant may have as much of it as its quota says.
         """
-        return Attach(accelerator_type, HostAccess(host, token, tls), name, lease_seconds)
+        access = HostAccess(host, token, tls)
+        return Attach(accelerator_type, access, name, lease_seconds, wait_seconds, priority)
 
     @classmethod
     def of_id(
@@ -143,6 +149,8 @@ class Attach(Accelerator):
     host: HostAccess = field(default_factory=HostAccess)
     name: str | None = None
     lease_seconds: float = DEFAULT_LEASE_SECONDS
+    wait_seconds: float = 0.0
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if self.accelerator_type is None:
@@ -152,6 +160,9 @@ class Attach(Accelerator):
         if self.lease_seconds is None:
             raise InvalidInput("lease_seconds must be a number: the lease ends what a dead program leaves")
         checks.seconds("lease_seconds", self.lease_seconds)
+        if self.wait_seconds != 0:
+            checks.seconds("wait_seconds", self.wait_seconds)
+        checks.priority(self.priority)
 
 
 @dataclass(frozen=True)

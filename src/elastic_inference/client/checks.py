@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from elastic_inference.client.waiting import MAX_PRIORITY
 from elastic_inference.errors import InvalidInput
 
 MAX_THREADS = 1024  # of an engine, as engines have it
@@ -70,6 +71,12 @@ def seconds(name: str, value: Any) -> None:
     is_number = isinstance(value, int | float) or hasattr(value, "__float__")
     if isinstance(value, bool | str) or not is_number or not float(value) > 0:
         raise InvalidInput(f"{name} {shown(value)} must be above 0, or None")
+
+
+def priority(value: Any) -> None:
+    """Refuse what is not a place in a line."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_PRIORITY:
+        raise InvalidInput(f"priority must be a whole number, 0 to {MAX_PRIORITY}, not {shown(value)}")
 
 
 def shown(value: Any) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from elastic_inference import settings
 from elastic_inference.client.accelerator import DEFAULT_LEASE_SECONDS, HostAccess
+from elastic_inference.client.waiting import Place, ask_until_there_is_room
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     AcceleratorNotFound,
@@ -45,6 +46,7 @@ class Attachment:
         token: Its bearer token; "" where the host does not tell it again.
         lease_seconds: Heartbeats must come more often than this; None: it needs none.
         limits: What is in force and by what means.
+        warning: What the host wants its user to know, such as of a budget; "" where nothing.
     """
 
     accelerator_id: str
@@ -54,6 +56,7 @@ class Attachment:
     name: str = ""
     lease_seconds: float | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    warning: str = ""
 
     def usable_endpoints(self) -> tuple[str, ...]:
         """Those that can work from this machine, best first: Unix sockets only where they are there."""
@@ -67,7 +70,7 @@ class HostSession:
 
     Args:
         host_url: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/path`; None: EI_HOST, else the local default.
-        token: The operator's token, or an accelerator's for what is its own; None: EI_TOKEN.
+        token: The operator's token, a tenant's, or an accelerator's for what is its own; None: EI_TOKEN.
         tls: For an `https` host; None: EI_TLS_CA and its kin, else the system's authorities.
     """
 
@@ -132,22 +135,55 @@ class HostSession:
         name: str | None = None,
         lease_seconds: float | None = DEFAULT_LEASE_SECONDS,
         timeout_seconds: float = _ATTACH_TIMEOUT_SECONDS,
+        tenant: str | None = None,
+        wait_seconds: float = 0.0,
+        priority: int = 0,
+        tell: Callable[[Place], None] = lambda _: None,
     ) -> Attachment:
         """Take an accelerator; it serves when this returns.
 
         Args:
             name: For lists and reports; None: the host makes one up.
             lease_seconds: The host takes it back when no heartbeat came for so long; None: never.
+            timeout_seconds: For each request; to wait for capacity is not a part of one.
+            tenant: For whom, where the operator asks; None: for the token's own tenant, or the operator itself.
+            wait_seconds: How long to stand in line where there is no room; 0: not at all.
+            priority: In the line, 0 to 9; a tenant may have as much of it as its quota says.
+            tell: Called with the first place in the line, and with each other one.
 
         Raises:
-            CapacityExceeded: The host cannot give that; with what is left.
+            CapacityExceeded: The host cannot give that; with what is left. Or there was no room in that time.
             InvalidInput: There is no such type, or a value is beyond its limit.
-            PermissionDenied: The token is not the operator's.
+            TenantQuotaExceeded, BudgetReached: The tenant may not have it.
+            PermissionDenied: The token is neither the operator's nor a tenant's.
         """
         body: dict[str, Any] = {"type": accelerator_type, "lease_seconds": lease_seconds}
         if name is not None:
             body["name"] = name
-        return self._read(self.request("POST", "/v1/accelerators", body, timeout_seconds=timeout_seconds))
+        if tenant is not None:
+            body["tenant"] = tenant
+        value = self.request_attach(body, timeout_seconds, wait_seconds, priority, tell)
+        return self._read(value)
+
+    def request_attach(
+        self,
+        body: Mapping[str, Any],
+        timeout_seconds: float,
+        wait_seconds: float,
+        priority: int,
+        tell: Callable[[Place], None],
+    ) -> Any:
+        """Post an attach, and stand in line for it where that is wanted; see `attach`. Returns the host's JSON."""
+
+        def ask(sent: Mapping[str, Any]) -> Any:
+            return self.request("POST", "/v1/accelerators", sent, timeout_seconds=timeout_seconds)
+
+        def leave(ticket: str, seconds: float) -> None:
+            self.request("DELETE", f"/v1/accelerators/waiting/{ticket}", timeout_seconds=seconds)
+
+        if not wait_seconds:
+            return ask(body)
+        return ask_until_there_is_room(ask, leave, {**body, "priority": priority}, wait_seconds, tell)
 
     def find_id(self, wanted: str) -> str:
         """Find the accelerator that a user means by id, name or beginning of an id.
@@ -191,9 +227,13 @@ class HostSession:
 
     def heartbeat(self, accelerator_id: str, *, token: str | None = None) -> float | None:
         """Say that the client is still there; gives the seconds that the lease lasts from now, None: no lease."""
+        return self.beat(accelerator_id, token=token)[0]
+
+    def beat(self, accelerator_id: str, *, token: str | None = None) -> tuple[float | None, str]:
+        """Make the same request; gives those seconds, and what the host wants its user to know, "" where nothing."""
         value = self.request("POST", f"{accelerator_path(accelerator_id)}/heartbeat", {}, token=token)
         left = value.get("lease_seconds")
-        return None if left is None else float(left)
+        return None if left is None else float(left), str(value.get("warning") or "")
 
     def detach(
         self, accelerator_id: str, *, token: str | None = None, drain_seconds: float | None = None
@@ -215,6 +255,7 @@ class HostSession:
                 name=value["name"],
                 lease_seconds=value["lease_seconds"],
                 limits=value["limits"],
+                warning=str(value.get("warning") or ""),
             )
         except (KeyError, TypeError) as error:
             raise ProtocolError(f"{self.url} is not a host of this package: {error!r}") from error

@@ -61,7 +61,14 @@ def attach(accelerator: Attach) -> Hosted:
     """
     session = HostSession.of(accelerator.host)
     attachment = session.attach(
-        accelerator.accelerator_type, name=accelerator.name, lease_seconds=accelerator.lease_seconds
+        accelerator.accelerator_type,
+        name=accelerator.name,
+        lease_seconds=accelerator.lease_seconds,
+        wait_seconds=accelerator.wait_seconds,
+        priority=accelerator.priority,
+        tell=lambda place: log.warning(
+            "waiting for %s at %s: %s", accelerator.accelerator_type, session.url, place
+        ),
     )
     return _kept(_Keeper(session, attachment, attachment.token, is_ours=True))
 
@@ -103,6 +110,8 @@ class _Keeper:
         self._stop = threading.Event()
         self._ended: Exception | None = None
         self._owner_pid = os.getpid()
+        self._warning = ""
+        self._warn(attachment.warning)
 
     def start(self) -> None:
         if self.attachment.lease_seconds is not None:
@@ -113,7 +122,8 @@ class _Keeper:
         assert self.attachment.lease_seconds is not None
         while not self._stop.wait(self.attachment.lease_seconds / _BEATS_PER_LEASE):
             try:
-                self._session.heartbeat(self.attachment.accelerator_id, token=self.token)
+                _, warning = self._session.beat(self.attachment.accelerator_id, token=self.token)
+                self._warn(warning)
             except (AcceleratorNotFound, PermissionDenied) as error:
                 self._ended = self._gone(error)
                 return
@@ -148,10 +158,17 @@ class _Keeper:
         except ElasticInferenceError as error:
             log.warning("accelerator not given back, its lease will end it: %s", error)
 
+    def _warn(self, warning: str) -> None:
+        """Say once what the host wants its user to know."""
+        if warning and warning != self._warning:
+            log.warning("%s says: %s", self._session.url, warning)
+        self._warning = warning
+
     def _gone(self, error: Exception) -> AcceleratorNotFound:
         # The host forgets the token with the accelerator, so a refused token says the same.
         gone = AcceleratorNotFound(
             f"accelerator {self.attachment.accelerator_id} is no longer attached at {self._session.url}"
+            + (f"; the host had said: {self._warning}" if self._warning else "")
         )
         gone.__cause__ = error
         return gone

@@ -24,12 +24,15 @@ class Entry:
 
     Attributes:
         at: Seconds since 1970, UTC.
-        who: `operator`, an accelerator's id where its token was shown, or `unknown`.
+        who: `operator`, `tenant NAME`, an accelerator's id where its token was shown, `host` where the host did it by
+            itself, or `unknown`.
         address: Where it came from; `unix` for the host's own machine by a Unix socket.
-        door: `api`, `page` or `amazon`.
+        door: `api`, `page`, `amazon`, or `host` for the host itself.
         accelerator_id: Which one it was about; "" where about none.
         status: Of HTTP; below 400: it was done.
         request_id: Under which the log has more.
+        tenant: Whose it was, as far as the host knew; "" for the operator's own and for the host as a whole.
+        detail: What else there is to say.
     """
 
     at: float
@@ -41,6 +44,8 @@ class Entry:
     accelerator_id: str
     status: int
     request_id: str
+    tenant: str = ""
+    detail: str = ""
 
 
 class AuditLog:
@@ -61,10 +66,11 @@ class AuditLog:
         except OSError as error:
             logger.error("not written into the audit log", extra={"why": str(error), **values})
 
-    def last(self, number: int) -> list[Entry]:
-        """Return the last entries, oldest first."""
+    def last(self, number: int, tenant: str | None = None) -> list[Entry]:
+        """Return the last entries, oldest first; of what is one tenant's alone where one is named."""
         with self._lock:
-            return list(deque(self._read(), maxlen=number))
+            entries = (entry for entry in self._read() if tenant in (None, entry.tenant))
+            return list(deque(entries, maxlen=number))
 
     def _append(self, line: str) -> None:
         with open(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "a") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -21,6 +21,7 @@ from elastic_inference.host.rows import accelerator_row, device_rows
 
 logger = logging.getLogger(__name__)
 
+Rows = Sequence[Mapping[str, Any]]
 _COST_SECONDS = 10.0  # between two sums over the database
 
 
@@ -33,6 +34,8 @@ class Snapshot:
         readings: By accelerator id; one that does not answer has its last figures and `is_healthy` False.
         rows: What is shown of each, in the order of attaching; see `rows`.
         devices: What is granted and used of each.
+        tenants: What each has and has spent; see `TenantCare.rows`.
+        waiting: Who waits for capacity, the next in front.
         cost_usd: Of all that are attached, since they were; those without a price left out.
         num_unpriced: How many of them were left out.
     """
@@ -42,6 +45,8 @@ class Snapshot:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     rows: tuple[Mapping[str, Any], ...] = ()
     devices: tuple[Mapping[str, Any], ...] = ()
+    tenants: tuple[Mapping[str, Any], ...] = ()
+    waiting: tuple[Mapping[str, Any], ...] = ()
     cost_usd: Decimal = Decimal(0)
     num_unpriced: int = 0
 
@@ -63,6 +68,7 @@ class Board:
         sharing: By what means each device is shared.
         lease_left: Gives the seconds until an accelerator's lease ends.
         now: Seconds since 1970, UTC.
+        tenants: Gives a row of each tenant, and of each that waits for capacity.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Board:
         sharing: Mapping[str, str],
         lease_left: Callable[[str], float | None],
         now: Callable[[], float],
+        tenants: Callable[[], tuple[Rows, Rows]] = lambda: ((), ()),
     ) -> None:
         self.events = EventLog()
         self.history = History()
@@ -82,6 +89,7 @@ class Board:
         self._sharing = dict(sharing)
         self._lease_left = lease_left
         self._now = now
+        self._tenants = tenants
         self._rates = Rates()
         self._costs: Mapping[str, UsageRow] = {}
         self._costs_at = 0.0
@@ -149,6 +157,7 @@ class Board:
             )
             for record in records
         )
+        tenants, waiting = self._tenants()
         mine = [self._costs[r.accelerator_id] for r in records if r.accelerator_id in self._costs]
         return Snapshot(
             at=now,
@@ -156,6 +165,8 @@ class Board:
             readings=readings,
             rows=rows,
             devices=tuple(device_rows(self._capacity(), self._sharing, rows)),
+            tenants=tuple(tenants),
+            waiting=tuple(waiting),
             cost_usd=sum((row.cost_usd for row in mine if row.cost_usd is not None), Decimal(0)),
             num_unpriced=sum(row.cost_usd is None for row in mine),
         )
@@ -173,7 +184,9 @@ class Board:
     def _note(self, before: Snapshot, after: Snapshot) -> None:
         for found in compare(before.seen(), after.seen()):
             record = found.record
-            self.events.add(after.at, found.kind, found.text, record.accelerator_id, record.name)
+            self.events.add(
+                after.at, found.kind, found.text, record.accelerator_id, record.name, record.tenant
+            )
         if self.history.is_due(after.at):
             self.history.note(after.at, {row["accelerator_id"]: _point(row) for row in after.rows})
 

@@ -14,16 +14,19 @@ from elastic_inference.host.accounts.capacity import Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.leases import LeaseBook
 from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.scope import ALL, Scope
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.accounts.sums import By, UsageSum
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow
+from elastic_inference.host.accounts.wanted import Waiting, Wanted
 from elastic_inference.host.audit import AuditLog
 from elastic_inference.host.board import Board
 from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
 from elastic_inference.host.meter import Readings
 from elastic_inference.host.processes.folders import HostFolder
+from elastic_inference.host.tenancy import Tenancy
 
 MAX_DRAIN_SECONDS = 600.0
 
@@ -34,6 +37,32 @@ class Offer:
 
     kind: AcceleratorType
     num_available: int
+
+
+Attached = tuple[AcceleratorRecord, str]
+"""An accelerator and its bearer token, which nobody can read again."""
+
+
+class TenantControl(Protocol):
+    """What tenants have, and what is done for them."""
+
+    def tenant_of(self, accelerator_id: str) -> str | None:
+        """Return whose an accelerator is, None for one that is not attached. Waits for nothing."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what is shown of each tenant, by name. Waits for nothing."""
+
+    def warning(self, tenant: str) -> str:
+        """Return what a tenant's clients are to be told, such as of its budget; "" where nothing. Waits for nothing."""
+
+    def sum_up(self, tenant: str) -> None:
+        """See to it that `rows` says what a tenant has spent until now."""
+
+    def put_rates(self, tenant: str) -> None:
+        """Let a tenant's accelerators take as many requests a second as its quota says now; tried until they do."""
+
+    def remove(self, tenant: str, with_accelerators: bool = False) -> None:
+        """Forget a tenant; raises TenantNotFound, or AcceleratorBusy where it has accelerators that are to stay."""
 
 
 class AcceleratorControl(Protocol):
@@ -69,10 +98,19 @@ class AcceleratorControl(Protocol):
     def board(self) -> Board:
         """What was seen of all of them, once a second, with events and history."""
 
-    def attach(
-        self, type_name: str, name: str | None = None, lease_seconds: float | None = None
-    ) -> tuple[AcceleratorRecord, str]:
-        """Give an accelerator away; gives back its record and its token, which nobody can read again."""
+    @property
+    def tenancy(self) -> Tenancy:
+        """Its tenants: who they are, their tokens, quotas and budgets."""
+
+    @property
+    def tenants(self) -> TenantControl:
+        """What tenants have, and what is done for them."""
+
+    def ask(self, wanted: Wanted) -> Attached | Waiting:
+        """Give an accelerator away, with its token, which nobody can read again; or let whoever asks wait."""
+
+    def leave_line(self, ticket: str, tenant: str | None) -> bool:
+        """Take one that waits out of the line; False where none waits with this ticket, or none of the tenant's."""
 
     def detach(self, accelerator_id: str, drain_seconds: float | None = None) -> None:
         """Take an accelerator back, after it has finished what is in flight."""
@@ -101,11 +139,11 @@ class AcceleratorControl(Protocol):
     def drain(self, is_draining: bool) -> None:
         """Refuse new accelerators from now on, or take them again; attached ones are not touched."""
 
-    def usage(self, since: float = 0.0, only: str | None = None) -> tuple[UsageRow, ...]:
-        """Attached time, cost and counters since a moment, detached accelerators included; `only`: of this one."""
+    def usage(self, since: float = 0.0, scope: Scope = ALL) -> tuple[UsageRow, ...]:
+        """Attached time, cost and counters since a moment, detached accelerators included; of what `scope` covers."""
 
-    def usage_sums(self, by: By, since: float = 0.0, only: str | None = None) -> tuple[UsageSum, ...]:
-        """Sum up the same by type or by day."""
+    def usage_sums(self, by: By, since: float = 0.0, scope: Scope = ALL) -> tuple[UsageSum, ...]:
+        """Sum up the same by tenant, type, model or day."""
 
 
 class ControlApi(Protocol):

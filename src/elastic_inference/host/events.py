@@ -31,6 +31,8 @@ class Kind(Enum):
     SILENT = "does not answer"
     ANSWERS_AGAIN = "answers again"
     OUT_OF_MEMORY = "out of memory"
+    WAITS = "waits"  # for capacity that is not there
+    BUDGET = "budget"  # a tenant's: nearly spent, spent, or what follows from that
     REFUSED = "refused"  # an attach or a request that was not taken
     HOST = "host"  # of the host as a whole
 
@@ -42,7 +44,8 @@ class Event:
     Attributes:
         number: Rises by one with each event of this run of the host.
         at: Seconds since 1970, UTC, when it was noticed: at most about a second late.
-        accelerator_id: Whose it is; None where it is nobody's but the operator's.
+        accelerator_id: Of which it tells; None where of none.
+        tenant: Whose it is; "" for the operator's own, None where it is of the host as a whole.
         text: A sentence without the name.
     """
 
@@ -52,6 +55,7 @@ class Event:
     accelerator_id: str | None
     name: str
     text: str
+    tenant: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the API shows it."""
@@ -67,12 +71,18 @@ class EventLog:
         self._lock = threading.Lock()
 
     def add(
-        self, at: float, kind: Kind, text: str, accelerator_id: str | None = None, name: str = ""
+        self,
+        at: float,
+        kind: Kind,
+        text: str,
+        accelerator_id: str | None = None,
+        name: str = "",
+        tenant: str | None = None,
     ) -> None:
         """Note one; those of more than an hour before it are forgotten."""
         with self._lock:
             self._number += 1
-            self._events.append(Event(self._number, at, kind, accelerator_id, name, text))
+            self._events.append(Event(self._number, at, kind, accelerator_id, name, text, tenant))
             while self._events[0].at < at - KEPT_SECONDS:
                 self._events.popleft()
 

@@ -1,4 +1,4 @@
-"""Detaches accelerators whose leases have ended, some at the same time: one that hangs does not hold up the others."""
+"""Detaches accelerators by itself, such as those whose leases have ended; one that hangs holds up no other."""
 
 from __future__ import annotations
 
@@ -30,10 +30,16 @@ class Expiry:
     def look(self) -> None:
         """Begin to detach accelerators whose clients have vanished; waits for nothing."""
         for accelerator_id in self._leases.expired():
-            if accelerator_id not in self._under_way:
-                self._under_way.add(accelerator_id)
-                logger.warning("lease expired", extra={"accelerator_id": accelerator_id})
-                self._pool.submit(self._expire, accelerator_id)
+            self.begin(accelerator_id, "lease expired")
+
+    def begin(self, accelerator_id: str, why: str) -> bool:
+        """Begin to detach an accelerator; waits for nothing. False: that is under way already."""
+        if accelerator_id in self._under_way:
+            return False
+        self._under_way.add(accelerator_id)
+        logger.warning(why, extra={"accelerator_id": accelerator_id})
+        self._pool.submit(self._expire, accelerator_id)
+        return True
 
     def close(self) -> None:
         """Wait for what is under way, and begin nothing more."""

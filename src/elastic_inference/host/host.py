@@ -10,7 +10,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,7 +33,7 @@ from elastic_inference.host.devices import Device
 from elastic_inference.host.disk import DiskGuard, Level
 from elastic_inference.host.lock import DirectoryLock
 from elastic_inference.host.processes.context import HostContext, ProcessSettings
-from elastic_inference.host.processes.cores import CoreKeeper
+from elastic_inference.host.processes.cores import CoreKeeper, cores_to_keep
 from elastic_inference.host.processes.folders import GROUP_PREFIX, HostFolder
 from elastic_inference.host.processes.gpu_watch import GpuMemoryWatch
 from elastic_inference.host.processes.isolation import find_isolation
@@ -43,6 +43,7 @@ from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
 from elastic_inference.host.settings import HostSettings, offered_cores, offered_memory_bytes
 from elastic_inference.host.status import host_status
+from elastic_inference.host.tenancy import Tenancy
 from elastic_inference.host.tokens import HostSecret, hash_token, make_token, write_private
 from elastic_inference.limits.base import Limits
 from elastic_inference.limits.detect import detect
@@ -54,13 +55,6 @@ logger = logging.getLogger(__name__)
 _CARE_SECONDS = 1.0
 _CALENDAR_SECONDS = 30.0
 _DISK_SECONDS = 0.25
-
-
-def _cores_to_keep(num_cores: Mapping[str, float], leased: Sequence[str]) -> dict[str, float]:
-    """Without a CPU that is shared by lease: whoever has its turn may use all of it."""
-    return {
-        name: cores for name, cores in num_cores.items() if not (name in leased and name.startswith("cpu:"))
-    }
 
 
 def _left_over(records: Iterable[AcceleratorRecord]) -> dict[int, str]:
@@ -170,6 +164,7 @@ class Host:
         leased = [device.name for device in settings.devices if settings.sharing(device) == "lease"]
         self.leases = LeaseKeeper(leased)
         self.leases.open(_left_over(self.store.list_all()))
+        self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
         context = HostContext(
             store=self.store,
             limits=self.limits,
@@ -190,12 +185,13 @@ class Host:
                 mps_directory=self._mps_directory(),
             ),
             num_cores=num_cores,
-            cores=CoreKeeper(self.store, self.limits, _cores_to_keep(num_cores, leased)),
+            cores=CoreKeeper(self.store, self.limits, cores_to_keep(num_cores, leased)),
             leases=self.leases,
+            tenancy=Tenancy(self.store, self.calendar.now),
+            audit=self.audit,
             gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
             sharing={device.name: settings.sharing(device) for device in settings.devices},
         )
-        self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
         self.service = HostService(context, self._catalogue(), self._capacity(), self.calendar)
         self.gpu_watch = GpuMemoryWatch(self.service.on_gpus, self.service.kill)
         self.launcher.open()
@@ -286,7 +282,7 @@ class Host:
     def _run_care(self) -> None:
         service, folder = self.service, self.folder
         tasks = service.expiry.look, service.put_tokens, folder.remove_again, self._keep_books
-        self._repeat(_CARE_SECONDS, *tasks)
+        self._repeat(_CARE_SECONDS, *tasks, service.tenants.look)
 
     def _run_meters(self) -> None:
         self._repeat(_CARE_SECONDS, self.service.board.fresh)

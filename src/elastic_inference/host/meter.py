@@ -20,6 +20,9 @@ PATIENCE_SECONDS = 2.5
 _TIMEOUT_SECONDS = 2.0
 _WRITE_SECONDS = 5.0  # between two additions where nobody asks
 _UTILISATION_SECONDS = 5.0
+_MAX_MODELS = 200  # of one accelerator that are told apart
+_MAX_NAME_LENGTH = 255
+_OTHERS = "(others)"
 _MAX_READINGS = 256  # threads; there are never more than two readings of one accelerator
 
 
@@ -185,16 +188,19 @@ class Meter:
             added.device_seconds,
             added.throttled_seconds,
         )
+        models = {name: each for name, each in added.models.items() if any(each)}
+        self._context.store.add_model_usage(record.accelerator_id, int(reading.read_at // 3600), models)
 
     def _look(self, record: AcceleratorRecord, sample: Sample) -> Reading:
         """Read what its process and its group say; `sample` stands for what does not answer."""
         read_at = self._now()
         memory_bytes, limit_bytes, num_oom_kills = 0, record.kind.memory_bytes, 0
-        inferences, held_back = sample.inferences, 0.0
+        inferences, held_back, models = sample.inferences, 0.0, sample.models
         statistics = self._ask(record)
         if statistics is not None:
             inferences = int(statistics["queue"]["num_served"])
             held_back = float(statistics["queue"]["throttled_seconds"])
+            models = _models(statistics["models"])
         try:
             usage = self._context.limits.usage(record.accelerator_id)
         except ElasticInferenceError:
@@ -207,7 +213,7 @@ class Meter:
             num_oom_kills = usage.num_oom_kills
         return Reading(
             is_healthy=statistics is not None,
-            sample=Sample(inferences, device_seconds, throttled_seconds),
+            sample=Sample(inferences, device_seconds, throttled_seconds, models),
             memory_bytes=memory_bytes,
             memory_limit_bytes=limit_bytes,
             utilisation_share=self._utilisation(record, device_seconds, read_at),
@@ -233,3 +239,17 @@ class Meter:
             last = self._last.get(record.accelerator_id)
             return None if is_anew or last is None else last.utilisation_share
         return (device_seconds - base_seconds) / (read_at - base_at) / record.share
+
+
+def _models(rows: list[dict[str, Any]]) -> dict[str, tuple[int, float]]:
+    """Return inferences and service seconds by model; what goes beyond `_MAX_MODELS` is told together."""
+    found: dict[str, tuple[int, float]] = {}
+    for row in rows:
+        name = str(row["name"])[:_MAX_NAME_LENGTH]
+        name = name if name in found or len(found) < _MAX_MODELS else _OTHERS
+        count, seconds = found.get(name, (0, 0.0))
+        found[name] = (
+            count + int(row["num_by_outcome"].get("success", 0)),
+            seconds + float(row["service_seconds"]),
+        )
+    return found

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from elastic_inference.errors import ElasticInferenceError, MemoryQuotaExceeded
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.ledger import Ledger
+from elastic_inference.host.accounts.ledger import Check, Ledger
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
@@ -26,8 +26,13 @@ class Resizer:
         self._ledger = ledger
         self._meter = meter
 
-    def resize(self, record: AcceleratorRecord, kind: AcceleratorType) -> tuple[AcceleratorRecord, bool]:
+    def resize(
+        self, record: AcceleratorRecord, kind: AcceleratorType, check: Check | None = None
+    ) -> tuple[AcceleratorRecord, bool]:
         """Give an accelerator another type; nobody else changes it meanwhile.
+
+        Args:
+            check: Whether its tenant may have that; see Ledger.
 
         Returns:
             What it is now, and whether its process was started again.
@@ -36,7 +41,7 @@ class Resizer:
             CapacityExceeded: The new type does not fit beside the others.
             MemoryQuotaExceeded: It uses more memory now than the new type has.
         """
-        before, after = self._ledger.widen(record.accelerator_id, kind)
+        before, after = self._ledger.widen(record.accelerator_id, kind, check)
         changed = replace(record, kind=after.settled(kind), share=after.share)
         try:
             self._check_memory(record, changed)

@@ -40,6 +40,7 @@ def accelerator_row(
     return {
         "accelerator_id": record.accelerator_id,
         "name": record.name,
+        "tenant": record.tenant,
         "type": record.kind.name,
         "device": record.device,
         "share": record.share,

@@ -7,31 +7,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import threading
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
     AcceleratorBusy,
     AcceleratorNotFound,
-    CapacityExceeded,
-    ElasticInferenceError,
     InvalidInput,
 )
 from elastic_inference.host import events
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.leases import MIN_LEASE_SECONDS, LeaseBook, check_lease
+from elastic_inference.host.accounts.leases import MIN_LEASE_SECONDS, LeaseBook
 from elastic_inference.host.accounts.ledger import Ledger
-from elastic_inference.host.accounts.names import check_name
+from elastic_inference.host.accounts.model_sums import sum_up_models
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.scope import ALL, OPERATOR, Scope
 from elastic_inference.host.accounts.sums import By, UsageSum, sum_up
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow, summarize
+from elastic_inference.host.accounts.wanted import Waiting, Wanted
+from elastic_inference.host.attacher import Attacher
 from elastic_inference.host.board import Board
-from elastic_inference.host.control import MAX_DRAIN_SECONDS, Offer
+from elastic_inference.host.control import MAX_DRAIN_SECONDS, Attached, Offer
+from elastic_inference.host.entrance import Entrance
 from elastic_inference.host.expiry import Expiry
 from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
@@ -39,6 +41,7 @@ from elastic_inference.host.processes.fleet import Fleet
 from elastic_inference.host.processes.gpu_watch import Subject
 from elastic_inference.host.processes.token_keeper import TokenKeeper
 from elastic_inference.host.resizer import Resizer
+from elastic_inference.host.tenant_care import TenantCare
 from elastic_inference.host.tokens import hash_token, make_token
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class HostService:
             context.sharing,
             self.leases.left_seconds,
             calendar.now,
+            lambda: (self.tenants.rows(), self.entrance.rows()),
         )
         self.started_at = calendar.now()
         self._is_draining = False
@@ -86,13 +90,30 @@ class HostService:
         self._token_keeper = TokenKeeper(context)
         self._busy: dict[str, threading.Lock] = {}
         self.expiry = Expiry(self.leases, self._detach_expired)
+        self.tenancy, log = context.tenancy, self.board.events
+        self.entrance = Entrance(self._ledger, self.tenancy, self.catalogue, calendar)
+        self.tenants = TenantCare(
+            context, self._ledger, self.entrance, self.expiry, log, self.detach, calendar.now
+        )
+        self._attacher = Attacher(
+            context,
+            self._fleet,
+            self.entrance,
+            self.tokens,
+            self.leases,
+            log,
+            self._type,
+            lambda: self.is_draining,
+            self._free,
+            calendar.now,
+        )
 
     def open(self) -> None:
         """Find the accelerators of an earlier run, and begin to keep them."""
         recovered = self._fleet.recover()
         self.board.begin(recovered)
         for record in recovered:
-            allocation = Allocation.of(record.kind, record.device, record.share)
+            allocation = Allocation.of(record.kind, record.device, record.share, record.tenant)
             self._ledger.put(record.accelerator_id, allocation)
             self._token_keeper.put_again(record.accelerator_id)
             self.tokens.set(record.accelerator_id, record.token_sha256)
@@ -111,6 +132,7 @@ class HostService:
         """End all accelerators in order, to be started again by the next run; or leave them running."""
         self._is_draining = True
         self.expiry.close()
+        self.tenants.close()
         try:
             self.board.fresh(must_write=True)
         except Exception:  # such as a database that is away: the processes must end all the same
@@ -180,66 +202,38 @@ class HostService:
     # Attach, detach
 
     def attach(
-        self, type_name: str, name: str | None = None, lease_seconds: float | None = None
-    ) -> tuple[AcceleratorRecord, str]:
-        """Give an accelerator away; it serves when this returns.
+        self,
+        type_name: str,
+        name: str | None = None,
+        lease_seconds: float | None = None,
+        tenant: str = OPERATOR,
+    ) -> Attached:
+        """Give an accelerator away at once; see `ask`."""
+        attached = self.ask(Wanted(type_name, name, lease_seconds, tenant))
+        assert not isinstance(attached, Waiting)
+        return attached
+
+    def ask(self, wanted: Wanted) -> Attached | Waiting:
+        """Give an accelerator away; it serves when this returns. Or let whoever asks wait for it.
 
         Returns:
-            Its record, and its bearer token, which nobody can read again.
+            Its record, and its bearer token, which nobody can read again; or where in the line it waits.
 
         Raises:
             InvalidInput: No such type, or a value beyond its limit.
-            NameTaken: Another accelerator has this name.
+            NameTaken: Another accelerator of the tenant has this name.
             CapacityExceeded: It does not fit; with what is left. Or the host drains.
+            TenantQuotaExceeded, BudgetReached: The tenant may not have it.
             ElasticInferenceError: Its process did not start; nothing is left of it.
         """
-        try:
-            return self._attach(type_name, name, lease_seconds)
-        except ElasticInferenceError as error:
-            text = f"attach of {type_name:.80}: {error}"
-            self.board.events.add(self._calendar.now(), events.Kind.REFUSED, text, name=name or "")
-            raise
+        attached = self._attacher.ask(wanted)
+        if not isinstance(attached, Waiting):
+            self.tenants.budgets.touch(wanted.tenant)
+        return attached
 
-    def _attach(
-        self, type_name: str, name: str | None, lease_seconds: float | None
-    ) -> tuple[AcceleratorRecord, str]:
-        kind = self._type(type_name)
-        check_lease(lease_seconds)
-        accelerator_id, token = f"eia-{secrets.token_hex(16)}", make_token()
-        name = check_name(name) or accelerator_id[:12]
-        if self.is_draining:
-            raise CapacityExceeded(
-                "this host drains and attaches nothing new; attach at another host, or let the operator run "
-                "`ei host drain --off`",
-                requested=type_name,
-                available="none",
-            )
-        self._store.check_name(name)
-        allocation = self._ledger.take(accelerator_id, kind)
-        kind = allocation.settled(kind)
-        record = AcceleratorRecord(
-            accelerator_id=accelerator_id,
-            name=name,
-            kind=kind,
-            device=allocation.device,
-            share=allocation.share,
-            token_sha256=hash_token(token),
-            created_at=self._calendar.now(),
-            lease_seconds=lease_seconds,
-        )
-        try:
-            self._store.add(record)
-            self._fleet.launch(record, self.context.settings.start_timeout_seconds + 10)
-            self._store.begin_interval(record, self._calendar.now())
-            attached = self.get(accelerator_id)
-        except BaseException:
-            self._end_unknown(record)
-            raise
-        self.tokens.set(accelerator_id, record.token_sha256)
-        self.leases.grant(accelerator_id, lease_seconds)
-        self.context.launcher.refill()
-        logger.info("attached", extra={"accelerator_id": accelerator_id, "type": kind.name})
-        return attached, token
+    def leave_line(self, ticket: str, tenant: str | None = None) -> bool:
+        """Take one that waits out of the line; False where none waits with this ticket, or none of the tenant's."""
+        return self.entrance.leave(ticket, tenant)
 
     def detach(self, accelerator_id: str, drain_seconds: float | None = None) -> None:
         """Take an accelerator back, after it has finished what is in flight.
@@ -260,6 +254,7 @@ class HostService:
                 raise
             self.meter.forget(accelerator_id)
             self._free(accelerator_id)
+        self.tenants.budgets.touch(record.tenant)
         logger.info("detached", extra={"accelerator_id": accelerator_id})
 
     def _detach_expired(self, accelerator_id: str) -> None:
@@ -267,15 +262,6 @@ class HostService:
             self.detach(accelerator_id)
         except AcceleratorNotFound:
             self._free(accelerator_id)  # of an attach that failed before it was written down
-
-    def _end_unknown(self, record: AcceleratorRecord) -> None:
-        """End an accelerator whose attach failed, also one that serves: nobody would ever have its token."""
-        try:
-            self._fleet.end(record, drain_seconds=0.0)
-            self._free(record.accelerator_id)
-        except Exception:  # such as a database that is away: it is tried again, as if its lease had ended
-            logger.exception("attach not undone yet", extra={"accelerator_id": record.accelerator_id})
-            self.leases.grant(record.accelerator_id, MIN_LEASE_SECONDS)
 
     def resize(self, accelerator_id: str, type_name: str) -> tuple[AcceleratorRecord, bool]:
         """Give an attached accelerator another type; it keeps its id, token, endpoints and models.
@@ -286,13 +272,16 @@ class HostService:
 
         Raises:
             CapacityExceeded: The new type does not fit beside the others.
+            TenantQuotaExceeded, BudgetReached: The tenant may not have it.
             MemoryQuotaExceeded: It uses more memory now than the new type has.
         """
         kind = self._type(type_name)
         with self._alone(accelerator_id) as record:
-            changed, was_restarted = self._resizer.resize(record, kind)
+            check = self.tenants.check_resize(record.tenant, kind)
+            changed, was_restarted = self._resizer.resize(record, kind, check)
             self.context.cores.refresh()
             self._store.begin_interval(changed, self._calendar.now())
+        self.tenants.budgets.touch(record.tenant)
         return self.get(accelerator_id), was_restarted
 
     # Leases, tokens
@@ -328,31 +317,33 @@ class HostService:
 
     # Usage
 
-    def usage(self, since: float = 0.0, only: str | None = None) -> tuple[UsageRow, ...]:
+    def usage(self, since: float = 0.0, scope: Scope = ALL) -> tuple[UsageRow, ...]:
         """Attached time, cost and counters since a moment, detached accelerators included.
 
         Args:
-            only: The one accelerator of which is asked, and which alone is read; None: all.
+            scope: Of what is asked, and what alone is read.
         """
-        if only is None:
-            self.board.fresh(must_write=True)
-        else:
-            self.meter.read(self.get(only))
-        rows = summarize(
-            self._store.list_intervals(since), self._store.list_usage(since), since, self._calendar.now()
-        )
-        return tuple(row for row in rows if only in (None, row.accelerator_id))
-
-    def usage_sums(self, by: By, since: float = 0.0, only: str | None = None) -> tuple[UsageSum, ...]:
-        """Sum up the same by type or by day."""
-        if only is None:
-            self.board.fresh(must_write=True)
-        else:
-            self.meter.read(self.get(only))
-        intervals = self._store.list_intervals(since, None if only is None else [only])
+        intervals = self._intervals(since, scope)
         ids = {interval["accelerator_id"] for interval in intervals}
-        hours = [row for row in self._store.list_hours(since) if row.accelerator_id in ids]
-        return sum_up(by, intervals, hours, since, self._calendar.now())
+        return summarize(intervals, self._store.list_usage(since, ids), since, self._calendar.now())
+
+    def usage_sums(self, by: By, since: float = 0.0, scope: Scope = ALL) -> tuple[UsageSum, ...]:
+        """Sum up the same by tenant, type, model or day."""
+        intervals = self._intervals(since, scope)
+        ids = {interval["accelerator_id"] for interval in intervals}
+        hours, now = self._store.list_hours(since, ids), self._calendar.now()
+        if by is By.MODEL:
+            return sum_up_models(intervals, hours, self._store.list_model_hours(since, ids), since, now)
+        return sum_up(by, intervals, hours, since, now)
+
+    def _intervals(self, since: float, scope: Scope) -> list[dict[str, Any]]:
+        """Read what is attached, and return what was."""
+        if scope.is_all:
+            self.board.fresh(must_write=True)
+        else:
+            self.meter.read_all(r for r in self._store.list_all() if scope.covers(r.accelerator_id, r.tenant))
+        only = None if scope.accelerator_id is None else [scope.accelerator_id]
+        return self._store.list_intervals(since, only, scope.tenant)
 
     # Shared
 

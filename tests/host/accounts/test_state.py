@@ -101,7 +101,7 @@ def test_opening_again_keeps_and_another_version_is_refused(store: StateStore) -
     store.open()
     assert store.list_all() == (RECORD,)
     set_revision(store, "0099")
-    with pytest.raises(InvalidInput, match=r"has schema 0099, and this version .* knows schemas up to 0003"):
+    with pytest.raises(InvalidInput, match=r"has schema 0099, and this version .* knows schemas up to 0004"):
         store.open()
 
 

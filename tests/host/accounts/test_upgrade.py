@@ -1,6 +1,6 @@
 """Databases of older versions: upgraded in place with all their rows, copied before, refused where they are newer.
 
-`recorded/schema_0001.*.sql` are dumps of what a host of that time wrote, by sqlite3's iterdump and pg_dump.
+`recorded/schema_*.sql` are dumps of what hosts of those times wrote, by sqlite3's iterdump and pg_dump.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from alembic.script import ScriptDirectory
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts import schema
+from elastic_inference.host.accounts.line import Waiter
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.accounts.tenant_store import TenantStore
+from elastic_inference.host.accounts.tenants import Budget, Quota, Tenant, TenantToken
 from elastic_inference.host.accounts.upgrade import MIGRATIONS, bring_up_to_date
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.host.host import Host
@@ -39,7 +42,7 @@ import os
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0004", "{head}"
+revision, down_revision = "0005", "{head}"
 
 def upgrade():
     with op.batch_alter_table("accelerators") as table:
@@ -49,26 +52,36 @@ def upgrade():
 """
 
 
-def load_sqlite(path: Path) -> sa.URL:
+def load_sqlite(path: Path, schema_number: str = "0001") -> sa.URL:
     path.touch(mode=0o600)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript((RECORDED / "schema_0001.sqlite.sql").read_text("utf-8"))
+        db.executescript((RECORDED / f"schema_{schema_number}.sqlite.sql").read_text("utf-8"))
     return sa.make_url(f"sqlite:///{path}")
+
+
+def load(request: pytest.FixtureRequest, tmp_path: Path, schema_number: str) -> sa.URL:
+    if request.param == "sqlite":
+        return load_sqlite(tmp_path / "state.db", schema_number)
+    url: str = request.getfixturevalue("postgresql_url")
+    engine = sa.create_engine(url)
+    connection = engine.raw_connection()
+    connection.cursor().execute((RECORDED / f"schema_{schema_number}.postgresql.sql").read_text("utf-8"))
+    connection.commit()
+    connection.close()
+    engine.dispose()
+    return sa.make_url(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
     """URL of a database of schema 0001 with rows."""
-    if request.param == "sqlite":
-        return load_sqlite(tmp_path / "state.db")
-    url: str = request.getfixturevalue("postgresql_url")
-    engine = sa.create_engine(url)
-    connection = engine.raw_connection()
-    connection.cursor().execute((RECORDED / "schema_0001.postgresql.sql").read_text("utf-8"))
-    connection.commit()
-    connection.close()
-    engine.dispose()
-    return sa.make_url(url)
+    return load(request, tmp_path, "0001")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def before_tenants(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
+    """URL of a database of schema 0003 with rows, as hosts wrote it that knew no tenants."""
+    return load(request, tmp_path, "0003")
 
 
 def with_engine(url: sa.URL, ask: Callable[[sa.Connection], Any]) -> Any:
@@ -100,7 +113,7 @@ def migrations_with(folder: Path, then: str) -> str:
     location = folder / "migrations"
     shutil.copytree(str(files("elastic_inference.host.accounts") / "migrations"), location)
     text = NEXT_STEP.format(head=schema.REVISION, then=then)
-    (location / "versions" / "v0004_note.py").write_text(text)
+    (location / "versions" / "v0005_note.py").write_text(text)
     return str(location)
 
 
@@ -122,6 +135,35 @@ def test_a_recorded_database_is_upgraded_with_all_its_rows(recorded: sa.URL) -> 
     store.begin_interval(second, 1764268000.0)  # numbers go on after those that were there
     store.close()
     assert with_engine(recorded, differences) == []
+
+
+def test_what_was_before_tenants_is_the_operators(before_tenants: sa.URL) -> None:
+    store = StateStore(before_tenants.render_as_string(hide_password=False))
+    store.open()
+    store.claim("0123456789abcdef", [])
+    assert [(record.name, record.tenant) for record in store.list_all()] == [
+        ("first", ""),
+        ("o'second; -- ü", ""),
+    ]
+    assert store.list_all()[0].sample == Sample(7, 1.5, 0.25)
+    intervals = store.list_intervals(0.0)
+    assert [(row["usd_per_hour"], row["ended_at"], row["tenant"]) for row in intervals] == [
+        ("0.05", None, ""),
+        (None, 1764265000.0, ""),
+    ]
+    assert store.list_intervals(0.0, tenant="vision") == []
+    tenants = TenantStore(store)
+    assert (tenants.list_all(), tenants.list_tokens(), tenants.list_waiters()) == ((), (), ())
+    tenants.add(Tenant("vision", 1764268000.0, Quota(max_share=0.5), Budget(Decimal("10.50"))))
+    tenants.add_token(TenantToken("ab12", "vision", "ci", 1764268000.0, None, "ef" * 32))
+    waiter = tenants.add_waiter(Waiter("ticket", "vision", "cpu.half", 2, 1764268000.0))
+    (tenant,) = tenants.list_all()
+    assert (tenant.quota.max_share, tenant.budget) == (0.5, Budget(Decimal("10.50")))
+    assert (tenants.list_waiters(), waiter.number) == ((waiter,), 1)
+    tenants.remove("vision")
+    assert (tenants.list_all(), tenants.list_tokens(), tenants.list_waiters()) == ((), (), ())
+    store.close()
+    assert with_engine(before_tenants, differences) == []
 
 
 def test_new_and_upgraded_databases_have_the_same_tables(tmp_path: Path, recorded: sa.URL) -> None:
@@ -169,9 +211,9 @@ def test_a_sqlite_file_is_copied_before_with_what_is_in_its_log_alone(tmp_path: 
 def test_the_next_column_locks_nobody_out(tmp_path: Path, recorded: sa.URL) -> None:
     bring_up_to_date(recorded)
     before = with_engine(recorded, everything)
-    bring_up_to_date(recorded, migrations_with(tmp_path, then="pass"), "0004")
+    bring_up_to_date(recorded, migrations_with(tmp_path, then="pass"), "0005")
     after = with_engine(recorded, everything)
-    assert after["elastic_inference_schema"] == [("version_num",), ("0004",)]
+    assert after["elastic_inference_schema"] == [("version_num",), ("0005",)]
     columns, *rows = after["accelerators"]
     assert columns == tuple(
         "label" if name == "name" else name for name in (*before["accelerators"][0], "note")
@@ -181,7 +223,7 @@ def test_the_next_column_locks_nobody_out(tmp_path: Path, recorded: sa.URL) -> N
     indexes = with_engine(recorded, lambda db: sa.inspect(db).get_indexes("accelerators"))
     assert [index["name"] for index in indexes] == ["ix_accelerators_token_sha256"]
     with pytest.raises(
-        InvalidInput, match=r"has schema 0004, and this version .* up to 0003; install the newer"
+        InvalidInput, match=r"has schema 0005, and this version .* up to 0004; install the newer"
     ):
         bring_up_to_date(recorded)
 
@@ -189,8 +231,8 @@ def test_the_next_column_locks_nobody_out(tmp_path: Path, recorded: sa.URL) -> N
 def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path: Path, recorded: sa.URL) -> None:
     before = with_engine(recorded, everything)
     broken = migrations_with(tmp_path, then='op.execute("SELECT no_such_column FROM meta")')
-    with pytest.raises(InvalidInput, match=r"from schema 0001 to 0004, and is as it was: .*no_such_column"):
-        bring_up_to_date(recorded, broken, "0004")
+    with pytest.raises(InvalidInput, match=r"from schema 0001 to 0005, and is as it was: .*no_such_column"):
+        bring_up_to_date(recorded, broken, "0005")
     assert with_engine(recorded, everything) == before
 
 
@@ -199,7 +241,7 @@ def test_a_host_killed_in_an_upgrade_leaves_the_database_as_it_was(tmp_path: Pat
     killed = migrations_with(tmp_path, then="os._exit(9)")
     code = (
         "import sys, sqlalchemy; from elastic_inference.host.accounts.upgrade import bring_up_to_date; "
-        "bring_up_to_date(sqlalchemy.make_url(sys.argv[1]), sys.argv[2], '0004')"
+        "bring_up_to_date(sqlalchemy.make_url(sys.argv[1]), sys.argv[2], '0005')"
     )
     url = recorded.render_as_string(hide_password=False)
     ended = subprocess.run(

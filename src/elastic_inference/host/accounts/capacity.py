@@ -45,6 +45,7 @@ class Allocation:
     Attributes:
         share, memory_bytes: Of the device.
         cpu_share, host_memory_bytes: Of the host beside the device; 0 where the device is the host's CPU.
+        tenant: Who holds it; "" for the operator.
     """
 
     device: str
@@ -52,13 +53,14 @@ class Allocation:
     memory_bytes: int
     cpu_share: float = 0.0
     host_memory_bytes: int = 0
+    tenant: str = ""
 
     @classmethod
-    def of(cls, kind: AcceleratorType, device: str, share: float) -> Allocation:
+    def of(cls, kind: AcceleratorType, device: str, share: float, tenant: str = "") -> Allocation:
         """Return what an accelerator of a type holds that was settled for its device (see `settled`)."""
         if kind.cpu_share is None or kind.device_memory_bytes is None:  # on a GPU both are settled
-            return cls(device, share, kind.memory_bytes)
-        return cls(device, share, kind.device_memory_bytes, kind.cpu_share, kind.memory_bytes)
+            return cls(device, share, kind.memory_bytes, tenant=tenant)
+        return cls(device, share, kind.device_memory_bytes, kind.cpu_share, kind.memory_bytes, tenant)
 
     def settled(self, kind: AcceleratorType) -> AcceleratorType:
         """Return the type with the figures that its place decided."""
@@ -123,6 +125,10 @@ class Capacity:
         if device.is_whole and (kind.device_memory_bytes or 0) > device.memory_bytes:
             return None
         return self._allocation(device, kind)
+
+    def held_by(self, tenant: str) -> dict[str, Allocation]:
+        """Return what one tenant holds, by accelerator."""
+        return {key: held for key, held in self.held.items() if held.tenant == tenant}
 
     def with_held(self, accelerator_id: str, allocation: Allocation) -> Capacity:
         """Return the same after an attach."""

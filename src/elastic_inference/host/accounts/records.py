@@ -38,6 +38,7 @@ class AcceleratorRecord:
         last_exit: How its process ended last, a sentence; "" where none has.
         lease_seconds: It is detached when no heartbeat came for so long; None: never.
         created_at: Seconds since 1970, UTC.
+        tenant: Whose it is; "" where it is the operator's own.
         sample: Counters as last read, so that a host that starts again counts nothing twice.
     """
 
@@ -57,6 +58,7 @@ class AcceleratorRecord:
     last_exit: str = ""
     lease_seconds: float | None = None
     sample: Sample = field(default_factory=Sample)
+    tenant: str = ""
 
     @property
     def cpu_share(self) -> float:

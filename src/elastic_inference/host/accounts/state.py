@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from elastic_inference.errors import InvalidInput, NameTaken
 from elastic_inference.host.accounts import schema
 from elastic_inference.host.accounts.records import AcceleratorRecord, State, type_from_json, type_to_json
-from elastic_inference.host.accounts.sums import HourRow
+from elastic_inference.host.accounts.sums import HourRow, ModelHourRow
 from elastic_inference.host.accounts.upgrade import bring_up_to_date, tune_sqlite, without_password
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.limits.processes import ProcessIdentity
@@ -83,6 +84,17 @@ class StateStore:
         return sa.true() if self._host_id is None else table.c.host_id == self._host_id
 
     @property
+    def host_id(self) -> str:
+        """Whose rows are seen; "" before `claim`."""
+        return self._host_id or ""
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One transaction, for what keeps further tables."""
+        with self._lock, self._engine.begin() as db:
+            yield db
+
+    @property
     def dialect(self) -> str:
         """Which database it is, such as sqlite."""
         return self._engine.dialect.name
@@ -109,18 +121,19 @@ class StateStore:
     def add(self, record: AcceleratorRecord) -> None:
         """Remember an accelerator; raises NameTaken where another has its name."""
         with self._lock, self._engine.begin() as db:
-            self._check_name(db, record.name)
+            self._check_name(db, record.name, record.tenant)
             row = _to_row(record) | {"host_id": self._host_id or ""}
             db.execute(sa.insert(schema.accelerators).values(**row))
 
-    def check_name(self, name: str) -> None:
-        """Raise NameTaken where an accelerator has this name; `add` looks again, in its own transaction."""
+    def check_name(self, name: str, tenant: str = "") -> None:
+        """Raise NameTaken where an accelerator of this tenant has it; `add` looks again, in its own transaction."""
         with self._lock, self._engine.begin() as db:
-            self._check_name(db, name)
+            self._check_name(db, name, tenant)
 
-    def _check_name(self, db: sa.Connection, name: str) -> None:
-        named = schema.accelerators.c.name == name
-        query = sa.select(schema.accelerators).where(named & self._is_mine(schema.accelerators))
+    def _check_name(self, db: sa.Connection, name: str, tenant: str) -> None:
+        table = schema.accelerators
+        named = (table.c.name == name) & (table.c.tenant == tenant)
+        query = sa.select(table).where(named & self._is_mine(table))
         row = db.execute(query).mappings().first()
         if row is not None:
             raise NameTaken(
@@ -184,6 +197,7 @@ class StateStore:
                     usd_per_hour=None if usd is None else str(usd),
                     started_at=at,
                     host_id=self._host_id or "",
+                    tenant=record.tenant,
                 )
             )
 
@@ -198,16 +212,21 @@ class StateStore:
         )
         db.execute(sa.update(schema.intervals).where(is_open).values(ended_at=at))
 
-    def list_intervals(self, since: float, only: Collection[str] | None = None) -> list[dict[str, Any]]:
+    def list_intervals(
+        self, since: float, only: Collection[str] | None = None, tenant: str | None = None
+    ) -> list[dict[str, Any]]:
         """Rows of attached time that reach beyond `since`, oldest first.
 
         Args:
             only: Of these accelerators; None: of all that were ever attached.
+            tenant: Of this one alone; "": of the operator's own; None: of all.
         """
+        intervals = schema.intervals
+        is_whose = sa.true() if tenant is None else intervals.c.tenant == tenant
         reaches = schema.intervals.c.ended_at.is_(None) | (schema.intervals.c.ended_at > since)
         query = (
             sa.select(schema.intervals)
-            .where(reaches & self._is_mine(schema.intervals) & _is_one_of(schema.intervals, only))
+            .where(reaches & self._is_mine(intervals) & is_whose & _is_one_of(intervals, only))
             .order_by(schema.intervals.c.started_at, schema.intervals.c.number)
         )
         with self._lock, self._engine.begin() as db:
@@ -265,6 +284,30 @@ class StateStore:
         with self._lock, self._engine.begin() as db:
             return [HourRow(*row) for row in db.execute(sa.select(table).where(is_wanted))]
 
+    def add_model_usage(
+        self, accelerator_id: str, hour: int, models: Mapping[str, tuple[int, float]]
+    ) -> None:
+        """Add to what models did on an accelerator in an hour: inferences and service seconds by name."""
+        table = schema.model_hours
+        with self._lock, self._engine.begin() as db:
+            for model, (inferences, seconds) in models.items():
+                key = {"accelerator_id": accelerator_id, "hour": hour, "model": model}
+                more = {
+                    "inferences": table.c.inferences + inferences,
+                    "service_seconds": table.c.service_seconds + seconds,
+                }
+                is_it = sa.and_(*(table.c[name] == value for name, value in key.items()))
+                if not db.execute(sa.update(table).where(is_it).values(**more)).rowcount:
+                    new = {"inferences": inferences, "service_seconds": seconds}
+                    db.execute(sa.insert(table).values(**key, **new))
+
+    def list_model_hours(self, since: float, only: Collection[str] | None = None) -> list[ModelHourRow]:
+        """Return what models did hour by hour, from the hour of `since` on; `only`: on these accelerators."""
+        table = schema.model_hours
+        is_wanted = (table.c.hour >= int(since // 3600)) & _is_one_of(table, only)
+        with self._lock, self._engine.begin() as db:
+            return [ModelHourRow(*row) for row in db.execute(sa.select(table).where(is_wanted))]
+
     # Tags
 
     def get_tags(self, accelerator_id: str) -> dict[str, str]:
@@ -314,5 +357,5 @@ def _from_row(row: sa.RowMapping) -> AcceleratorRecord:
     if values["process"] is not None:
         values["process"] = ProcessIdentity(**json.loads(values["process"]))
     values["endpoints"] = tuple(json.loads(values["endpoints"]))
-    values["sample"] = Sample(**json.loads(values["sample"]))
+    values["sample"] = Sample.from_json(json.loads(values["sample"]))
     return AcceleratorRecord(**values)

@@ -1,4 +1,4 @@
-"""Usage summed up by type or by day. Pure: rows of the database in, sums out; money is exact, no price is no cost."""
+"""Usage summed up by tenant, type or day. Pure: rows in, sums out; money is exact, and no price is no cost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from elastic_inference.host.accounts.usage import INFERENCES_PRICED, clip, cost
 
 _DAY_SECONDS = 86400
 _HOUR_SECONDS = 3600
+OPERATOR_KEY = "operator"  # no tenant may have this name
 
 
 class By(Enum):
@@ -20,6 +21,8 @@ class By(Enum):
 
     TYPE = "type"  # an hour's counters go to the type that an accelerator had for most of it
     DAY = "day"  # in UTC
+    TENANT = "tenant"
+    MODEL = "model"  # time goes to the models that ran in its hour, as they used the device; see `model_sums`
 
 
 class HourRow(NamedTuple):
@@ -32,12 +35,22 @@ class HourRow(NamedTuple):
     throttled_seconds: float
 
 
+class ModelHourRow(NamedTuple):
+    """What a model did on an accelerator in an hour; hours since 1970, UTC."""
+
+    accelerator_id: str
+    hour: int
+    model: str
+    inferences: int
+    service_seconds: float
+
+
 @dataclass
 class UsageSum:
     """The sum over accelerators.
 
     Attributes:
-        key: The type, or the day such as `2026-01-31`.
+        key: The type, the tenant (`operator` for what is nobody's), the model, or the day such as `2026-01-31`.
         attached_seconds: In all, `unpriced_seconds` of them without a price.
         cost_usd: Of the time that has a price, exact.
     """
@@ -61,9 +74,10 @@ class UsageSum:
 def sum_up(
     by: By, intervals: Iterable[Mapping[str, Any]], hours: Iterable[HourRow], since: float, now: float
 ) -> tuple[UsageSum, ...]:
-    """Return one sum for each type or day, in the order of their names.
+    """Return one sum for each type, tenant or day, in the order of their names.
 
     Args:
+        by: Not MODEL; see `model_sums`.
         intervals: See `usage.summarize`.
         hours: Counters; those of hours before `since` do not count.
         since: Time before it does not count; seconds since 1970.
@@ -76,11 +90,11 @@ def sum_up(
 
     spans = [(interval, *clip(interval, since, now)) for interval in intervals]
     for interval, start, end in spans:
-        for piece_start, piece_end in _pieces(start, end) if by is By.DAY else [(start, end)]:
-            key = _day(piece_start) if by is By.DAY else interval["accelerator_type"]
-            _add_time(of(key), interval["usd_per_hour"], piece_end - piece_start)
+        for piece_start, piece_end in pieces(start, end, _DAY_SECONDS) if by is By.DAY else [(start, end)]:
+            key = _day(piece_start) if by is By.DAY else _key(by, interval)
+            add_time(of(key), interval["usd_per_hour"], piece_end - piece_start)
     for row in hours:
-        key_of_row = _day(row.hour * _HOUR_SECONDS) if by is By.DAY else _type_in(row, spans)
+        key_of_row = _day(row.hour * _HOUR_SECONDS) if by is By.DAY else _key_in(by, row, spans)
         if row.hour >= int(since // _HOUR_SECONDS) and key_of_row is not None:
             total = of(key_of_row)
             total.inferences += row.inferences
@@ -89,7 +103,14 @@ def sum_up(
     return tuple(sums[key] for key in sorted(sums))
 
 
-def _add_time(total: UsageSum, usd_per_hour: str | None, seconds: float) -> None:
+def _key(by: By, interval: Mapping[str, Any]) -> str:
+    if by is By.TENANT:
+        return str(interval["tenant"]) or OPERATOR_KEY
+    return str(interval["accelerator_type"])
+
+
+def add_time(total: UsageSum, usd_per_hour: str | None, seconds: float) -> None:
+    """Add attached time and what it cost."""
     total.attached_seconds += seconds
     usd = cost(usd_per_hour, seconds)
     if usd is None:
@@ -98,23 +119,23 @@ def _add_time(total: UsageSum, usd_per_hour: str | None, seconds: float) -> None
         total.cost_usd += usd
 
 
-def _pieces(start: float, end: float) -> Iterator[tuple[float, float]]:
-    """Cut a time at each midnight; one of no length has no piece."""
+def pieces(start: float, end: float, every_seconds: int) -> Iterator[tuple[float, float]]:
+    """Cut a time at each midnight, or each full hour; one of no length has no piece."""
     while start < end:
-        midnight = (start // _DAY_SECONDS + 1) * _DAY_SECONDS
-        yield start, min(midnight, end)
-        start = midnight
+        cut = (start // every_seconds + 1) * every_seconds
+        yield start, min(cut, end)
+        start = cut
 
 
 def _day(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date().isoformat()
 
 
-def _type_in(row: HourRow, spans: list[tuple[Mapping[str, Any], float, float]]) -> str | None:
-    """Return the type that an accelerator had for most of an hour; None where it was not attached in it."""
+def _key_in(by: By, row: HourRow, spans: list[tuple[Mapping[str, Any], float, float]]) -> str | None:
+    """Return the key that an accelerator had for most of an hour; None where it was not attached in it."""
     begin = row.hour * _HOUR_SECONDS
     lengths = [
-        (min(end, begin + _HOUR_SECONDS) - max(start, begin), interval["accelerator_type"])
+        (min(end, begin + _HOUR_SECONDS) - max(start, begin), _key(by, interval))
         for interval, start, end in spans
         if interval["accelerator_id"] == row.accelerator_id
     ]

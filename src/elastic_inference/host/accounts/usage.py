@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ class UsageRow:
     """One accelerator's usage since a moment.
 
     Attributes:
+        tenant: Whose it is; "" for the operator's own.
         accelerator_types: Those it had in that time, in order.
         attached_seconds: How long it was attached.
         unpriced_seconds: For how much of that it had a type without a price.
@@ -39,6 +40,7 @@ class UsageRow:
     throttled_seconds: float
     usd_per_100k: Decimal | None
     is_attached: bool
+    tenant: str = ""
 
 
 def summarize(
@@ -92,6 +94,7 @@ def _row(
         if total is None or unpriced or not inferences
         else total * INFERENCES_PRICED / inferences,
         is_attached=intervals[-1]["ended_at"] is None,
+        tenant=intervals[-1].get("tenant", ""),
     )
 
 
@@ -112,11 +115,24 @@ def cost(usd_per_hour: str | None, seconds: float) -> Decimal | None:
 
 @dataclass(frozen=True)
 class Sample:
-    """Counters of one process as it told them last; they begin at 0 with each process."""
+    """Counters of one process as it told them last; they begin at 0 with each process.
+
+    Attributes:
+        models: Inferences and service seconds by the names of the models that are loaded.
+    """
 
     inferences: int = 0
     device_seconds: float = 0.0
     throttled_seconds: float = 0.0
+    models: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Sample:
+        """Read what stands in the database; hosts of before told no models apart."""
+        models = {
+            name: (int(count), float(seconds)) for name, (count, seconds) in value.get("models", {}).items()
+        }
+        return cls(**{**value, "models": models})
 
     def since(self, earlier: Sample) -> Sample:
         """Return what was added; a counter that went back began anew, so all of it is new."""
@@ -124,6 +140,7 @@ class Sample:
             _added(self.inferences, earlier.inferences),
             _added(self.device_seconds, earlier.device_seconds),
             _added(self.throttled_seconds, earlier.throttled_seconds),
+            {name: _model_since(new, earlier.models.get(name)) for name, new in self.models.items()},
         )
 
     def began_after(self, earlier: Sample) -> bool:
@@ -137,3 +154,7 @@ class Sample:
 
 def _added(new: _Number, old: _Number) -> _Number:
     return new - old if new >= old else new
+
+
+def _model_since(new: tuple[int, float], old: tuple[int, float] | None) -> tuple[int, float]:
+    return new if old is None else (_added(new[0], old[0]), _added(new[1], old[1]))

@@ -1,6 +1,6 @@
 """The control API over HTTP: which request may do what, and how errors are told. What it does is the service's.
 
-An accelerator's token opens only what is its own: of another's, not even the existence shows.
+A tenant's token, or an accelerator's, opens only what is its own: of another's, not even the existence shows.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from functools import partial
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Path, Query, Response
+from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
-from elastic_inference.errors import ConnectionLost
+from elastic_inference.errors import AcceleratorNotFound, ConnectionLost, Forbidden
 from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.scope import OPERATOR
 from elastic_inference.host.accounts.sums import By
+from elastic_inference.host.accounts.wanted import Waiting, Wanted
 from elastic_inference.host.control import MAX_DRAIN_SECONDS, ControlApi
 from elastic_inference.host.doors import schemas
-from elastic_inference.host.doors.callers import Caller
+from elastic_inference.host.doors.callers import Caller, make_owner_check
 from elastic_inference.host.doors.privacy import HostPaths, without_unix
 from elastic_inference.host.settings import offered_memory_bytes
 from elastic_inference.limits.processes import ProcessIdentity
@@ -51,26 +54,36 @@ def add_control_api(app: FastAPI, host: ControlApi, caller: Any) -> None:
 
 
 def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
-    service, paths = host.service, HostPaths(host)
+    service, paths, check_owns = host.service, HostPaths(host), make_owner_check(host)
 
     def view(record: AcceleratorRecord, who: Caller) -> dict[str, Any]:
         accelerator_id = record.accelerator_id
         left_seconds = service.leases.left_seconds(accelerator_id)
         reading = service.meter.last(accelerator_id)
-        shown = schemas.AcceleratorView.of(record, service.limits_of(record), left_seconds, reading)
+        warning = service.tenants.warning(record.tenant)
+        limits = service.limits_of(record)
+        shown = schemas.AcceleratorView.of(record, limits, left_seconds, reading, warning)
         if not who.is_operator:
             shown.last_exit = paths.hide(shown.last_exit)
             if not who.is_on_this_machine:
                 shown.endpoints = without_unix(shown.endpoints)
         return shown.model_dump()
 
-    @app.post("/v1/accelerators", status_code=201, responses=schemas.errors(403, 409), tags=["accelerators"])
-    async def attach(
-        wanted: schemas.AttachRequest, request: Request, who: Caller = caller
-    ) -> schemas.AttachedView:
-        """Attach an accelerator; it serves when the answer comes."""
-        who.check_operator()
-        record, token = await _change(service.attach, wanted.type, wanted.name, wanted.lease_seconds)
+    @app.post(
+        "/v1/accelerators",
+        status_code=201,
+        response_model=schemas.AttachedView,
+        responses={202: {"model": schemas.WaitingView}, **schemas.errors(403, 404, 409)},
+        tags=["accelerators"],
+    )
+    async def attach(wanted: schemas.AttachRequest, request: Request, who: Caller = caller) -> Any:
+        """Attach an accelerator; it serves when the answer is 201. 202: it waits for capacity; ask again."""
+        who.check_may_attach()
+        found = await _change(service.ask, _wanted(wanted, who, host))
+        if isinstance(found, Waiting):
+            request.state.is_waiting = True  # for the audit log
+            return JSONResponse(schemas.WaitingView(**vars(found)).model_dump(), 202)
+        record, token = found
         request.state.accelerator_id = record.accelerator_id  # for the audit log
         if await request.is_disconnected():
             await _change(service.detach, record.accelerator_id, 0.0)
@@ -80,13 +93,30 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
     @app.get("/v1/accelerators", responses=schemas.errors(), tags=["accelerators"])
     def list_accelerators(who: Caller = caller) -> list[schemas.AcceleratorView]:
         """List accelerators: all for the operator, a tenant's own for a tenant."""
-        records = service.list_all() if who.is_operator else [service.get(who.accelerator_id or "")]
-        return [schemas.AcceleratorView(**view(record, who)) for record in records]
+        records = service.list_all()
+        return [
+            schemas.AcceleratorView(**view(record, who))
+            for record in records
+            if who.may_see(record.accelerator_id, record.tenant)
+        ]
+
+    @app.delete(
+        "/v1/accelerators/waiting/{ticket}",
+        status_code=204,
+        responses=schemas.errors(404),
+        tags=["accelerators"],
+    )
+    async def leave_line(ticket: Annotated[str, Path(max_length=64)], who: Caller = caller) -> Response:
+        """Give up a place in the line for capacity."""
+        who.check_may_attach()
+        if not await _change(service.leave_line, ticket, who.tenant):
+            raise AcceleratorNotFound("nobody waits here with this ticket")
+        return Response(status_code=204)
 
     @app.get("/v1/accelerators/{accelerator_id}", responses=schemas.errors(404), tags=["accelerators"])
     def show(accelerator_id: str, who: Caller = caller) -> schemas.AcceleratorView:
         """Show one accelerator."""
-        who.check_owns(accelerator_id)
+        check_owns(who, accelerator_id)
         return schemas.AcceleratorView(**view(service.get(accelerator_id), who))
 
     @app.patch(
@@ -98,8 +128,8 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
         accelerator_id: str, wanted: schemas.ResizeRequest, who: Caller = caller
     ) -> schemas.ResizedView:
         """Give an accelerator another type; it keeps id, token, endpoints and models."""
-        who.check_owns(accelerator_id)
-        who.check_operator()
+        check_owns(who, accelerator_id)
+        who.check_may_attach()
         record, was_restarted = await _change(service.resize, accelerator_id, wanted.type)
         return schemas.ResizedView(**view(record, who), was_restarted=was_restarted)
 
@@ -123,7 +153,7 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
         who: Caller = caller,
     ) -> Response:
         """Detach an accelerator, after it has finished what is in flight."""
-        who.check_owns(accelerator_id)
+        check_owns(who, accelerator_id)
         await _change(service.detach, accelerator_id, drain_seconds)
         return Response(status_code=204)
 
@@ -132,16 +162,29 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
     )
     async def heartbeat(accelerator_id: str, who: Caller = caller) -> schemas.HeartbeatView:
         """Begin an accelerator's lease anew."""
-        who.check_owns(accelerator_id)
-        return schemas.HeartbeatView(lease_seconds=service.heartbeat(accelerator_id))
+        check_owns(who, accelerator_id)
+        warning = service.tenants.warning(service.tenants.tenant_of(accelerator_id) or "")
+        return schemas.HeartbeatView(lease_seconds=service.heartbeat(accelerator_id), warning=warning)
 
     @app.post(
         "/v1/accelerators/{accelerator_id}/token", responses=schemas.errors(404, 409), tags=["accelerators"]
     )
     async def rotate_token(accelerator_id: str, who: Caller = caller) -> schemas.TokenView:
         """Give an accelerator a new bearer token; the old one is refused at once."""
-        who.check_owns(accelerator_id)
+        check_owns(who, accelerator_id)
         return schemas.TokenView(token=await _change(service.rotate_token, accelerator_id))
+
+
+def _wanted(asked: schemas.AttachRequest, who: Caller, host: ControlApi) -> Wanted:
+    """Return what is asked for, and for whom; raises Forbidden or TenantNotFound."""
+    if who.tenant is not None and asked.tenant not in (None, who.tenant):
+        raise Forbidden(f"a tenant attaches for itself, not for {asked.tenant!r:.80}")
+    tenant = who.tenant or asked.tenant or OPERATOR
+    if tenant != OPERATOR:
+        host.service.tenancy.get(tenant)
+    return Wanted(
+        asked.type, asked.name, asked.lease_seconds, tenant, asked.wait, asked.priority, asked.ticket
+    )
 
 
 def _add_host(app: FastAPI, host: ControlApi, caller: Any) -> None:
@@ -213,7 +256,7 @@ def _add_host(app: FastAPI, host: ControlApi, caller: Any) -> None:
         who: Caller = caller,
     ) -> list[schemas.UsageView]:
         """Return what accelerators cost and did; counters count from the hour of `since` on."""
-        return [schemas.UsageView.of(row) for row in service.usage(since, who.accelerator_id)]
+        return [schemas.UsageView.of(row) for row in service.usage(since, who.scope)]
 
     @app.get("/v1/usage/sums", responses=schemas.errors(), tags=["host"])
     def usage_sums(
@@ -223,5 +266,5 @@ def _add_host(app: FastAPI, host: ControlApi, caller: Any) -> None:
         ] = 0.0,
         who: Caller = caller,
     ) -> list[schemas.UsageSumView]:
-        """Sum up the same by type or by day."""
-        return [schemas.UsageSumView.of(each) for each in service.usage_sums(by, since, who.accelerator_id)]
+        """Sum up the same by tenant, type, model or day; time of an hour goes to the models that ran in it."""
+        return [schemas.UsageSumView.of(each) for each in service.usage_sums(by, since, who.scope)]

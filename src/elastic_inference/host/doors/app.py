@@ -29,6 +29,7 @@ from elastic_inference.host.doors.observing import add_observing
 from elastic_inference.host.doors.page import add_page
 from elastic_inference.host.doors.privacy import HostPaths
 from elastic_inference.host.doors.sessions import Sessions
+from elastic_inference.host.doors.tenants import add_tenants
 from elastic_inference.host.doors.tracing import Tracing
 from elastic_inference.protocol.status import encode_error
 
@@ -51,7 +52,7 @@ def make_app(
     def known_caller(headers: Headers) -> str | None:
         token = bearer_of(headers.get("Authorization", ""))
         caller = callers.of_token(token) if token else callers.of_session(headers)
-        return None if caller is None else caller.accelerator_id or "the operator"
+        return None if caller is None else caller.name
 
     app = FastAPI(
         title="elastic-inference host",
@@ -62,11 +63,12 @@ def make_app(
     app.add_middleware(BodyLimit)
     if tracer_provider is not None:
         app.add_middleware(Tracing, provider=tracer_provider)
-    app.add_middleware(Audit, log=host.audit, now=time.time)
+    app.add_middleware(Audit, log=host.audit, now=time.time, tenant_of=host.service.tenants.tenant_of)
     app.add_middleware(RequestLog)
     app.add_middleware(Flood, limits=limits, known_caller=known_caller)
     caller = make_authenticator(callers)
     add_control_api(app, host, caller)
+    add_tenants(app, host, caller)
     add_observing(app, host, caller)
     add_metrics(app, host, caller)
     add_page(

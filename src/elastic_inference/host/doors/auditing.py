@@ -14,6 +14,7 @@ from elastic_inference.host.doors.middleware import App, Receive, Scope, Send, r
 _READING = ("GET", "HEAD", "OPTIONS")
 _HEARTBEAT = re.compile(r"/v1/accelerators/[^/]+/heartbeat")
 _ABOUT = re.compile(r"/v1/accelerators/([^/]+)")
+_ABOUT_TENANT = re.compile(r"/v1/tenants/([^/]+)")
 
 
 class Audit:
@@ -21,12 +22,20 @@ class Audit:
 
     Args:
         now: Seconds since 1970.
+        tenant_of: Whose an accelerator is; None: nobody's that is known.
     """
 
-    def __init__(self, app: App, log: AuditLog, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        app: App,
+        log: AuditLog,
+        now: Callable[[], float],
+        tenant_of: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         self._app = app
         self._log = log
         self._now = now
+        self._tenant_of = tenant_of
         self._writer = ThreadPoolExecutor(1, "audit")  # one, so that entries keep their order
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,36 +43,43 @@ class Audit:
             await self._app(scope, receive, send)
             return
         is_written = False
+        about = _ABOUT.match(scope["path"])
+        owner = None if about is None else self._tenant_of(about[1])  # now: a detach forgets it
 
         async def write_and_send(message: MutableMapping[str, Any]) -> None:
             nonlocal is_written
             if message["type"] == "http.response.start":
                 is_written = True
-                await self._write(self._entry(scope, message["status"]))
+                if not (scope.get("state") or {}).get("is_waiting"):  # who waits asks again each second
+                    await self._write(self._entry(scope, message["status"], owner))
             await send(message)
 
         try:
             await self._app(scope, receive, write_and_send)
         finally:
             if not is_written:
-                await self._write(self._entry(scope, 500))
+                await self._write(self._entry(scope, 500, owner))
 
     async def _write(self, entry: Entry) -> None:
         """Write it before the caller hears of it; in a thread, because a disk may hang and heartbeats must not."""
         await asyncio.get_running_loop().run_in_executor(self._writer, self._log.append, entry)
 
-    def _entry(self, scope: Scope, status: int) -> Entry:
+    def _entry(self, scope: Scope, status: int, owner: str | None) -> Entry:
         state, client = scope.get("state") or {}, scope.get("client")
         caller, about = state.get("caller"), _ABOUT.match(scope["path"])
-        who = "unknown" if caller is None else caller.accelerator_id or "operator"
+        accelerator_id = about[1] if about else str(state.get("accelerator_id", ""))
+        about_tenant = _ABOUT_TENANT.match(scope["path"])
+        by = None if caller is None else caller.tenant
+        of = about_tenant[1] if about_tenant else owner or self._tenant_of(accelerator_id)
         return Entry(
             at=round(self._now(), 3),
-            who=who,
+            who="unknown" if caller is None else caller.name,
             address="unix" if client is None else str(client[0]),
             door={"page": "page", "aws": "amazon"}.get(scope["path"].split("/")[1], "api"),
             method=scope["method"],
             path=scope["path"],
-            accelerator_id=about[1] if about else str(state.get("accelerator_id", "")),
+            accelerator_id=accelerator_id,
             status=status,
             request_id=request_id.get(),
+            tenant=by or of or "",
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from elastic_inference.host.accounts.records import State
+from elastic_inference.host.accounts.tenants import AtLimit
 from elastic_inference.host.doors.schemas import Usd
 from elastic_inference.host.events import Kind
 
@@ -42,6 +43,7 @@ class AcceleratorRowView(BaseModel):
 
     accelerator_id: str
     name: str
+    tenant: Annotated[str, Field(description="Empty: the operator's own.")]
     type: str
     device: str
     share: float
@@ -91,6 +93,7 @@ class BoardHostView(BaseModel):
 
     version: str
     is_operator: bool
+    tenant: Annotated[str | None, Field(description="Whose token was shown.")] = None
     is_draining: bool
     warnings: list[str]
     host_id: str | None = None
@@ -110,6 +113,48 @@ class EventView(BaseModel):
     accelerator_id: str | None
     name: str
     text: str
+    tenant: str | None = None
+
+
+class BudgetRowView(BaseModel):
+    """A tenant's budget and how far it is with it."""
+
+    usd_per_month: Usd
+    warn_share: float
+    at_limit: AtLimit
+    grace_seconds: float
+    month: str
+    level: Annotated[str, Field(description="enough, warned, reached or over.")]
+    reached_at: float | None
+    ends_at: Annotated[float | None, Field(description="When accelerators are detached for it.")]
+
+
+class TenantRowView(BaseModel):
+    """What a tenant has, may have and has spent this month; null: no limit, or not summed up yet."""
+
+    name: str
+    num_accelerators: int
+    num_waiting: int
+    share: Annotated[float, Field(description="Of devices; 1.5 is one and a half.")]
+    memory_bytes: int
+    max_accelerators: int | None
+    max_share: float | None
+    max_memory_bytes: int | None
+    requests_per_second: float | None
+    spent_usd: Usd | None
+    unpriced_hours: float | None
+    budget: BudgetRowView | None
+    warning: str
+
+
+class WaiterView(BaseModel):
+    """One that waits for capacity."""
+
+    place: int
+    tenant: str
+    type: str
+    priority: int
+    since: int
 
 
 class BoardView(BaseModel):
@@ -120,6 +165,8 @@ class BoardView(BaseModel):
     devices: list[DeviceRowView]
     accelerators: list[AcceleratorRowView]
     events: list[EventView]
+    tenants: list[TenantRowView]
+    waiting: list[WaiterView]
 
 
 class HistoryView(BaseModel):

@@ -1,7 +1,8 @@
-"""Who calls the control API: the operator, or the tenant of one accelerator, as a bearer token or a session says."""
+"""Who calls the control API: the operator, a tenant, or whoever holds one accelerator's token; by token or session."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -11,45 +12,66 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from elastic_inference.errors import AcceleratorNotFound, Forbidden, PermissionDenied
+from elastic_inference.errors import AcceleratorNotFound, Forbidden, PermissionDenied, TenantNotFound
+from elastic_inference.host.accounts.scope import ALL, Scope
 from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors.privacy import is_on_this_machine
 from elastic_inference.host.doors.sessions import PAGE_HEADER, Sessions
 from elastic_inference.host.tokens import hash_token
 
-_bearer = HTTPBearer(auto_error=False, description="The operator's token, or an accelerator's own.")
+_bearer = HTTPBearer(
+    auto_error=False, description="The operator's token, a tenant's, or an accelerator's own."
+)
 _READING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the operator (None), or the tenant of one accelerator.
+    """Who calls.
 
     Attributes:
+        scope: What it may see; all: it is the operator.
         is_on_this_machine: Whether Unix sockets are of use to it.
     """
 
-    accelerator_id: str | None
+    scope: Scope = ALL
     is_on_this_machine: bool = True
 
     @property
     def is_operator(self) -> bool:
         """Whether it may do everything."""
-        return self.accelerator_id is None
+        return self.scope.is_all
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant whose token it has; None for the operator and for an accelerator's token."""
+        return self.scope.tenant
+
+    @property
+    def name(self) -> str:
+        """Who it is, for logs and limits."""
+        if self.tenant is not None:
+            return f"tenant {self.tenant}"
+        return self.scope.accelerator_id or "operator"
 
     def check_operator(self) -> None:
         """Raise Forbidden unless it is the operator."""
         if not self.is_operator:
-            raise Forbidden("only the operator may do this, not an accelerator's token")
+            raise Forbidden("only the operator may do this, not a tenant's or an accelerator's token")
 
-    def may_see(self, accelerator_id: str | None) -> bool:
-        """Whether this accelerator is the caller's to see; None: what is nobody's but the operator's."""
-        return self.is_operator or self.accelerator_id == accelerator_id
+    def check_may_attach(self) -> None:
+        """Raise Forbidden unless it is the operator or a tenant."""
+        if self.scope.accelerator_id is not None:
+            raise Forbidden("only the operator or a tenant may do this, not an accelerator's token")
 
-    def check_owns(self, accelerator_id: str) -> None:
-        """Raise AcceleratorNotFound, as for one that does not exist, unless this one is the caller's to see."""
-        if not self.may_see(accelerator_id):
-            raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
+    def may_see(self, accelerator_id: str | None, tenant: str | None) -> bool:
+        """Whether what belongs to this accelerator and tenant is the caller's to see; None: to none."""
+        return self.scope.covers(accelerator_id, tenant)
+
+    def check_tenant(self, name: str) -> None:
+        """Raise TenantNotFound, as for one that does not exist, unless this tenant is the caller's to see."""
+        if not self.is_operator and self.tenant != name:
+            raise TenantNotFound(f"there is no tenant {name!r:.80} here; `ei tenant list` lists them")
 
 
 class Callers:
@@ -83,9 +105,23 @@ class Callers:
 
     def _of_hash(self, token_sha256: str) -> Caller | None:
         if self._host.is_operator_hash(token_sha256):
-            return Caller(None)
-        accelerator_id = self._host.service.tokens.find(token_sha256)
-        return None if accelerator_id is None else Caller(accelerator_id)
+            return Caller()
+        service = self._host.service
+        accelerator_id = service.tokens.find(token_sha256)
+        if accelerator_id is not None:
+            return Caller(Scope(accelerator_id=accelerator_id))
+        tenant = service.tenancy.find(token_sha256)
+        return None if tenant is None else Caller(Scope(tenant=tenant))
+
+
+def make_owner_check(host: ControlApi) -> Callable[[Caller, str], None]:
+    """Return what raises AcceleratorNotFound, as for one that does not exist, unless one is the caller's to see."""
+
+    def check(caller: Caller, accelerator_id: str) -> None:
+        if not caller.may_see(accelerator_id, host.service.tenants.tenant_of(accelerator_id)):
+            raise AcceleratorNotFound(f"no accelerator {accelerator_id:.60} is attached here")
+
+    return check
 
 
 def make_authenticator(callers: Callers) -> Any:

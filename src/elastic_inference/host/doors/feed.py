@@ -32,14 +32,14 @@ class _Texts:
     """A snapshot as text.
 
     Attributes:
-        rows: By accelerator: since which version it is so, and its JSON.
-        gone: Which accelerators went in which version, oldest first.
+        rows: By accelerator: since which version it is so, its JSON, and whose it is.
+        gone: Which accelerators went in which version, and whose they were, oldest first.
     """
 
     version: int = 0
     snapshot: Snapshot = field(default_factory=Snapshot)
-    rows: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    gone: tuple[tuple[int, str], ...] = ()
+    rows: Mapping[str, tuple[int, str, str]] = field(default_factory=dict)
+    gone: tuple[tuple[int, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Feed:
         self._board = host.service.board
         self._views = BoardViews(host)
         self._max_listeners = max_listeners
-        self._num_by_caller: dict[str | None, int] = {}
+        self._num_by_caller: dict[str, int] = {}
         self._texts = _Texts()
-        self._gone: deque[tuple[int, str]] = deque()
+        self._gone: deque[tuple[int, str, str]] = deque()
         self._operator_frame: tuple[tuple[Sent | None, int], bytes] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
@@ -99,7 +99,7 @@ class Feed:
             ComputeQuotaExceeded: Too many listen already.
         """
         caller = find_caller()
-        key = None if caller is None else caller.accelerator_id
+        key = "" if caller is None else caller.name
         self._enter(key)
         try:
             sent: Sent | None = None
@@ -118,7 +118,7 @@ class Feed:
         finally:
             self._leave(key)
 
-    def _enter(self, key: str | None) -> None:
+    def _enter(self, key: str) -> None:
         mine = self._num_by_caller.get(key, 0)
         if mine >= MAX_OF_ONE_CALLER or self.num_listeners >= self._max_listeners:
             raise ComputeQuotaExceeded(
@@ -131,7 +131,7 @@ class Feed:
         if is_first:
             self._take(self._board.snapshot)
 
-    def _leave(self, key: str | None) -> None:
+    def _leave(self, key: str) -> None:
         self._num_by_caller[key] -= 1
         if not self._num_by_caller[key]:
             del self._num_by_caller[key]
@@ -146,14 +146,16 @@ class Feed:
             if snapshot is before.snapshot:
                 return
             version = before.version + 1
-            rows: dict[str, tuple[int, str]] = {}
+            rows: dict[str, tuple[int, str, str]] = {}
             for row in snapshot.rows:
                 accelerator_id, text = row["accelerator_id"], _json(row)
                 earlier = before.rows.get(accelerator_id)
                 rows[accelerator_id] = (
-                    earlier if earlier is not None and earlier[1] == text else (version, text)
+                    earlier if earlier is not None and earlier[1] == text else (version, text, row["tenant"])
                 )
-            self._gone.extend((version, each) for each in before.rows if each not in rows)
+            self._gone.extend(
+                (version, each, whose) for each, (_, _, whose) in before.rows.items() if each not in rows
+            )
             while self._gone and self._gone[0][0] <= version - _KEPT_VERSIONS:
                 self._gone.popleft()
             self._texts = _Texts(version, snapshot, rows, tuple(self._gone))
@@ -179,18 +181,23 @@ class Feed:
             "host": self._views.host(caller, texts.snapshot),
             "devices": self._views.devices(caller, texts.snapshot),
             "events": self._views.events(caller, 0 if sent is None else sent.event_number, last_event),
-            "gone": [each for version, each in texts.gone if version > since and caller.may_see(each)],
+            "tenants": self._views.tenants(caller, texts.snapshot),
+            "waiting": self._views.waiting(caller, texts.snapshot),
+            "gone": [
+                each for version, each, whose in texts.gone if version > since and caller.may_see(each, whose)
+            ],
         }
         rows = ",".join(self._rows(caller, texts, since))
         return f'event: state\ndata: {_json(head)[:-1]},"accelerators":[{rows}]}}\n\n'.encode()
 
     def _rows(self, caller: Caller, texts: _Texts, since: int) -> list[str]:
         if caller.is_operator:
-            return [text for version, text in texts.rows.values() if version > since]
+            return [text for version, text, _ in texts.rows.values() if version > since]
         return [
             _json(self._views.row(caller, row))
             for row in texts.snapshot.rows
-            if caller.may_see(row["accelerator_id"]) and texts.rows[row["accelerator_id"]][0] > since
+            if caller.may_see(row["accelerator_id"], row["tenant"])
+            and texts.rows[row["accelerator_id"]][0] > since
         ]
 
 

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.scope import ALL, Scope
 from elastic_inference.host.control import ControlApi
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.meter import Reading
@@ -25,24 +26,26 @@ class HostCollector(Collector):
     """Reads the meters when asked.
 
     Args:
-        only: The one accelerator whose figures the caller may see; None: all, and the devices.
+        scope: Whose figures the caller may see; of all, the devices' too.
     """
 
-    def __init__(self, host: ControlApi, only: str | None = None) -> None:
+    def __init__(self, host: ControlApi, scope: Scope = ALL) -> None:
         self._host = host
         self._service = host.service
-        self._only = only
+        self._scope = scope
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, prefixed `elastic_inference_host_`."""
-        if self._only is None:
+        if self._scope.is_all:
             snapshot = self._service.board.fresh()
             readings = [(r, snapshot.readings[r.accelerator_id]) for r in snapshot.records]
             yield from self._of_devices(snapshot.records)
             yield from self._of_host()
         else:
-            record = self._service.get(self._only)
-            readings = [(record, self._service.meter.read(record))]
+            covers = self._scope.covers
+            records = [r for r in self._service.list_all() if covers(r.accelerator_id, r.tenant)]
+            found = self._service.meter.read_all(records)
+            readings = [(record, found[record.accelerator_id]) for record in records]
         yield from _gauges(readings)
         yield from _counters(readings)
         yield from _of_requests(readings)
@@ -149,10 +152,14 @@ def _outcomes(models: list[dict[str, Any]]) -> Counter[str]:
 def _info(readings: list[tuple[AcceleratorRecord, Reading]]) -> Metric:
     """Names, which change no other metric's labels."""
     info = GaugeMetricFamily(
-        f"{_PREFIX}accelerator_info", "Always 1; its name and device", labels=[*_LABELS, "name", "device"]
+        f"{_PREFIX}accelerator_info",
+        "Always 1; its name, device and tenant",
+        labels=[*_LABELS, "name", "device", "tenant"],
     )
     for record, _ in readings:
-        info.add_metric([record.accelerator_id, record.kind.name, record.name, record.device], 1)
+        info.add_metric(
+            [record.accelerator_id, record.kind.name, record.name, record.device, record.tenant], 1
+        )
     return info
 
 
@@ -190,13 +197,13 @@ def add_metrics(app: FastAPI, host: ControlApi, caller: Any) -> None:
         tags=["host"],
     )
     def host_metrics(who: Caller = caller) -> Response:
-        """Prometheus text; a tenant sees its own accelerator only."""
-        text = render(host, only=who.accelerator_id)
+        """Prometheus text; a tenant sees its own accelerators only."""
+        text = render(host, who.scope)
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
-def render(host: ControlApi, only: str | None = None) -> bytes:
+def render(host: ControlApi, scope: Scope = ALL) -> bytes:
     """Return the text that `GET /metrics` answers."""
     registry = CollectorRegistry()
-    registry.register(HostCollector(host, only))
+    registry.register(HostCollector(host, scope))
     return generate_latest(registry)

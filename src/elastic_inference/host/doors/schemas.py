@@ -10,6 +10,7 @@ from elastic_inference.host.accounts.leases import MAX_LEASE_SECONDS, MIN_LEASE_
 from elastic_inference.host.accounts.names import MAX_NAME_LENGTH
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.sums import UsageSum
+from elastic_inference.host.accounts.tenants import MAX_PRIORITY
 from elastic_inference.host.accounts.usage import UsageRow
 from elastic_inference.host.control import Offer
 from elastic_inference.host.meter import Reading
@@ -38,6 +39,26 @@ class AttachRequest(Strict):
             description="Detach when no heartbeat came for so long; null: never.",
         ),
     ] = None
+
+    tenant: Annotated[
+        str | None, Field(max_length=63, description="For whom, where the operator asks; null: for itself.")
+    ] = None
+    wait: Annotated[
+        bool, Field(description="Stand in line where there is no room now; the answer is then 202.")
+    ] = False
+    priority: Annotated[
+        int, Field(ge=0, le=MAX_PRIORITY, description="In the line; the higher, the sooner.")
+    ] = 0
+    ticket: Annotated[str | None, Field(max_length=64, description="What the answer before gave.")] = None
+
+
+class WaitingView(BaseModel):
+    """That an attach has to wait; the same request, with the ticket, asks again."""
+
+    ticket: str
+    place: Annotated[int, Field(description="1 for the next.")]
+    num_waiting: int
+    ask_again_seconds: Annotated[float, Field(description="When to ask again; a place is kept for 30 s.")]
 
 
 class ResizeRequest(Strict):
@@ -119,6 +140,7 @@ class AcceleratorView(BaseModel):
 
     accelerator_id: Annotated[str, Field(examples=["eia-" + "0" * 32])]
     name: str
+    tenant: Annotated[str, Field(description="Empty: the operator's own.")]
     type: str
     device: str
     share: float
@@ -140,6 +162,7 @@ class AcceleratorView(BaseModel):
     ]
     memory_used_bytes: int | None
     utilisation_share: Annotated[float | None, Field(description="Of its share, over the last seconds.")]
+    warning: Annotated[str, Field(description="What its tenant is to know, such as of its budget; or empty.")]
 
     @classmethod
     def of(
@@ -148,12 +171,14 @@ class AcceleratorView(BaseModel):
         limits: dict[str, str],
         lease_left_seconds: float | None,
         reading: Reading | None,
+        warning: str = "",
     ) -> AcceleratorView:
         """Put together what is known of an accelerator."""
         usd = record.kind.usd_per_hour
         return cls(
             accelerator_id=record.accelerator_id,
             name=record.name,
+            tenant=record.tenant,
             type=record.kind.name,
             device=record.device,
             share=record.share,
@@ -173,6 +198,7 @@ class AcceleratorView(BaseModel):
             is_healthy=None if reading is None else reading.is_healthy,
             memory_used_bytes=None if reading is None else reading.memory_bytes,
             utilisation_share=None if reading is None else reading.utilisation_share,
+            warning=warning,
         )
 
 
@@ -198,6 +224,7 @@ class HeartbeatView(BaseModel):
     """Until when the host keeps the accelerator without a further heartbeat."""
 
     lease_seconds: Annotated[float | None, Field(description="From now; null: it has no lease.")]
+    warning: Annotated[str, Field(description="What its tenant is to know, such as of its budget; or empty.")]
 
 
 class UsageView(BaseModel):
@@ -205,6 +232,7 @@ class UsageView(BaseModel):
 
     accelerator_id: str
     name: str
+    tenant: Annotated[str, Field(description="Empty: the operator's own.")]
     types: list[str]
     started_at: float
     attached_hours: float
@@ -224,6 +252,7 @@ class UsageView(BaseModel):
         return cls(
             accelerator_id=row.accelerator_id,
             name=row.name,
+            tenant=row.tenant,
             types=list(row.accelerator_types),
             started_at=row.started_at,
             attached_hours=row.attached_seconds / 3600,
@@ -238,9 +267,11 @@ class UsageView(BaseModel):
 
 
 class UsageSumView(BaseModel):
-    """What accelerators of one type, or on one day (UTC), cost and did together."""
+    """What accelerators of one tenant or type, one model, or on one day (UTC), cost and did together."""
 
-    key: Annotated[str, Field(description="The type or the day.", examples=["cpu.half", "2026-01-31"])]
+    key: Annotated[
+        str, Field(description="The tenant, type, model or day.", examples=["cpu.half", "2026-01-31"])
+    ]
     attached_hours: float
     unpriced_hours: float
     cost_usd: Annotated[Usd, Field(description="Of the hours that have a price.")]

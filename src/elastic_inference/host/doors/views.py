@@ -29,8 +29,12 @@ class BoardViews:
             "host": self.host(caller, snapshot),
             "devices": self.devices(caller, snapshot),
             "accelerators": [
-                self.row(caller, row) for row in snapshot.rows if caller.may_see(row["accelerator_id"])
+                self.row(caller, row)
+                for row in snapshot.rows
+                if caller.may_see(row["accelerator_id"], row["tenant"])
             ],
+            "tenants": self.tenants(caller, snapshot),
+            "waiting": self.waiting(caller, snapshot),
             "events": self.events(caller, 0),
         }
 
@@ -40,6 +44,7 @@ class BoardViews:
         told: dict[str, Any] = {
             "version": self._host.version,
             "is_operator": caller.is_operator,
+            "tenant": caller.tenant,
             "is_draining": service.is_draining,
             "warnings": self._host.warnings(),
         }
@@ -58,6 +63,16 @@ class BoardViews:
         """Return what is granted and used of the devices, which says how much others have: the operator's alone."""
         return list(snapshot.devices) if caller.is_operator else []
 
+    def tenants(self, caller: Caller, snapshot: Snapshot) -> list[Mapping[str, Any]]:
+        """Return what tenants have and have spent; a tenant's own to a tenant, nothing to an accelerator's token."""
+        if caller.is_operator:
+            return list(snapshot.tenants)
+        return [row for row in snapshot.tenants if row["name"] == caller.tenant]
+
+    def waiting(self, caller: Caller, snapshot: Snapshot) -> list[Mapping[str, Any]]:
+        """Return who waits for capacity, as far as the caller may see it."""
+        return [row for row in snapshot.waiting if caller.may_see(None, row["tenant"])]
+
     def row(self, caller: Caller, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row as the caller may see it."""
         if caller.is_operator:
@@ -68,7 +83,11 @@ class BoardViews:
     def events(self, caller: Caller, after: int, until: float = math.inf) -> list[dict[str, Any]]:
         """Return the events after a number and up to another, the last `MAX_EVENTS_SHOWN` at most, oldest first."""
         found = self._host.service.board.events.after(after)
-        mine = [event for event in found if event.number <= until and caller.may_see(event.accelerator_id)]
+        mine = [
+            event
+            for event in found
+            if event.number <= until and caller.may_see(event.accelerator_id, event.tenant)
+        ]
         return [self._event(caller, event) for event in mine[-MAX_EVENTS_SHOWN:]]
 
     def _event(self, caller: Caller, event: Event) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.errors import StartFailed
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.audit import AuditLog
 from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
+from elastic_inference.host.tenancy import Tenancy
 from elastic_inference.host.tokens import HostSecret, hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest, Limits
 from elastic_inference.limits.gpu import (
@@ -74,6 +76,8 @@ class HostContext:
     num_cores: Mapping[str, float]  # of the host, by the device that they serve
     cores: CoreKeeper
     leases: LeaseKeeper
+    tenancy: Tenancy
+    audit: AuditLog
     gpu_uuids: Mapping[str, str] = field(default_factory=dict)  # of devices that are GPUs, by name
     sharing: Mapping[str, str] = field(default_factory=dict)  # "lease" or "limits", by device
 
@@ -105,7 +109,15 @@ class HostContext:
     def describe_limits(self, record: AcceleratorRecord, applied: AppliedLimits) -> dict[str, str]:
         """Return what is in force for an accelerator and by what means."""
         sharing = self.settings.gpu_sharing
-        means = applied.describe() | describe_gpu(record.device, record.share, sharing, record.kind.may_burst)
+        rate = self.tenancy.quota(record.tenant).requests_per_second
+        quota = (
+            {} if rate is None else {"requests": f"{rate:g} a second, by the quota of tenant {record.tenant}"}
+        )
+        means = (
+            quota
+            | applied.describe()
+            | describe_gpu(record.device, record.share, sharing, record.kind.may_burst)
+        )
         if not self.is_leased(record) or not record.device.startswith("cpu:"):
             return means
         return means | {"compute": describe_lease(record.device, record.share, record.kind.may_burst)}
@@ -152,6 +164,7 @@ class HostContext:
             artifacts_dir=str(folder.artifacts),
             published_dir=None if self.settings.published is None else str(self.settings.published),
             allow_unsafe_operations=self.settings.allow_unsafe_operations,
+            requests_per_second=self.tenancy.quota(record.tenant).requests_per_second,
             accelerator_type=record.kind.name,
         )
 

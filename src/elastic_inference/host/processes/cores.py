@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from elastic_inference.errors import LimitError
 from elastic_inference.host.accounts.state import StateStore
@@ -72,3 +72,10 @@ class CoreKeeper:
             return None
         cores, means = kept
         return f"{', '.join(map(str, sorted(cores)))} by {means}"
+
+
+def cores_to_keep(num_cores: Mapping[str, float], leased: Sequence[str]) -> dict[str, float]:
+    """Return the cores by device without a CPU that is shared by lease: whoever has its turn may use all of it."""
+    return {
+        name: cores for name, cores in num_cores.items() if not (name in leased and name.startswith("cpu:"))
+    }

@@ -1,0 +1,148 @@
+"""Attaches accelerators: room for each, its process, and nothing left where that fails."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+
+from elastic_inference.errors import CapacityExceeded, ElasticInferenceError
+from elastic_inference.host import events
+from elastic_inference.host.accounts.capacity import Allocation
+from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.host.accounts.leases import MIN_LEASE_SECONDS, LeaseBook, check_lease
+from elastic_inference.host.accounts.names import check_name
+from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.scope import OPERATOR
+from elastic_inference.host.accounts.token_book import TokenBook
+from elastic_inference.host.accounts.wanted import Waiting, Wanted
+from elastic_inference.host.control import Attached
+from elastic_inference.host.entrance import Entrance
+from elastic_inference.host.events import EventLog
+from elastic_inference.host.processes.context import HostContext
+from elastic_inference.host.processes.fleet import Fleet
+from elastic_inference.host.tokens import hash_token, make_token
+
+logger = logging.getLogger(__name__)
+
+
+class Attacher:
+    """Takes what is asked for from the entrance to a process that serves.
+
+    Args:
+        find_type: Gives a type by its name, or raises InvalidInput.
+        is_draining: Whether nothing new is attached.
+        free: Gives back what an accelerator held.
+        now: Seconds since 1970, UTC.
+    """
+
+    def __init__(
+        self,
+        context: HostContext,
+        fleet: Fleet,
+        entrance: Entrance,
+        tokens: TokenBook,
+        leases: LeaseBook,
+        log: EventLog,
+        find_type: Callable[[str], AcceleratorType],
+        is_draining: Callable[[], bool],
+        free: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._context = context
+        self._store = context.store
+        self._fleet = fleet
+        self._entrance = entrance
+        self._tokens = tokens
+        self._leases = leases
+        self._log = log
+        self._type = find_type
+        self._is_draining = is_draining
+        self._free = free
+        self._now = now
+
+    def ask(self, wanted: Wanted) -> Attached | Waiting:
+        """Attach what is wanted, or say where in the line it stands; see HostService.ask."""
+        try:
+            return self._ask(wanted)
+        except ElasticInferenceError as error:
+            text = f"attach of {wanted.type_name:.80}: {error}"
+            name = wanted.name or ""
+            self._log.add(self._now(), events.Kind.REFUSED, text, name=name, tenant=wanted.tenant)
+            raise
+
+    def _ask(self, wanted: Wanted) -> Attached | Waiting:
+        kind = self._type(wanted.type_name)
+        check_lease(wanted.lease_seconds)
+        accelerator_id = f"eia-{secrets.token_hex(16)}"
+        name = check_name(wanted.name) or accelerator_id[:12]
+        try:
+            if self._is_draining():
+                raise CapacityExceeded(
+                    "this host drains and attaches nothing new; attach at another host, or let the operator run "
+                    "`ei host drain --off`",
+                    requested=wanted.type_name,
+                    available="none",
+                )
+            self._store.check_name(name, wanted.tenant)
+            if wanted.tenant != OPERATOR:
+                self._context.tenancy.check_budget(wanted.tenant)
+            allocation = self._entrance.take(accelerator_id, kind, wanted)
+            if isinstance(allocation, Waiting):
+                if wanted.ticket is None:
+                    text = f"for {kind.name}, in place {allocation.place}"
+                    self._log.add(self._now(), events.Kind.WAITS, text, name=name, tenant=wanted.tenant)
+                return allocation
+            return self._start(accelerator_id, name, allocation.settled(kind), allocation, wanted)
+        except ElasticInferenceError:
+            # Not where the process dies here: who waits asks the next one with the same ticket.
+            if wanted.ticket is not None:
+                self._entrance.leave(wanted.ticket)
+            raise
+
+    def _start(
+        self,
+        accelerator_id: str,
+        name: str,
+        kind: AcceleratorType,
+        allocation: Allocation,
+        wanted: Wanted,
+    ) -> Attached:
+        token = make_token()
+        record = AcceleratorRecord(
+            accelerator_id=accelerator_id,
+            name=name,
+            kind=kind,
+            device=allocation.device,
+            share=allocation.share,
+            token_sha256=hash_token(token),
+            created_at=self._now(),
+            lease_seconds=wanted.lease_seconds,
+            tenant=wanted.tenant,
+        )
+        try:
+            self._store.add(record)
+            self._fleet.launch(record, self._context.settings.start_timeout_seconds + 10)
+            self._store.begin_interval(record, self._now())
+            attached = self._store.get(accelerator_id)
+            assert attached is not None
+            if wanted.ticket is not None:
+                self._entrance.leave(wanted.ticket)
+        except BaseException:
+            self._end_unknown(record)
+            raise
+        self._tokens.set(accelerator_id, record.token_sha256)
+        self._leases.grant(accelerator_id, wanted.lease_seconds)
+        self._context.launcher.refill()
+        extra = {"accelerator_id": accelerator_id, "type": kind.name, "tenant": wanted.tenant}
+        logger.info("attached", extra=extra)
+        return attached, token
+
+    def _end_unknown(self, record: AcceleratorRecord) -> None:
+        """End an accelerator whose attach failed, also one that serves: nobody would ever have its token."""
+        try:
+            self._fleet.end(record, drain_seconds=0.0)
+            self._free(record.accelerator_id)
+        except Exception:  # such as a database that is away: it is tried again, as if its lease had ended
+            logger.exception("attach not undone yet", extra={"accelerator_id": record.accelerator_id})
+            self._leases.grant(record.accelerator_id, MIN_LEASE_SECONDS)

@@ -1,0 +1,408 @@
+"""Tenants on a real host: tokens that end, quotas that hold, and nothing of anybody else anywhere."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+
+from elastic_inference.client.host_session import Attachment, HostSession
+from elastic_inference.errors import (
+    AcceleratorNotFound,
+    CapacityExceeded,
+    ComputeQuotaExceeded,
+    InvalidInput,
+    NameTaken,
+    PermissionDenied,
+    TenantNotFound,
+    TenantQuotaExceeded,
+)
+from elastic_inference.host.doors.app import make_app
+from elastic_inference.host.host import Host
+from tests.host.conftest import HostProcess, _starter, new_state_dir
+from tests.host.support import predictor, wait_until
+
+TYPES = """
+["small"]
+memory = "256MiB"
+device_share = 0.1
+usd_per_hour = "0.13"
+["bursty"]
+memory = "256MiB"
+device_share = 0.1
+may_burst = true
+["large"]
+memory = "512MiB"
+device_share = 0.3
+"""
+UNKNOWN = "eia-" + "0" * 32
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[HostProcess]:
+    with new_state_dir() as state_dir, _starter(state_dir) as start:
+        types = state_dir.parent / "types.toml"
+        types.write_text(TYPES)
+        yield start("--types", str(types))
+
+
+@pytest.fixture
+def operator(host: HostProcess) -> Iterator[HostSession]:
+    session = host.session()
+    yield session
+    for tenant in session.request("GET", "/v1/tenants"):
+        session.request("DELETE", f"/v1/tenants/{tenant['name']}?detach=true")
+    for accelerator in session.request("GET", "/v1/accelerators"):
+        session.detach(accelerator["accelerator_id"], drain_seconds=0)
+
+
+def take_in(operator: HostSession, name: str, **body: Any) -> HostSession:
+    """A session of a new tenant."""
+    operator.request("POST", "/v1/tenants", {"name": name, **body})
+    token = operator.request("POST", f"/v1/tenants/{name}/tokens", {"label": f"of {name}"})["token"]
+    return HostSession(operator.url, token)
+
+
+def test_a_tenant_attaches_for_itself_and_sees_itself(operator: HostSession) -> None:
+    vision = take_in(operator, "vision")
+    own = operator.attach("small", name="same")
+    mine = vision.attach("small", name="same")  # names are each tenant's own
+    with pytest.raises(NameTaken):
+        vision.attach("small", name="same")
+    assert [a["accelerator_id"] for a in vision.request("GET", "/v1/accelerators")] == [mine.accelerator_id]
+    assert vision.find_id("same") == mine.accelerator_id
+    assert {a["name"]: a["tenant"] for a in operator.request("GET", "/v1/accelerators") if a["tenant"]} == {
+        "same": "vision"
+    }
+    with pytest.raises(InvalidInput, match="means 2 accelerators"):
+        operator.find_id("same")
+    for_it = operator.attach("small", tenant="vision")
+    assert len(vision.request("GET", "/v1/accelerators")) == 2
+    with pytest.raises(TenantNotFound):
+        operator.attach("small", tenant="nobody")
+    with pytest.raises(PermissionDenied, match="for itself"):
+        vision.attach("small", tenant="another")
+    assert (
+        vision.request("PATCH", f"/v1/accelerators/{for_it.accelerator_id}", {"type": "bursty"})["type"]
+        == "bursty"
+    )
+    vision.detach(for_it.accelerator_id, drain_seconds=0)
+    with pytest.raises(AcceleratorNotFound):
+        vision.detach(own.accelerator_id)
+    (audited,) = [e for e in vision.request("GET", "/v1/audit") if e["method"] == "PATCH"]
+    assert (audited["who"], audited["tenant"]) == ("tenant vision", "vision")
+    holder = HostSession(operator.url, mine.token)  # an accelerator's token attaches nothing, as before
+    with pytest.raises(PermissionDenied, match="only the operator or a tenant"):
+        holder.attach("small")
+
+
+def test_tokens_are_several_end_and_are_kept_as_hashes(host: HostProcess, operator: HostSession) -> None:
+    first = take_in(operator, "vision")
+    made = operator.request("POST", "/v1/tenants/vision/tokens", {"label": "short", "lifetime_seconds": 0.5})
+    second = operator.request("POST", "/v1/tenants/vision/tokens", {})
+    listed = operator.request("GET", "/v1/tenants/vision/tokens")
+    assert [(t["label"], t["is_in_force"]) for t in listed][::2] == [("of vision", True), ("", True)]
+    assert not any("token" in t or "sha256" in json.dumps(t) for t in listed)
+
+    def is_refused() -> bool:
+        try:
+            HostSession(host.url, made["token"]).request("GET", "/v1/types")
+        except PermissionDenied:
+            return True
+        return False
+
+    wait_until(is_refused, "the end of a token")
+    assert first.request("GET", "/v1/tenants")[0]["name"] == "vision"
+    operator.request("DELETE", f"/v1/tenants/vision/tokens/{second['token_id']}")
+    with pytest.raises(PermissionDenied):
+        HostSession(host.url, second["token"]).request("GET", "/v1/types")
+    with pytest.raises(TenantNotFound):
+        operator.request("DELETE", f"/v1/tenants/vision/tokens/{second['token_id']}")
+    kept = b"".join(path.read_bytes() for path in host.state_dir.rglob("*") if path.is_file())
+    for text in (first.token, made["token"], second["token"]):
+        assert str(text).encode() not in kept
+    with closing(sqlite3.connect(host.state_dir / "state.db")) as db:
+        assert len(db.execute("SELECT token_sha256 FROM tenant_tokens").fetchall()) == 2
+    operator.request("DELETE", "/v1/tenants/vision")
+    with pytest.raises(PermissionDenied):
+        first.request("GET", "/v1/types")
+
+
+@pytest.mark.parametrize(
+    ("quota", "what"),
+    [
+        ({"max_accelerators": 1}, "would have 2 accelerators, and its quota is 1 accelerator;"),
+        ({"max_share": 0.15}, "would have 20% of a device, and its quota is 15% of a device;"),
+        ({"max_memory_bytes": 400 << 20}, "would have 512.0 MiB, and its quota is 400.0 MiB;"),
+        ({"types": ["big*", "small"]}, "may not have type 'bursty', only big\\*, small"),
+    ],
+)
+def test_a_quota_holds_at_attach_and_at_resize(
+    operator: HostSession, quota: dict[str, Any], what: str
+) -> None:
+    vision = take_in(operator, "vision", quota=quota)
+    first = vision.attach("small")
+    with pytest.raises(TenantQuotaExceeded, match=f"tenant 'vision' {what}") as caught:
+        vision.attach("bursty")
+    assert caught.value.tenant == "vision"
+    with pytest.raises(TenantQuotaExceeded):  # for whom, and not who asks
+        operator.attach("bursty", tenant="vision")
+    if "max_accelerators" not in quota:
+        with pytest.raises(TenantQuotaExceeded):
+            vision.request("PATCH", f"/v1/accelerators/{first.accelerator_id}", {"type": "large"})
+    refused = [e for e in vision.request("GET", "/v1/board")["events"] if e["kind"] == "refused"]
+    assert [e["tenant"] for e in refused] == ["vision"] * len(refused)
+    assert refused
+    operator.request("PUT", "/v1/tenants/vision", {})
+    assert vision.attach("bursty").accelerator_type == "bursty"
+
+
+def test_what_is_left_is_not_told_to_a_tenant(operator: HostSession) -> None:
+    vision = take_in(operator, "vision")
+    for _ in range(3):
+        operator.attach("large")
+    with pytest.raises(CapacityExceeded, match=r"does not fit now beside what is attached") as caught:
+        vision.attach("large")
+    assert "left" not in str(caught.value)
+    assert caught.value.available == "not that much now"
+    with pytest.raises(CapacityExceeded, match=r"cpu:0 has .* left"):
+        operator.attach("large")
+
+
+def test_requests_a_second_hold_at_the_accelerator_and_change_while_it_runs(
+    operator: HostSession, model: Path
+) -> None:
+    vision = take_in(operator, "vision", quota={"requests_per_second": 0.001})
+    mine = vision.attach("small")
+    assert mine.limits["requests"] == "0.001 a second, by the quota of tenant vision"
+    feed = {"x": np.ones(2, np.float32)}
+    with predictor(mine.endpoints[0], mine.token, model) as predict:
+        predict(feed)
+        with pytest.raises(ComputeQuotaExceeded, match=r"the quota is 0.001 requests a second"):
+            predict(feed)
+        operator.request("PUT", "/v1/tenants/vision", {})
+
+        def is_served() -> bool:
+            try:
+                return bool(predict(feed)["y"][0] == 2)
+            except ComputeQuotaExceeded:
+                return False
+
+        wait_until(is_served, "the quota to be taken away")
+
+
+def test_a_tenant_with_accelerators_is_not_removed_unless_with_them(operator: HostSession) -> None:
+    vision = take_in(operator, "vision")
+    mine = vision.attach("small")
+    with pytest.raises(Exception, match="has 1 accelerators attached"):
+        operator.request("DELETE", "/v1/tenants/vision")
+    operator.request("DELETE", "/v1/tenants/vision?detach=true")
+    assert operator.request("GET", "/v1/accelerators") == []
+    with pytest.raises(PermissionDenied):
+        HostSession(operator.url, mine.token).request("GET", "/v1/types")
+    (row,) = [u for u in operator.request("GET", "/v1/usage") if u["accelerator_id"] == mine.accelerator_id]
+    assert row["tenant"] == "vision"
+    take_in(operator, "vision")  # the name is free again
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ({"name": "Vision"}, "is not 1 to 63 characters"),
+        ({"name": "operator"}, "'operator' is taken"),
+        ({"name": "x", "quota": {"max_share": -1}}, "quota.max_share"),
+        ({"name": "x", "quota": {"shares": 1}}, "quota.shares"),
+        ({"name": "x", "budget": {"usd_per_month": "-1"}}, "budget.usd_per_month"),
+        ({"name": "x", "budget": {"usd_per_month": "1", "at_limit": "kill"}}, "budget.at_limit"),
+    ],
+)
+def test_bad_tenants_are_refused(operator: HostSession, body: dict[str, Any], what: str) -> None:
+    with pytest.raises(InvalidInput, match=what):
+        operator.request("POST", "/v1/tenants", body)
+    assert operator.request("GET", "/v1/tenants") == []
+
+
+# Nothing of others
+
+# What a tenant may send to each path that takes a body, so that it gets beyond the check of the body. A path that is
+# not here fails the test: whoever adds one says it.
+BODIES: dict[str, list[Any]] = {
+    "POST /v1/accelerators": [
+        {"type": "small"}, {"type": "small", "tenant": "other-tenant"}, {"type": "small", "name": "other-name"},
+    ],
+    "PATCH /v1/accelerators/{accelerator_id}": [{"type": "bursty"}],
+    "POST /v1/accelerators/{accelerator_id}/heartbeat": [None],
+    "POST /v1/accelerators/{accelerator_id}/token": [None],
+    "DELETE /v1/accelerators/{accelerator_id}": [None],
+    "DELETE /v1/accelerators/waiting/{ticket}": [None],
+    "POST /v1/host/drain": [{"is_draining": True}],
+    "POST /v1/host/stop": [{}],
+    "POST /v1/host/token": [None],
+    "POST /v1/tenants": [{"name": "third"}],
+    "PUT /v1/tenants/{name}": [{}],
+    "DELETE /v1/tenants/{name}": [None],
+    "POST /v1/tenants/{name}/tokens": [{}],
+    "DELETE /v1/tenants/{name}/tokens/{token_id}": [None],
+    "POST /page/sign-in": [None],
+    "POST /page/sign-out": [None],
+}  # fmt: skip
+QUERIES = {"GET /v1/usage/sums": ["by=type", "by=day", "by=tenant", "by=model"]}
+ENDLESS = {"GET /page/stream/events"}
+ALLOWED = {200, 201, 204, 303, 304}
+
+
+def routes_of(host: Host) -> set[str]:
+    """Every method and path of a host's application, those outside its document and those of Amazon's API too."""
+    found = set()
+    for route in make_app(host).routes:
+        methods = getattr(route, "methods", None) or {"GET", "POST"}  # a mount has none
+        path = route.path + ("/" if not hasattr(route, "methods") else "")
+        found |= {f"{method} {path}" for method in methods if method != "HEAD"}
+    return found
+
+
+def send(
+    host: HostProcess, token: str, method: str, path: str, body: Any, is_endless: bool
+) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(host.url.removeprefix("http://"), timeout=60)
+    headers = {"Authorization": f"Bearer {token}"}
+    data = None if body is None else json.dumps(body)
+    if data is not None:
+        headers["Content-Type"] = "application/json"
+    with closing(connection):
+        connection.request(method, path, data, headers)
+        answer = connection.getresponse()
+        if not is_endless:
+            return answer.status, answer.read().decode()
+        return answer.status, "".join(answer.readline().decode() for _ in range(3))
+
+
+@pytest.fixture
+def other(operator: HostSession, model: Path) -> tuple[Attachment, list[str]]:
+    """Another tenant that does and has all that can be seen; and the words that would tell of it."""
+    tenant = take_in(operator, "other-tenant", budget={"usd_per_month": "77.31"})
+    gone = tenant.attach("small", name="other-gone")
+    tenant.detach(gone.accelerator_id, drain_seconds=0)
+    here = tenant.attach("small", name="other-name", lease_seconds=4321.0)
+    with predictor(here.endpoints[0], here.token, model) as predict:
+        predict({"x": np.ones(2, np.float32)})
+    with pytest.raises(InvalidInput):
+        tenant.attach("other-type")
+    operators = operator.attach("small", name="operators-name")
+    place = operator.request(
+        "POST", "/v1/accelerators", {"type": "large", "tenant": "other-tenant", "wait": True}
+    )
+    assert "token" in place or "ticket" in place
+    words = [
+        "other-tenant", "other-gone", "other-name", "other-type", "operators-name", "77.31", "4321",
+        gone.accelerator_id, here.accelerator_id, operators.accelerator_id, here.token, "operator.token",
+        *here.endpoints,
+    ]  # fmt: skip
+    return here, words
+
+
+def test_no_endpoint_tells_or_lets_change_anything_of_others(
+    host: HostProcess,
+    operator: HostSession,
+    other: tuple[Attachment, list[str]],
+    open_host: Callable[..., Host],
+) -> None:
+    here, words = other
+    mine = take_in(operator, "mine")
+    own = mine.attach("small", name="own-name")
+    token = mine.token or ""
+    before = operator.request("GET", f"/v1/accelerators/{here.accelerator_id}")
+    # What it only asks first: its own audit log then holds the paths that it tried, others' names in them.
+    for route in sorted(routes_of(open_host()), key=lambda route: (not route.startswith("GET"), route)):
+        method, path = route.split()
+        assert method == "GET" or route in BODIES or "{" not in path or path.startswith("/aws"), route
+        if method != "GET" and not path.startswith("/aws"):
+            assert route in BODIES, f"{route}: say in BODIES what a tenant may send to it"
+        for theirs, unknown in (
+            ({}, {}),
+            ({"accelerator_id": here.accelerator_id}, {"accelerator_id": UNKNOWN}),
+            ({"name": "other-tenant"}, {"name": "no-tenant"}),
+        ):
+            for body in BODIES.get(route, [None]):
+                for query in QUERIES.get(route, [""]):
+                    check(host, token, route, path, theirs, unknown, body, query, words)
+    after = operator.request("GET", f"/v1/accelerators/{here.accelerator_id}")
+    for told in (before, after):
+        for name in ("lease_left_seconds", "memory_used_bytes", "utilisation_share"):
+            told.pop(name)
+    assert after == before  # nothing was detached, resized or renamed
+    assert operator.request("GET", "/v1/health")["status"] == "ok"
+    assert {t["name"] for t in operator.request("GET", "/v1/tenants")} == {"mine", "other-tenant"}
+    assert HostSession(host.url, here.token).heartbeat(here.accelerator_id) == 4321.0
+    del own
+
+
+def check(
+    host: HostProcess,
+    token: str,
+    route: str,
+    path: str,
+    theirs: dict[str, str],
+    unknown: dict[str, str],
+    body: Any,
+    query: str,
+    words: list[str],
+) -> None:
+    """What is another's reads as what does not exist, and no answer has a word of it."""
+    if any(f"{{{name}}}" not in path for name in theirs):
+        return
+    blanks = {"accelerator_id": UNKNOWN, "name": "no-tenant", "token_id": "0", "ticket": "0"}
+
+    def ask(values: dict[str, str]) -> tuple[int, str]:
+        full = path.format(**{**blanks, **values}) + (f"?{query}" if query else "")
+        return send(host, token, route.split()[0], full, body, route in ENDLESS)
+
+    status, text = ask(theirs)
+    for value in theirs.values():
+        text = text.replace(value, "WHAT")
+    asked = json.dumps(body)
+    assert [word for word in words if word in text and word not in asked] == [], (route, status, text[:2000])
+    if theirs and route != "GET /page/{name}":
+        (blank,) = unknown.values()
+        unknown_status, unknown_text = ask(unknown)
+        assert (status, text) == (unknown_status, unknown_text.replace(blank, "WHAT")), route
+        assert status == 404, (route, text)
+
+
+def test_the_page_shows_a_tenant_itself_alone(
+    host: HostProcess, operator: HostSession, other: tuple[Attachment, list[str]]
+) -> None:
+    _, words = other
+    mine = take_in(operator, "looker", budget={"usd_per_month": "5"})
+    own = mine.attach("small", name="own-name")
+    connection = http.client.HTTPConnection(host.url.removeprefix("http://"), timeout=60)
+    with closing(connection):
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/page/sign-in", urlencode({"token": mine.token}), form)
+        answer = connection.getresponse()
+        answer.read()
+        cookie = str(answer.headers["set-cookie"]).partition(";")[0]
+        connection.request("GET", "/page/stream/events", headers={"Cookie": cookie})
+        stream = connection.getresponse()
+        told: dict[str, Any] = {}
+
+        def shows_own() -> bool:
+            nonlocal told
+            line = stream.readline().decode()
+            assert [word for word in words if word in line] == []
+            if line.startswith("data: "):
+                told = json.loads(line.removeprefix("data: "))
+            return bool(told.get("accelerators")) and bool(told["tenants"][0]["spent_usd"])
+
+        wait_until(shows_own, "the stream to show the tenant")
+    assert [row["accelerator_id"] for row in told["accelerators"]] == [own.accelerator_id]
+    assert [(t["name"], t["budget"]["usd_per_month"]) for t in told["tenants"]] == [("looker", "5")]
+    assert (told["host"]["is_operator"], told["host"]["tenant"], told["devices"]) == (False, "looker", [])
