@@ -255,6 +255,11 @@ class Table:
         """Devices that hold an accelerator."""
         return int(np.count_nonzero(self.num_on_device))
 
+    @property
+    def num_used_hosts(self) -> int:
+        """Hosts that hold an accelerator."""
+        return int(np.count_nonzero(self.num_on_host))
+
     def _neighbours(self, request: Request) -> Mapping[int, int]:
         if request.anti_affinity is None:
             return {}
