@@ -10,7 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-models gpu-check gpu-wheels generate clean test-clients
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models gpu-check gpu-wheels generate clean test-clients
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench-storm: $(VENV)/.dev ## Measure what two storms of faults do to a host and 
 
 bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (about 3 minutes)
 	$(BIN)/python -m benchmarks.explorer.simulation -o benchmark-explorer.json
+
+bench-pool: $(VENV)/.dev ## Measure how well and quickly a pool places and simulates (about 3 minutes)
+	$(BIN)/python -m benchmarks.pool --json benchmark-pool.json
 
 bench-models: $(VENV)/.dev ## Run over 100 models of other people beside their own runtimes (700 MB once, an hour; goes on where it stopped)
 	$(BIN)/python -m benchmarks.models --json benchmarks/models/results.json $(ARGS)

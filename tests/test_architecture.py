@@ -22,6 +22,7 @@ LAYERS = {
 # Within a layer nothing imports its neighbour, but for these.
 ALLOWED_SIBLINGS = {
     ("accelerator", "engines"),
+    ("pool", "explorer"),  # a plan's prices
     ("pool", "host"),  # a pool is many hosts
     ("units", "errors"),
     ("telemetry", "errors"),

@@ -42,6 +42,7 @@ DOCUMENTS = [
         "hosts.md",
         "limits.md",
         "migrating.md",
+        "pool-planning.md",
         "pytorch.md",
     )
 ]

@@ -20,15 +20,16 @@ from tests.shared import shared_file
 HOST_START = "ei host start"
 HOST_ADDRESS = "127.0.0.1:8500"
 COMMAND_SECONDS = 240.0
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 EXPLORER_DATA = Path(__file__).resolve().parents[2] / "src" / "elastic_inference" / "explorer" / "data"
 
 
 class Reader:
     """Runs the blocks of one document.
 
-    What a document takes for granted is there: a SavedModel in `model`, `latencies.csv` and `prices.csv`. The host
-    listens elsewhere than the document says, since other tests have hosts too. STATE_DIR is where its state is, and ID
-    the accelerator that was attached last, which programs find in their environment.
+    What a document takes for granted is there: a SavedModel in `model`, `latencies.csv`, `prices.csv` and `examples/`.
+    The host listens elsewhere than the document says, since other tests have hosts too. STATE_DIR is where its state
+    is, and ID the accelerator that was attached last, which programs find in their environment.
 
     Args:
         folder: Empty, and open to other users where the tests run as root, since accelerators are such.
@@ -50,6 +51,7 @@ class Reader:
         shutil.copytree(MODELS / "arithmetic", self._work / "model")
         shutil.copyfile(EXPLORER_DATA / "article_measurements.csv", self._work / "latencies.csv")
         shutil.copyfile(EXPLORER_DATA / "prices.csv", self._work / "prices.csv")
+        (self._work / "examples").symlink_to(EXAMPLES)
         self._link_models()
 
     def __enter__(self) -> Reader:

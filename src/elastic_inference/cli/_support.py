@@ -1,4 +1,4 @@
-"""What several commands share: optional parts of the installation, and progress on standard error."""
+"""What several commands share: optional parts of the installation, a target of latency, progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from elastic_inference import settings
-from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.errors import ElasticInferenceError, InvalidInput
+from elastic_inference.units import parse_seconds
 
 # Logs of machines are read afterwards: a line now and then is enough.
 _PLAIN_EVERY_SECONDS = 5.0
@@ -31,6 +32,15 @@ def extra(name: str) -> Iterator[None]:
         raise ElasticInferenceError(
             f"this command needs {error.name}, which is not installed: pip install 'elastic-inference[{name}]'"
         ) from error
+
+
+def parse_latency(text: str) -> float:
+    """Read a duration with its unit: a bare 223 was meant as milliseconds and taken as seconds, which all meet."""
+    if text.strip().replace(".", "", 1).isdigit():
+        raise InvalidInput(
+            f"--target-latency {text!r} has no unit; write {text.strip()}ms or {text.strip()}s"
+        )
+    return parse_seconds(text)
 
 
 class Progress:

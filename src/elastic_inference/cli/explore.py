@@ -15,7 +15,7 @@ import typer
 
 from elastic_inference import settings
 from elastic_inference.cli import completion
-from elastic_inference.cli._support import extra
+from elastic_inference.cli._support import extra, parse_latency
 from elastic_inference.cli.exit_codes import ExitCode
 from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.models import fetch_model
@@ -155,7 +155,7 @@ def explore(
         from elastic_inference.explorer.search_result import SearchOptions
     prices = load_prices(prices_file)
     options = SearchOptions(
-        target_latency_seconds=None if target_latency is None else _parse_latency(target_latency),
+        target_latency_seconds=None if target_latency is None else parse_latency(target_latency),
         slack_share=slack,
         budget=budget,
         repeats=repeats,
@@ -208,15 +208,6 @@ def parse_rate(text: str | None) -> float | None:
     if seconds is None or not 0 < value < float("inf"):
         raise InvalidInput(f"--rate {text!r} must be above 0 and end in /s, /min or /h")
     return value / seconds
-
-
-def _parse_latency(text: str) -> float:
-    """Read a duration with its unit: a bare 223 was meant as milliseconds and taken as seconds, which all meet."""
-    if text.strip().replace(".", "", 1).isdigit():
-        raise InvalidInput(
-            f"--target-latency {text!r} has no unit; write {text.strip()}ms or {text.strip()}s"
-        )
-    return parse_seconds(text)
 
 
 def _refuse_unused(options: Mapping[str, object]) -> None:

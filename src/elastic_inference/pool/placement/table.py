@@ -246,7 +246,9 @@ class Table:
         count = np.zeros(len(self._hosts), np.intp)
         for model in models:
             if model not in self._with_models:
-                self._with_models[model] = np.array([model in h.models for h in self._hosts.values()])
+                self._with_models[model] = np.array(
+                    [model in h.models for h in self._hosts.values()], np.bool_
+                )
             count += self._with_models[model]
         return count
 
@@ -267,7 +269,9 @@ class Table:
 
     def _features(self, wanted: frozenset[str]) -> Mask:
         if wanted not in self._with_features:
-            self._with_features[wanted] = np.array([wanted <= h.features for h in self._hosts.values()])
+            self._with_features[wanted] = np.array(
+                [wanted <= h.features for h in self._hosts.values()], np.bool_
+            )
         return self._with_features[wanted]
 
     def _needs_of(self, type_name: str) -> _Needs:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from elastic_inference.errors import CapacityExceeded
+from elastic_inference.errors import CapacityExceeded, InvalidInput
 from elastic_inference.pool.failover import FailoverRules, Standing, lost_hosts, order_of_return
 from elastic_inference.pool.model import HostState, HostView
 from elastic_inference.pool.placement import Policy, Table, WaitingList, WaitingRules, choose
@@ -31,12 +31,14 @@ class Failure:
     Attributes:
         at: When, in seconds of the demand.
         host_id: None: the one that holds the most accelerators then.
+        among: Of the hosts whose ids begin so.
         down_seconds: From its death until it has joined again, empty.
         is_known: Its end is seen at once, as that of a process is; else its lease has to end.
     """
 
     at: float
     host_id: str | None = None
+    among: str = ""
     down_seconds: float = 600.0
     is_known: bool = False
 
@@ -49,7 +51,8 @@ class ControlRules:
         start_seconds: From a place to a process that serves; loading its models comes on top.
         notice_seconds: From a known death to its being known.
         attach_wait_seconds: How long an attach waits for room before it is refused; 0: not at all.
-        stops_at_refusal: Go no further than the first refused attach: all that a search for a large enough pool asks.
+        stops_at_refusal: Go no further than the first refused attach, which one of a type that no host has is then
+            too: all that a search for a large enough pool asks.
     """
 
     policy: Policy = Policy.PACK
@@ -103,6 +106,7 @@ class Course:
         uses: At each change, in order of time.
         num_moved: Accelerators that lost their host.
         num_refused: Attaches without room.
+        waited: Names of those that lost their host and found no place at once.
         num_events: Events handled.
     """
 
@@ -110,6 +114,7 @@ class Course:
     uses: list[Use]
     num_moved: int = 0
     num_refused: int = 0
+    waited: set[str] = field(default_factory=set)
     num_events: int = 0
 
 
@@ -158,7 +163,9 @@ class _Run:
         stay = self.course.stays[name] = Stay()
         try:
             placement = choose(self.table, one.request, self.rules.policy, self.waiting.closed_hosts())
-        except CapacityExceeded:
+        except (InvalidInput, CapacityExceeded) as error:
+            if isinstance(error, InvalidInput) and not self.rules.stops_at_refusal:
+                raise
             if self.rules.attach_wait_seconds <= 0:
                 stay.was_refused = True
                 self.course.num_refused += 1
@@ -222,7 +229,7 @@ class _Run:
     # --- hosts
 
     def fail(self, failure: Failure, now: float) -> None:
-        host_id = failure.host_id or self._fullest()
+        host_id = failure.host_id or self._fullest(failure.among)
         if host_id is None or host_id in self._dead:
             return
         self._dead.add(host_id)
@@ -248,6 +255,7 @@ class _Run:
         for name in order_of_return({name: each.request for name, each in held.items()}, shares):
             self.waiting.add(name, held[name].request, now)
         self.admit(now)
+        self.course.waited.update(name for name in held if name in self.waiting)
         self.note(now)
 
     def come_back(self, host_id: str, now: float) -> None:
@@ -256,8 +264,12 @@ class _Run:
         self.admit(now)
         self.note(now)
 
-    def _fullest(self) -> str | None:
-        alive = [number for number, host in enumerate(self.table.host_ids) if host not in self._dead]
+    def _fullest(self, among: str) -> str | None:
+        alive = [
+            number
+            for number, host_id in enumerate(self.table.host_ids)
+            if host_id not in self._dead and host_id.startswith(among)
+        ]
         if not alive:
             return None
         return self.table.host_ids[max(alive, key=lambda number: self.table.num_on_host[number])]

@@ -49,9 +49,14 @@ class Profile:
 EMPTY = Profile({}, "no profile")
 
 
-def parse_service(text: str) -> tuple[str, ServiceTime]:
-    """Read `cpu.quarter=40ms` or `cpu.quarter=40ms,0.3`, where 0.3 is standard deviation : mean."""
-    name, _, rest = text.partition("=")
+def parse_service(text: str) -> tuple[str | None, str, ServiceTime]:
+    """Read `cpu.quarter=40ms`, `KIND:cpu.quarter=40ms` or `cpu.quarter=40ms,0.3` (standard deviation : mean).
+
+    Returns:
+        Kind of host or None, type, time.
+    """
+    before, _, rest = text.partition("=")
+    kind, _, name = before.rpartition(":")
     seconds, _, variation = rest.partition(",")
     try:
         spread = float(variation) if variation else 0.0
@@ -59,7 +64,7 @@ def parse_service(text: str) -> tuple[str, ServiceTime]:
         raise InvalidInput(f"service time {text!r}: variation {variation!r} is not a number") from error
     if not name.strip() or not seconds.strip():
         raise InvalidInput(f"service time {text!r} is not TYPE=TIME, such as cpu.quarter=40ms")
-    return name.strip(), ServiceTime(parse_seconds(seconds), spread)
+    return kind.strip() or None, name.strip(), ServiceTime(parse_seconds(seconds), spread)
 
 
 def read_profile(path: str | Path, client: str | None = None, precision: str | None = None) -> Profile:

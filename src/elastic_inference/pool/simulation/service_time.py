@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from elastic_inference.errors import InvalidInput
 
@@ -45,15 +45,18 @@ class ServiceTime:
     def quantiles(self) -> Floats:
         """float64[NUM_QUANTILES], seconds, rising, each as likely; their mean is `mean_seconds`."""
         sigma = math.sqrt(math.log1p(self.variation**2))
-        middles = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
-        values = np.exp(sigma * ndtri(middles))
-        return np.asarray(values * (self.mean_seconds / values.mean()), np.float64)
+        normal = NormalDist()
+        middles = [normal.inv_cdf((place + 0.5) / NUM_QUANTILES) for place in range(NUM_QUANTILES)]
+        values: Floats = np.exp(sigma * np.array(middles))
+        values *= self.mean_seconds / float(values.mean())
+        return values
 
     def draw(self, chance: np.random.Generator, count: int) -> Floats:
         """Return independent service times, float64[count], in seconds."""
         if self.variation == 0:
             return np.full(count, self.mean_seconds)
-        return self.quantiles[chance.integers(0, NUM_QUANTILES, count, np.uint16)]
+        drawn: Floats = self.quantiles[chance.integers(0, NUM_QUANTILES, count, np.uint16)]
+        return drawn
 
 
 def fit_variation(
