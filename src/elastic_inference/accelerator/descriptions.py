@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
+from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
@@ -21,12 +22,16 @@ def _tensors(specs: Mapping[str, TensorSpec]) -> list[dict[str, Any]]:
     return [entry(alias, spec) for alias, spec in specs.items()]
 
 
-def metadata(entry: ModelEntry) -> dict[str, Any]:
-    """Return the protocol's metadata of a loaded model: its inputs and outputs."""
+def metadata(entry: ModelEntry, versions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the protocol's metadata of a loaded model: its inputs and outputs.
+
+    Args:
+        versions: All that are served of it; none: this one alone.
+    """
     assert entry.model is not None
     return {
         "name": entry.name,
-        "versions": ["1"],
+        "versions": list(versions or [entry.version]),
         "platform": entry.model.report.engine,
         "inputs": _tensors(entry.model.signature.inputs),
         "outputs": _tensors(entry.model.signature.outputs),
@@ -77,18 +82,19 @@ def config(entry: ModelEntry) -> dict[str, Any]:
 
 def index_entry(entry: ModelEntry) -> dict[str, Any]:
     """Return a row of the repository index; the entry may still load or have failed."""
-    return {"name": entry.name, "version": "1", "state": entry.state.value, "reason": entry.reason}
+    return {"name": entry.name, "version": entry.version, "state": entry.state.value, "reason": entry.reason}
 
 
 def unloaded_entry(name: str) -> dict[str, Any]:
     """Return the repository index's row of a model that was unloaded and can be loaded again."""
-    return {"name": name, "version": "1", "state": ModelState.UNAVAILABLE.value, "reason": "unloaded"}
+    return {"name": name, "version": FIRST, "state": ModelState.UNAVAILABLE.value, "reason": "unloaded"}
 
 
 def alias_entry(alias: str, entry: ModelEntry | None, target: str) -> dict[str, Any]:
     """Return the repository index's row of an alias, whose model may have been unloaded since."""
     state = ModelState.UNAVAILABLE if entry is None else entry.state
-    return {"name": alias, "version": "1", "state": state.value, "reason": f"alias of {target}"}
+    version = FIRST if entry is None else entry.version
+    return {"name": alias, "version": version, "state": state.value, "reason": f"alias of {target}"}
 
 
 def summary(entry: ModelEntry) -> dict[str, Any]:
@@ -126,7 +132,7 @@ def statistics(entry: ModelEntry) -> dict[str, Any]:
         total = statistics.input_seconds + queue + service + statistics.output_seconds
         return {
             "name": entry.name,
-            "version": "1",
+            "version": entry.version,
             "last_inference": statistics.last_inference_unix_ms,
             "inference_count": statistics.num_rows,
             "execution_count": statistics.num_executions,

@@ -25,6 +25,7 @@ from elastic_inference.accelerator.request_rate import RequestRate
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
 from elastic_inference.accelerator.tracing import Tracer
+from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import InvalidInput, ModelNotFound
@@ -75,6 +76,7 @@ class Result(NamedTuple):
     """What a request came to; a door makes an answer of it."""
 
     model_name: str
+    model_version: str
     request_id: str | None
     outputs: Sequence[Output]
     timing: Timing
@@ -102,6 +104,7 @@ class Inference:
         timeout_seconds: float | None = None,
         is_wanted: Callable[[], bool] | None = None,
         began: float | None = None,
+        model_version: str = "",
     ) -> T:
         """Run one request. The hot path.
 
@@ -112,6 +115,7 @@ class Inference:
             timeout_seconds: What is left of the caller's time, beside that of the head; None: no limit.
             is_wanted: Asked when the turn has come, since the client may have left meanwhile; None: it stays.
             began: When the door began to receive it, on time.monotonic; None: now.
+            model_version: "" is the newest.
 
         Returns:
             What `respond` returned.
@@ -123,11 +127,20 @@ class Inference:
         timeout = head.timeout_seconds
         if timeout_seconds is not None:
             timeout = timeout_seconds if timeout is None else min(timeout, timeout_seconds)
-        entry = self.shared.models.ready(model, timeout)
+        entry = self.shared.models.ready(model, timeout, model_version)
         timing = Timing()
         outcome = "success"
         try:
             return respond(self._run(entry, head, tensors, arrived, timeout, timing, is_wanted))
+        except ModelNotFound as error:
+            outcome = type(error).__name__
+            if entry.model is not None or not self.shared.models.versions.all(entry.name):
+                raise
+            # Its files were replaced between the look and the turn: what took its place answers.
+            left = None if timeout is None else arrived + timeout - time.monotonic()
+            return self.infer(
+                model, head, tensors, respond, trace_parent, left, is_wanted, began or arrived, model_version
+            )
         except Exception as error:
             outcome = type(error).__name__
             raise
@@ -144,13 +157,13 @@ class Inference:
                     trace_parent, entry.name, outcome, timing.queue_seconds, timing.service_seconds
                 )
 
-    def raw_request(self, model: str, data: memoryview) -> RequestHead:
+    def raw_request(self, model: str, data: memoryview, model_version: str = "") -> RequestHead:
         """Return the head of a request that is one tensor's bytes and nothing else, its shape told by their number.
 
         Raises:
             InvalidInput: The model has several inputs, or a shape with more than one open size.
         """
-        signature = self.shared.models.ready(model).loaded().signature
+        signature = self.shared.models.ready(model, version=model_version).loaded().signature
         if len(signature.inputs) != 1:
             raise InvalidInput(
                 f"a raw request needs a model of one input; {model!r:.200} has {len(signature.inputs)}"
@@ -179,7 +192,7 @@ class Inference:
         timing.input_seconds = entered - arrived
         left = None if timeout_seconds is None else arrived + timeout_seconds - entered
         outputs = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
-        return Result(entry.name, head.id, self._outputs(head, signature, outputs), timing)
+        return Result(entry.name, entry.version, head.id, self._outputs(head, signature, outputs), timing)
 
     def _inputs(
         self, head: RequestHead, tensors: Sequence[memoryview], signature: Signature
@@ -257,15 +270,20 @@ class Inference:
 
     def metadata(self, name: str, model_version: str = "") -> dict[str, Any]:
         """Return a loaded model's name, platform and tensors, as the protocol has them."""
-        return descriptions.metadata(self._ready(name, model_version))
+        entry = self._ready(name, model_version)
+        return descriptions.metadata(entry, self.versions(entry.name))
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model that are served, the newest last."""
+        return self.shared.models.versions.all(name) or [FIRST]
 
     def signature(self, name: str, model_version: str = "") -> Signature:
         """Return a loaded model's inputs and outputs."""
         return self._ready(name, model_version).loaded().signature
 
-    def signature_key(self, name: str) -> str:
+    def signature_key(self, name: str, model_version: str = "") -> str:
         """Return the name of the signature that a model was loaded with, "" where tensors were named instead."""
-        request = SignatureRequest.from_json(self._ready(name, "").load.get("signature", {}))
+        request = SignatureRequest.from_json(self._ready(name, model_version).load.get("signature", {}))
         return "" if request.input_names is not None else request.signature_def_key or DEFAULT_SIGNATURE_KEY
 
     def model_config(self, name: str, model_version: str = "") -> dict[str, Any]:
@@ -281,7 +299,7 @@ class Inference:
         """Return what is loaded, loading, failed or unloaded, or only what is ready."""
         models = self.shared.models
         entries = {entry.name: entry for entry in models.entries()}
-        rows = [descriptions.index_entry(entry) for entry in entries.values()]
+        rows = [descriptions.index_entry(entry) for entry in models.entries()]
         rows += [descriptions.unloaded_entry(name) for name in models.unloaded()]
         rows += [descriptions.alias_entry(a, entries.get(of), of) for a, of in models.aliases().items()]
         return [row for row in rows if not only_ready or row["state"] == ModelState.READY.value]
@@ -328,12 +346,10 @@ class Inference:
             raise InvalidInput("shared memory is switched off on this accelerator")
 
     def _entry(self, name: str, model_version: str) -> ModelEntry:
-        check_version(name, model_version)
-        return self.shared.models.entry(name)
+        return self.shared.models.entry(name, model_version)
 
     def _ready(self, name: str, model_version: str) -> ModelEntry:
-        check_version(name, model_version)
-        return self.shared.models.ready(name)
+        return self.shared.models.ready(name, version=model_version)
 
     def report(self) -> dict[str, Any]:
         """Return what is in force here and what was done, as `GET /v2/accelerator` answers it."""
@@ -351,14 +367,6 @@ class Inference:
             "lease": None if lease is None else asdict(lease),
             "models": [descriptions.summary(entry) for entry in entries],
         }
-
-
-def check_version(name: str, model_version: str) -> None:
-    """Raise ModelNotFound for any version but 1, the only one that models have here."""
-    if model_version not in ("1", ""):
-        raise ModelNotFound(
-            f"Request for unknown model: {name!r:.200} has version 1 only, not {model_version!r:.80}"
-        )
 
 
 def _shape_of_bytes(spec: TensorSpec, num_bytes: int, name: str) -> tuple[int, ...]:

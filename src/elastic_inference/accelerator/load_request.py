@@ -31,6 +31,7 @@ class LoadRequest:
         label: What the client calls the model, for errors; None: they name the accelerator's own copy.
         instance: Which predictor asks, for models that keep what a call changes: each gets one of its own, called
             by the name and this.
+        expects: What the model's tensors must be; see `expectations.check`. None: anything will do.
     """
 
     package: Mapping[str, Any]
@@ -44,6 +45,7 @@ class LoadRequest:
     max_batch_delay_seconds: float | None = None
     instance: str | None = None
     label: str | None = None
+    expects: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, load: Mapping[str, Any]) -> LoadRequest:

@@ -94,15 +94,15 @@ class AcceleratorCollector(Collector):
         for entry in self._models.entries():
             with entry.lock:
                 for outcome, count in entry.statistics.num_by_outcome.items():
-                    requests.add_metric([entry.name, outcome], count)
+                    requests.add_metric([entry.key, outcome], count)
                 if entry.proof.proof is not None:
-                    proofs.add_metric([entry.name, entry.proof.proof.verdict.value], 1)
+                    proofs.add_metric([entry.key, entry.proof.proof.verdict.value], 1)
                 if isinstance(entry.model, GuardedModel):
-                    fallbacks.add_metric([entry.name], entry.model.num_reference_calls)
-                rows.add_metric([entry.name], entry.statistics.num_rows)
-                _add_histogram(rows_run, entry.name, entry.statistics.rows_run)
-                _add_histogram(queue, entry.name, entry.statistics.queue)
-                _add_histogram(service, entry.name, entry.statistics.service)
+                    fallbacks.add_metric([entry.key], entry.model.num_reference_calls)
+                rows.add_metric([entry.key], entry.statistics.num_rows)
+                _add_histogram(rows_run, entry.key, entry.statistics.rows_run)
+                _add_histogram(queue, entry.key, entry.statistics.queue)
+                _add_histogram(service, entry.key, entry.statistics.service)
         yield from (requests, proofs, fallbacks, rows, rows_run, queue, service)
 
 

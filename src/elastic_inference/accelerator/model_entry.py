@@ -15,6 +15,7 @@ from elastic_inference.accelerator.model_statistics import ModelStatistics, Timi
 from elastic_inference.accelerator.proofs import ModelProof
 from elastic_inference.accelerator.recent import Recent
 from elastic_inference.accelerator.seen_shapes import SeenShapes
+from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.engines import memory
 from elastic_inference.engines.base import Arrays, LoadedModel
 from elastic_inference.errors import ElasticInferenceError, MemoryQuotaExceeded, ModelNotFound
@@ -31,10 +32,24 @@ class ModelState(Enum):
 
 
 class ModelEntry:
-    """One model of the table."""
+    """One model of the table, or one version of it.
 
-    def __init__(self, name: str, load: Mapping[str, Any], package: ModelPackage) -> None:
+    Args:
+        version: A number as text.
+        key: What the table calls this version; None: the name, for a model without versions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        load: Mapping[str, Any],
+        package: ModelPackage,
+        version: str = FIRST,
+        key: str | None = None,
+    ) -> None:
         self.name = name
+        self.version = version
+        self._key = key
         self.load = load
         self.package = package
         self.state = ModelState.LOADING
@@ -50,6 +65,11 @@ class ModelEntry:
         self.recent = Recent()
         self.lock = threading.Lock()
         self.settled = threading.Event()
+
+    @property
+    def key(self) -> str:
+        """What the table, logs and metrics call it."""
+        return self._key or self.name
 
     def loaded(self) -> LoadedModel:
         """Return the model; ModelNotFound where it was unloaded meanwhile."""

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from elastic_inference.accelerator import load_errors
 from elastic_inference.accelerator.aliases import MAX_ALIASES, Aliases
-from elastic_inference.accelerator.batching.model import ModelBatching
+from elastic_inference.accelerator.load_records import LoadRecords, forget
 from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadRequest
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
+from elastic_inference.accelerator.model_loader import ModelLoader
 from elastic_inference.accelerator.model_store import ModelStore
-from elastic_inference.accelerator.proofs import Loaded, Proofs
+from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.queue import RequestQueue
-from elastic_inference.accelerator.seen_shapes import SeenShapes
-from elastic_inference.engines import select
+from elastic_inference.accelerator.versions import FIRST, Versions, of_key
 from elastic_inference.engines.base import EngineOptions, LoadedModel
-from elastic_inference.engines.warm_up import warm_up
 from elastic_inference.errors import (
     DeadlineExceeded,
     ElasticInferenceError,
@@ -29,8 +26,6 @@ from elastic_inference.errors import (
     ModelNotFound,
 )
 from elastic_inference.models.package import ModelPackage
-from elastic_inference.models.signature import SignatureRequest
-from elastic_inference.proof.proof import Mode
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -61,19 +56,17 @@ class ModelTable:
         memory_limit_bytes: int | None = None,
         proofs: Proofs | None = None,
     ) -> None:
-        self._proofs = proofs
+        self._loader = ModelLoader(options, memory_limit_bytes, proofs)
         self._store = store
         self._queue = queue
-        self._records = record_dir
-        self._options = options
-        self._memory_limit_bytes = memory_limit_bytes
+        self._records = LoadRecords(record_dir)
         self._lock = threading.Lock()
-        self._load_lock = threading.Lock()
         self._entries: dict[str, ModelEntry] = {}
+        self.versions = Versions()
+        self.why_absent: Callable[[str, str], ElasticInferenceError | None] = lambda _name, _version: None
         self._unloaded: dict[str, Mapping[str, Any]] = {}
         self._closing = threading.Event()
         self._recalled: list[tuple[ModelEntry, LoadRequest, ModelPackage]] = []
-        record_dir.mkdir(parents=True, exist_ok=True)
         self._aliases = Aliases(record_dir / ".aliases")
 
     def entries(self) -> list[ModelEntry]:
@@ -81,26 +74,44 @@ class ModelTable:
         with self._lock:
             return list(self._entries.values())
 
-    def entry(self, name: str) -> ModelEntry:
-        """Return the model of that name in whatever state; ModelNotFound where there is none."""
-        entry = self._entries.get(name) or self._entries.get(self._aliases.target(name) or "")
-        if entry is None:
-            # Triton's own clients look for the words before the name.
-            raise ModelNotFound(f"Request for unknown model: {name!r:.200} is not on this accelerator")
-        return entry
+    def entry(self, name: str, version: str = "") -> ModelEntry:
+        """Return a model in whatever state; ModelNotFound where there is none of that name and version.
 
-    def ready(self, name: str, timeout_seconds: float | None = None) -> ModelEntry:
-        """Return the model of that name, waited for while it loads.
+        Args:
+            version: "" is the newest.
+        """
+        entry = self._find(name, version) or self._find(self._aliases.target(name) or "", version)
+        if entry is not None:
+            return entry
+        absent = self.why_absent(name, version)
+        if absent is not None:
+            raise absent
+        # Triton's own clients look for the words before the name.
+        what = f"Request for unknown model: {name!r:.200}"
+        if version and self._find(name, "") is not None:
+            have = ", ".join(self.versions.all(name)) or FIRST
+            raise ModelNotFound(f"{what} has version {have} only, not {version!r:.80}")
+        raise ModelNotFound(f"{what} is not on this accelerator")
+
+    def _find(self, name: str, version: str) -> ModelEntry | None:
+        entry = self._entries.get(name) if version in ("", FIRST) else None
+        return entry or self._entries.get(self.versions.key(name, version) or "")
+
+    def ready(self, name: str, timeout_seconds: float | None = None, version: str = "") -> ModelEntry:
+        """Return a model, waited for while it loads.
+
+        Args:
+            version: "" is the newest.
 
         Raises:
-            ModelNotFound: None of that name.
+            ModelNotFound: None of that name and version.
             DeadlineExceeded: It was still loading at the end of the time.
             ElasticInferenceError: What its loading failed with.
         """
-        entry = self._entries.get(name)
+        entry = None if version else self._entries.get(name)
         if entry is not None and entry.model is not None:
             return entry
-        entry = self.entry(name)
+        entry = self.entry(name, version)
         if not entry.settled.wait(timeout_seconds):
             raise DeadlineExceeded(f"model {name!r} was still loading after {timeout_seconds} s")
         if entry.model is None:
@@ -156,6 +167,45 @@ class ModelTable:
         entry.settled.wait()
         return self.ready(entry.name)
 
+    def load_version(self, name: str, version: str, load: Mapping[str, Any]) -> ModelEntry:
+        """Load a version of a model; until it is ready, what was that version before answers, and then goes.
+
+        Requests wait for the first version of a name; where it fails they are told why.
+
+        Args:
+            load: The fields of a LoadRequest.
+
+        Raises:
+            ElasticInferenceError: Whatever loading says; nothing has changed.
+        """
+        _check_name(name)
+        request = LoadRequest.of(load)
+        package = self._store.package(request.package)
+        key = self.versions.new_key(name, version)
+        entry = ModelEntry(name, dict(load), package, version, key)
+        with self._lock:
+            self._entries[key] = entry
+        if not self.versions.all(name):
+            self.versions.put(name, version, key)
+        try:
+            self._load_new(entry, request, package)
+        except ElasticInferenceError:
+            self.versions.remove(name, key)
+            with self._lock:
+                self._entries.pop(key, None)
+            raise
+        before = self.versions.put(name, version, key)
+        if before not in (None, key):
+            self._take_away(before)
+        return entry
+
+    def unload_version(self, name: str, version: str) -> None:
+        """Take a version away; requests that have their turn finish. Fine where there is none."""
+        key = self.versions.key(name, version)
+        if key is not None:
+            self.versions.remove(name, key)
+            self._take_away(key)
+
     def _load_new(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
         try:
             self._load_into(entry, request, package)
@@ -177,32 +227,10 @@ class ModelTable:
 
     def _load_into(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
         """Load a model and let requests run; whatever it fails with is an error that its client may be told."""
-        model: LoadedModel | None = None
-        try:
-            with self._load_lock:
-                load_errors.check_size(package, self._memory_limit_bytes)
-                signature = SignatureRequest.from_json(request.signature)
-                mode = Mode.parse(request.proof)
-                batching = request.batch_options()
-                options = request.options(self._options)
-                model = select.load(package, signature, options)
-                entry.shapes = SeenShapes(
-                    options.store, {"model": package.content_hash, "signature": signature.key()}
-                )
-                seen = entry.shapes.recall()
-                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up, seen)
-                if self._proofs is not None:
-                    shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
-                    self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
-            self._set_apart(entry, model, request)
-            entry.batching = ModelBatching.of(model, batching)
-            entry.model, entry.state = model, ModelState.READY
-        except Exception as error:
-            if model is not None:
-                model.close()
-            told = load_errors.told(error, package, self._memory_limit_bytes)
-            raise request.labelled(told, package) from error
-        log.info("model loaded", extra={"model": entry.name, "engine": model.report.engine})
+        model = self._loader.load(entry, request, package)
+        self._set_apart(entry, model, request)
+        entry.model, entry.state = model, ModelState.READY
+        log.info("model loaded", extra={"model": entry.key, "engine": model.report.engine})
 
     def _set_apart(self, entry: ModelEntry, model: LoadedModel, request: LoadRequest) -> None:
         """Give a model that keeps what a call changes the name of the one predictor that asked for it."""
@@ -216,21 +244,13 @@ class ModelTable:
         with self._lock:
             failed = [entry for entry in self._entries.values() if entry.state is ModelState.UNAVAILABLE]
             for entry in failed[:-MAX_FAILED]:
-                del self._entries[entry.name]
+                del self._entries[entry.key]
 
     def _record(self, entry: ModelEntry) -> None:
-        """Write down that it is loaded; a crash leaves the old record or the new one, never half of one."""
-        partial = self._records / f".{entry.name}"
-        try:
-            # Written with the lock held, since the next load of that name writes to the same place.
-            with self._lock:
-                if self._entries.get(entry.name) is entry:  # not unloaded meanwhile
-                    partial.write_text(json.dumps(entry.load))
-                    partial.replace(self._records / entry.name)
-        except OSError as error:
-            log.warning(
-                "a restart will not know this model", extra={"model": entry.name, "error": str(error)}
-            )
+        # With the lock held, since the next load of that name writes to the same place.
+        with self._lock:
+            if self._entries.get(entry.key) is entry:  # not unloaded meanwhile
+                self._records.write(entry.key, entry.load)
 
     def unloaded(self) -> list[str]:
         """Names that `load_again` knows beside those of the entries."""
@@ -281,15 +301,24 @@ class ModelTable:
         """
         if name not in self._entries and self._aliases.remove(name):
             return
-        entry = self.entry(name)
+        versions = self.versions.all(name)
+        for version in versions:
+            self.unload_version(name, version)
+        if not versions:
+            self._take_away(self.entry(name).key)
+
+    def _take_away(self, key: str) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return
         entry.settled.wait()
         with self._lock:
-            if self._entries.get(name) is not entry:
+            if self._entries.get(key) is not entry:
                 return  # another client was quicker
-            del self._entries[name]
-            (self._records / name).unlink(missing_ok=True)
-            if entry.model is not None:
-                self._unloaded[name] = entry.load
+            del self._entries[key]
+            self._records.remove(key)
+            if entry.model is not None and key == entry.name:
+                self._unloaded[key] = entry.load
                 for oldest in list(self._unloaded)[:-MAX_UNLOADED]:
                     del self._unloaded[oldest]
         with self._queue.turn(None, is_own_work=True):
@@ -305,17 +334,18 @@ class ModelTable:
         Done before requests are served, so that they wait for their model. A record that cannot be read is left
         out: its client loads again.
         """
-        for path in sorted(self._records.iterdir()):
-            if path.name.startswith("."):
-                continue
+        for key, load in self._records.all():
+            name, version = of_key(key)
             try:
-                load = json.loads(path.read_text())
                 request = LoadRequest.of(load)
                 package = self._store.package(request.package)
-                self._entries[path.name] = ModelEntry(path.name, load, package)
-                self._recalled.append((self._entries[path.name], request, package))
             except (OSError, ValueError, TypeError, AttributeError) as error:
-                log.warning("a model is forgotten", extra={"record": path.name, "error": str(error)})
+                forget(key, error)
+                continue
+            entry = self._entries[key] = ModelEntry(name, load, package, version, key)
+            if key != name:
+                self.versions.put(name, version, key)
+            self._recalled.append((entry, request, package))
 
     def reload(self) -> None:
         """Load what `recall` found, one after the other; their requests wait.
@@ -344,8 +374,7 @@ class ModelTable:
     def close(self) -> None:
         """Free all models; closing twice is fine."""
         self._closing.set()
-        if self._proofs is not None:
-            self._proofs.close()
+        self._loader.close()
         for entry in self.entries():
             entry.shapes.keep()
             if entry.model is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from elastic_inference.accelerator.doors.grpc import messages
 from elastic_inference.accelerator.doors.grpc.call import Call
-from elastic_inference.accelerator.inference import Inference, Result, check_version
+from elastic_inference.accelerator.inference import Inference, Result
 from elastic_inference.errors import ElasticInferenceError, InvalidInput
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, read_request_head
@@ -75,7 +75,6 @@ class InferDoor:
     def _answer(self, call: Call, view: memoryview) -> list[bytes | memoryview]:
         text, raw = split_request(view)
         plan = self._plan(text, raw)
-        check_version(plan.model, plan.version)
         return self._inference.infer(
             plan.model,
             plan.head,
@@ -85,6 +84,7 @@ class InferDoor:
             call.seconds_left(),
             call.is_wanted,
             None if call.method.takes_many else call.began,
+            plan.version,
         )
 
     def _plan(self, text: bytes, raw: Sequence[memoryview]) -> Plan:
@@ -246,17 +246,21 @@ def _encode(result: Result, wants_final: bool) -> list[bytes | memoryview]:
         data = b"" if output.wanted.range is not None else wire.to_bytes(output.array)
         views.append(_RAW_OUTPUT_KEY + _varint(len(data)))
         views.append(data)
-    views[0] = _head(result.model_name, result.request_id or "", wants_final, *tensors)
+    views[0] = _head(result.model_name, result.model_version, result.request_id or "", wants_final, *tensors)
     return views
 
 
 @lru_cache(maxsize=256)
 def _head(
-    model_name: str, request_id: str, wants_final: bool, *tensors: tuple[str, str, tuple[int, ...]]
+    model_name: str,
+    model_version: str,
+    request_id: str,
+    wants_final: bool,
+    *tensors: tuple[str, str, tuple[int, ...]],
 ) -> bytes:
     """Return a response without its raw tensors; kept, because the answers of one model seldom differ in it."""
     response = messages.message_class("inference.ModelInferResponse")(
-        model_name=model_name, model_version="1", id=request_id
+        model_name=model_name, model_version=model_version, id=request_id
     )
     if wants_final:
         response.parameters["triton_final_response"].bool_param = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +28,7 @@ class InferHandler:
         self._buffer = buffer
         self._plans: dict[bytes, RequestHead] = {}
 
-    def handle(self, request: Request, body: Body, model: str) -> Response:
+    def handle(self, request: Request, body: Body, model: str, version: str = "") -> Response:
         """Answer `POST .../infer`; raises one of our errors, or HttpError where the lengths are wrong."""
         limit = self._inference.shared.body_limit_bytes
         if body.remaining > limit:
@@ -43,18 +42,20 @@ class InferHandler:
             body.open(limit)
         header = request.headers.get(b"inference-header-content-length")
         if header == b"0" and body.remaining:
-            head, tensors = self._receive_raw(body, model)
+            head, tensors = self._receive_raw(body, model, version)
         else:
             head, tensors = self._receive(header, body)
         trace_parent = request.headers.get(b"traceparent", b"")
-        return self._inference.infer(model, head, tensors, _respond, trace_parent, began=began)
+        return self._inference.infer(
+            model, head, tensors, _respond, trace_parent, began=began, model_version=version
+        )
 
-    def _receive_raw(self, body: Body, model: str) -> tuple[RequestHead, list[memoryview]]:
+    def _receive_raw(self, body: Body, model: str, version: str) -> tuple[RequestHead, list[memoryview]]:
         """Read a body that is the only input and nothing else."""
         num_bytes = body.remaining
         data = self._take(num_bytes)
         body.read_into(data)
-        head = self._inference.raw_request(model, data)
+        head = self._inference.raw_request(model, data, version)
         return head, [data]
 
     def _take(self, num_bytes: int) -> memoryview:
@@ -116,10 +117,10 @@ def _respond(result: Result) -> Response:
             views.append(view)
             tensors.append((wanted.name, dtype, array.shape, len(view)))
     if result.request_id is None and len(tensors) == len(result.outputs):
-        text = _binary_head(result.model_name, *tensors)
+        text = _binary_head(result.model_name, result.model_version, *tensors)
     else:
         views.clear()
-        text = _any_head(result.model_name, result.request_id, result.outputs, views)
+        text = _any_head(result, views)
     timing = result.timing
     queue_ms, service_ms = timing.queue_seconds * 1e3, timing.service_seconds * 1e3
     lines = f"Server-Timing: queue;dur={queue_ms:.6f}, service;dur={service_ms:.6f}\r\n"
@@ -130,14 +131,12 @@ def _respond(result: Result) -> Response:
     return Response(body=[text, *views], lines=lines)
 
 
-def _any_head(
-    model_name: str, request_id: str | None, outputs: Sequence[Output], views: list[bytes | memoryview]
-) -> bytes:
+def _any_head(result: Result, views: list[bytes | memoryview]) -> bytes:
     """Return the head of any answer; appends to `views` what follows it."""
-    value: dict[str, Any] = {"model_name": model_name, "model_version": "1"}
-    if request_id is not None:
-        value["id"] = request_id
-    value["outputs"] = [_encode_output(output, views) for output in outputs]
+    value: dict[str, Any] = {"model_name": result.model_name, "model_version": result.model_version}
+    if result.request_id is not None:
+        value["id"] = result.request_id
+    value["outputs"] = [_encode_output(output, views) for output in result.outputs]
     return encode_head(value)
 
 
@@ -154,7 +153,9 @@ def _encode_output(output: Output, views: list[bytes | memoryview]) -> dict[str,
 
 
 @lru_cache(maxsize=256)
-def _binary_head(model_name: str, *tensors: tuple[str, str, tuple[int, ...], int]) -> bytes:
+def _binary_head(
+    model_name: str, model_version: str, *tensors: tuple[str, str, tuple[int, ...], int]
+) -> bytes:
     """Return the head of an answer whose tensors (name, dtype, shape, size in bytes) all follow it.
 
     Kept, because the answers of one model seldom differ in it, and writing it costs a tenth of a small request.
@@ -162,7 +163,7 @@ def _binary_head(model_name: str, *tensors: tuple[str, str, tuple[int, ...], int
     return encode_head(
         {
             "model_name": model_name,
-            "model_version": "1",
+            "model_version": model_version,
             "outputs": [encode_tensor(*tensor) for tensor in tensors],
         }
     )

@@ -14,7 +14,7 @@ from typing import Any
 from elastic_inference.accelerator.doors.http.body import Body
 from elastic_inference.accelerator.doors.http.messages import Request, Response
 from elastic_inference.accelerator.doors.http.session import Session
-from elastic_inference.accelerator.inference import Inference, check_version
+from elastic_inference.accelerator.inference import Inference
 from elastic_inference.accelerator.metrics import AcceleratorCollector, render
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.reply import Call, Door
@@ -51,8 +51,8 @@ class Service:
         if segments[-1:] == _INFER and segments[:2] == _MODELS:  # first, because it is the hot path
             session.check_token(request, needs_admin=False)
             _needs(request, "POST")
-            name = segments[2] if len(segments) == 4 else _model_of(segments[2:-1], request)
-            return session.infer.handle(request, body, name)
+            name, version = (segments[2], "") if len(segments) == 4 else _model_of(segments[2:-1], request)
+            return session.infer.handle(request, body, name, version)
         if segments[:2] == ("v2", "health"):
             return self._health(
                 request, segments[2:]
@@ -116,16 +116,16 @@ class Service:
             raise HttpError("trace settings are of the whole accelerator, not of a model", status=501)
         _needs(request, "GET")
         action = rest[-1] if len(rest) > 1 and rest[-1] in ("ready", "config", "stats") else ""
-        name = _model_of(rest[:-1] if action else rest, request)
+        name, version = _model_of(rest[:-1] if action else rest, request)
         match action:
             case "ready":
-                is_ready = inference.is_model_ready(name)
+                is_ready = inference.is_model_ready(name, version)
                 return Response.of_json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
             case "stats":
-                return Response.of_json({"model_stats": inference.statistics(name)})
+                return Response.of_json({"model_stats": inference.statistics(name, version)})
             case "config":
-                return Response.of_json(inference.model_config(name))
-        return Response.of_json(inference.metadata(name))
+                return Response.of_json(inference.model_config(name, version))
+        return Response.of_json(inference.metadata(name, version))
 
     def _repository(self, body: Body, request: Request, rest: tuple[str, ...]) -> Response:
         match rest:
@@ -269,14 +269,13 @@ def _no_such_path(request: Request) -> HttpError:
     return HttpError(f"no such path: {request.path:.200}", status=404)
 
 
-def _model_of(rest: tuple[str, ...], request: Request) -> str:
-    """Return the name in `NAME[/versions/VERSION]`; there is one version of each, "1"."""
+def _model_of(rest: tuple[str, ...], request: Request) -> tuple[str, str]:
+    """Return name and version of `NAME[/versions/VERSION]`, "" for the newest."""
     match rest:
         case (name,):
-            return name
+            return name, ""
         case (name, "versions", version):
-            check_version(name, version)
-            return name
+            return name, version
     raise _no_such_path(request)
 
 

@@ -1,0 +1,74 @@
+"""From a model's files to one that predicts: engine, warm-up, proof, and what may run together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from elastic_inference.accelerator import expectations, load_errors
+from elastic_inference.accelerator.batching.model import ModelBatching
+from elastic_inference.accelerator.load_request import LoadRequest
+from elastic_inference.accelerator.model_entry import ModelEntry
+from elastic_inference.accelerator.proofs import Loaded, Proofs
+from elastic_inference.accelerator.seen_shapes import SeenShapes
+from elastic_inference.engines import select
+from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.engines.warm_up import warm_up
+from elastic_inference.models.package import ModelPackage
+from elastic_inference.models.signature import SignatureRequest
+from elastic_inference.proof.proof import Mode
+
+
+class ModelLoader:
+    """Loads one model at a time. Safe for several threads.
+
+    Args:
+        options: Engine options of the accelerator; a load may choose engine and precision.
+        memory_limit_bytes: For the error when a model cannot fit; None: no limit.
+        proofs: Decides which models are compared with their reference; None: none is.
+    """
+
+    def __init__(
+        self, options: EngineOptions, memory_limit_bytes: int | None = None, proofs: Proofs | None = None
+    ) -> None:
+        self._options = options
+        self._memory_limit_bytes = memory_limit_bytes
+        self._proofs = proofs
+        self._lock = threading.Lock()
+
+    def load(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> LoadedModel:
+        """Load, warm up and begin to prove a model; writes into its entry what came of that.
+
+        Raises:
+            ElasticInferenceError: Whatever went wrong, as its client may be told.
+        """
+        model: LoadedModel | None = None
+        try:
+            with self._lock:
+                load_errors.check_size(package, self._memory_limit_bytes)
+                signature = SignatureRequest.from_json(request.signature)
+                mode = Mode.parse(request.proof)
+                batching = request.batch_options()
+                options = request.options(self._options)
+                model = select.load(package, signature, options)
+                expectations.check(model.signature, request.expects)
+                entry.shapes = SeenShapes(
+                    options.store, {"model": package.content_hash, "signature": signature.key()}
+                )
+                seen = entry.shapes.recall()
+                entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up, seen)
+                if self._proofs is not None:
+                    shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
+                    self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
+            entry.batching = ModelBatching.of(model, batching)
+            return model
+        except Exception as error:
+            if model is not None:
+                model.close()
+            told = load_errors.told(error, package, self._memory_limit_bytes)
+            raise request.labelled(told, package) from error
+
+    def close(self) -> None:
+        """End what is being proved; closing twice is fine."""
+        if self._proofs is not None:
+            self._proofs.close()

@@ -1,0 +1,65 @@
+"""Which entry of the table a name and a version mean: a model that has versions answers by its newest one."""
+
+from __future__ import annotations
+
+import threading
+
+FIRST = "1"  # the version of a model that was loaded without one
+
+
+class Versions:
+    """Entries' keys by name and version. Safe for several threads; looking up takes no lock.
+
+    A key is `NAME@VERSION`, with `~2` and so on where its files were replaced: no model's own name holds these signs.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: dict[str, dict[str, str]] = {}
+        self._newest: dict[str, str] = {}
+        self._num_keys = 0
+
+    def key(self, name: str, version: str = "") -> str | None:
+        """Return the key of a version, "" is the newest; None where there is none."""
+        if not version:
+            return self._newest.get(name)
+        return self._keys.get(name, {}).get(version)
+
+    def all(self, name: str) -> list[str]:
+        """Return a name's versions, the newest last; none for a model that was loaded without one."""
+        return sorted(self._keys.get(name, {}), key=int)
+
+    def new_key(self, name: str, version: str) -> str:
+        """Return a key for an entry that nothing means yet."""
+        with self._lock:
+            self._num_keys += 1
+            return f"{name}@{version}" + (f"~{self._num_keys}" if version in self._keys.get(name, {}) else "")
+
+    def put(self, name: str, version: str, key: str) -> str | None:
+        """Let a version mean an entry from now on; returns the key of the one that it meant before."""
+        with self._lock:
+            keys = dict(self._keys.get(name, {}))
+            before = keys.get(version)
+            keys[version] = key
+            self._set(name, keys)
+            return before
+
+    def remove(self, name: str, key: str) -> None:
+        """Forget the version that means this entry; fine where none does."""
+        with self._lock:
+            left = {v: k for v, k in self._keys.get(name, {}).items() if k != key}
+            self._set(name, left)
+
+    def _set(self, name: str, keys: dict[str, str]) -> None:
+        if keys:
+            self._keys[name] = keys
+            self._newest[name] = keys[max(keys, key=int)]
+        else:
+            self._keys.pop(name, None)
+            self._newest.pop(name, None)
+
+
+def of_key(key: str) -> tuple[str, str]:
+    """Return name and version of an entry's key; a model without versions has the first."""
+    name, _, version = key.partition("@")
+    return name, version.partition("~")[0] or FIRST
