@@ -113,6 +113,12 @@ def _folders(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(os.pathsep) if part)
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError("is not a port, 1 to 65535")
+    return int(text)
+
+
 def _level(text: str) -> str:
     if text.upper() not in _LEVELS:
         raise ValueError(f"is not one of {', '.join(_LEVELS)}")
@@ -183,6 +189,16 @@ DATABASE = Setting(
     is_secret=True,
 )
 DATABASE_PASSWORD = Setting("EI_DATABASE_PASSWORD", "Its password", "none", _text, is_secret=True)
+SAGEMAKER_BIND_TO_PORT = Setting(
+    "SAGEMAKER_BIND_TO_PORT",
+    "Set by SageMaker in a container: the port on which `ei serve` answers it",
+    "none",
+    _port,
+)
+SAGEMAKER_DEFAULT_MODEL = Setting(
+    "SAGEMAKER_TFS_DEFAULT_MODEL_NAME", "Set by SageMaker in a container: the model of requests that name none", "the "
+    "only model", _text,
+)  # fmt: skip
 NO_COLOR = Setting("NO_COLOR", "Set to anything: no styles at a terminal", "styles", _text)
 TERM = Setting("TERM", "The terminal; `dumb` shows no styles", "`dumb`", _text)
 EXPLORE_TOKEN = Setting(

@@ -12,7 +12,8 @@ import os
 import re
 import socket
 import stat
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from elastic_inference.accelerator import bodies
@@ -21,7 +22,7 @@ from elastic_inference.limits.base import is_accelerator_id
 from elastic_inference.limits.lease.holder import LeaseConfig
 
 MAX_THREADS = 1024
-DOORS = ("http", "grpc")
+DOORS = ("http", "grpc", "tensorflow-serving", "sagemaker")
 _WHAT = "accelerator configuration"
 _COUNTS = (
     "memory_limit_bytes", "device_memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit",
@@ -59,7 +60,11 @@ class AcceleratorConfig:
         use_shared_memory: Whether clients may register shared memory.
         requests_per_second: More than these are refused; None: no limit.
         accelerator_type: Name of the catalogue row, for reports; None for an embedded one.
-        doors: Protocols that clients may speak, each at every endpoint: "http" always, and "grpc".
+        doors: Protocols that clients may speak, each at every endpoint: "http" always, by which the host calls and
+            models come, and others of DOORS.
+        models_dir: A folder of models to serve; None: clients bring them.
+        default_model: What SageMaker's door asks where a request names no model; None: the only one that is served.
+        load_defaults: Engine and precision of models of the folder that name none.
         server_name: What the server metadata say; clients of other servers may ask for another name.
     """
 
@@ -88,6 +93,9 @@ class AcceleratorConfig:
     requests_per_second: float | None = None
     accelerator_type: str | None = None
     doors: tuple[str, ...] = DOORS
+    models_dir: str | None = None
+    default_model: str | None = None
+    load_defaults: Mapping[str, str] = field(default_factory=dict)
     server_name: str = "elastic-inference"
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
+from elastic_inference.accelerator.repository.repository import Absent
 from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
@@ -95,6 +96,18 @@ def alias_entry(alias: str, entry: ModelEntry | None, target: str) -> dict[str, 
     state = ModelState.UNAVAILABLE if entry is None else entry.state
     version = FIRST if entry is None else entry.version
     return {"name": alias, "version": version, "state": state.value, "reason": f"alias of {target}"}
+
+
+def with_absent(rows: Sequence[dict[str, Any]], absent: Sequence[Absent]) -> list[dict[str, Any]]:
+    """Return the index with what is in the folder and not served; what is served in its place says why."""
+    found = {(row["name"], row["version"]): dict(row) for row in rows}
+    for each in absent:
+        state = ModelState.LOADING if each.is_coming else ModelState.UNAVAILABLE
+        row = {**each.place._asdict(), "state": state.value, "reason": each.reason}
+        served = found.setdefault(each.place, row)
+        if served is not row:
+            served["reason"] = f"its files as they are now cannot be served: {each.reason}"
+    return list(found.values())
 
 
 def summary(entry: ModelEntry) -> dict[str, Any]:

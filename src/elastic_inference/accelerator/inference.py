@@ -21,6 +21,8 @@ from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recent import Timed, latency
 from elastic_inference.accelerator.regions import RegionTable
+from elastic_inference.accelerator.repository.repository import Repository
+from elastic_inference.accelerator.repository.sent_files import LoadCommands
 from elastic_inference.accelerator.request_rate import RequestRate
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
@@ -48,6 +50,8 @@ class Shared:
     Attributes:
         runner: Gives requests their turns of `queue`.
         body_limit_bytes: A larger request is refused.
+        commands: Answers loads and unloads by command.
+        repository: The folder of models that is served; None where there is none.
         tracer: Makes spans of requests; None where nobody asked for them.
     """
 
@@ -56,6 +60,8 @@ class Shared:
     queue: RequestQueue
     runner: Runner
     body_limit_bytes: int
+    commands: LoadCommands
+    repository: Repository | None = None
     tracer: Tracer | None = None
 
 
@@ -261,8 +267,9 @@ class Inference:
         }
 
     def is_ready(self) -> bool:
-        """Whether the accelerator takes requests; not while it drains."""
-        return not self.drained.is_set()
+        """Whether the accelerator takes requests: not while it drains, nor before its folder of models was loaded."""
+        repository = self.shared.repository
+        return not self.drained.is_set() and (repository is None or repository.is_loaded)
 
     def is_model_ready(self, name: str, model_version: str = "") -> bool:
         """Whether requests for this model run now; ModelNotFound where there is none."""
@@ -298,28 +305,28 @@ class Inference:
     def index(self, only_ready: bool = False) -> list[dict[str, Any]]:
         """Return what is loaded, loading, failed or unloaded, or only what is ready."""
         models = self.shared.models
-        entries = {entry.name: entry for entry in models.entries()}
-        rows = [descriptions.index_entry(entry) for entry in models.entries()]
+        entries = models.entries()
+        rows = [descriptions.index_entry(entry) for entry in entries]
         rows += [descriptions.unloaded_entry(name) for name in models.unloaded()]
-        rows += [descriptions.alias_entry(a, entries.get(of), of) for a, of in models.aliases().items()]
+        newest = {entry.name: entry for entry in entries}
+        rows += [descriptions.alias_entry(a, newest.get(of), of) for a, of in models.aliases().items()]
+        if self.shared.repository is not None:
+            rows = descriptions.with_absent(rows, self.shared.repository.absent())
         return [row for row in rows if not only_ready or row["state"] == ModelState.READY.value]
 
     def load(self, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Load a model from files that were uploaded, or again one that was unloaded; returns its configuration.
+        """Load a model from files that were uploaded or come along, from the folder, or again one that was unloaded.
 
         Args:
-            parameters: Those of a LoadRequest; none of them for a model that is known already.
+            parameters: Those of a LoadRequest, where it has a `package`, else those of `LoadCommands.load`.
+
+        Returns:
+            The model's configuration.
         """
-        models = self.shared.models
         if "package" in parameters:
-            return descriptions.config(models.load(name, parameters))
-        if parameters:
-            # The protocol's own load names a model of the server's repository: here, one that was loaded before.
-            raise InvalidInput(
-                f"failed to load {name!r:.80}: parameter {min(parameters)!r:.80} would change the model, and there is "
-                "no repository here to load it from; upload its files and give a package"
-            )
-        return descriptions.config(models.load_again(name))
+            return descriptions.config(self.shared.models.load(name, parameters))
+        self.shared.commands.load(name, parameters)
+        return descriptions.config(self.shared.models.ready(name))
 
     def alias(self, alias: str, name: Any) -> None:
         """Let a model be asked for by another name too; see ModelTable.alias."""
@@ -329,7 +336,7 @@ class Inference:
 
     def unload(self, name: str) -> None:
         """Take a model away, or an alias; a model's files stay, and `load` brings it back."""
-        self.shared.models.unload(name)
+        self.shared.commands.unload(name)
 
     def register_region(
         self, name: str, key: Any, offset: Any, size_bytes: Any, peer_uid: int | None, is_bound: bool = False
@@ -351,6 +358,12 @@ class Inference:
     def _ready(self, name: str, model_version: str) -> ModelEntry:
         return self.shared.models.ready(name, version=model_version)
 
+    def served(self) -> list[dict[str, Any]]:
+        """Return a row for each model, as the report has them, those of the folder that are not served among them."""
+        rows = [descriptions.summary(entry) for entry in self.shared.models.entries()]
+        repository = self.shared.repository
+        return rows if repository is None else descriptions.with_absent(rows, repository.absent())
+
     def report(self) -> dict[str, Any]:
         """Return what is in force here and what was done, as `GET /v2/accelerator` answers it."""
         entries = self.shared.models.entries()
@@ -365,7 +378,7 @@ class Inference:
             "queue": asdict(self.shared.queue.statistics()),
             "latency": latency((entry.recent for entry in entries), time.monotonic()),
             "lease": None if lease is None else asdict(lease),
-            "models": [descriptions.summary(entry) for entry in entries],
+            "models": self.served(),
         }
 
 

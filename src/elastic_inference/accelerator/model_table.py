@@ -269,7 +269,7 @@ class ModelTable:
             load = self._unloaded.get(name) if entry is None else entry.load
         if load is None:
             raise ModelNotFound(
-                f"failed to load {name!r:.200}: no model of that name was loaded here; upload its files and "
+                f"failed to load {name!r:.200}: no model of that name is or was here; upload its files and "
                 "give a package"
             )
         if entry is not None and entry.state is not ModelState.UNAVAILABLE:

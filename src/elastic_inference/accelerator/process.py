@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,8 @@ from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.prover import Prover
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.regions import RegionTable
+from elastic_inference.accelerator.repository.repository import Repository
+from elastic_inference.accelerator.repository.sent_files import LoadCommands
 from elastic_inference.accelerator.server import Server
 from elastic_inference.accelerator.tracing import make_tracer
 from elastic_inference.clock import MonotonicClock
@@ -73,13 +76,7 @@ def run(config: AcceleratorConfig) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))
-    # A pipe and not a lock: the kernel may give a signal to another thread, and Python's handler would then wait until
-    # the main thread leaves the lock by itself.
-    wake, waker = os.pipe()
-    os.set_blocking(waker, False)
-    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    wake, waker = wake_on_signals()
     service = make_service(config)
     models = service.inference.shared.models
     models.recall()
@@ -95,16 +92,52 @@ def run(config: AcceleratorConfig) -> int:
         watcher.start()
     os.read(wake, 1)
     is_supervised = config.watch_pid is None  # else the one client is gone
-    is_idle = service.inference.shared.queue.drain(DRAIN_SECONDS if is_supervised else 0.0)
-    server.close(SEND_SECONDS if is_supervised else 0.0)
+    return end(
+        service, server, DRAIN_SECONDS if is_supervised else 0.0, SEND_SECONDS if is_supervised else 0.0
+    )
+
+
+def wake_on_signals() -> tuple[int, int]:
+    """Return both ends of a pipe into which SIGTERM and SIGINT write; the first is read to wait for one.
+
+    A pipe and not a lock: the kernel may give a signal to another thread, and Python's handler would then wait until
+    the main thread leaves the lock by itself.
+    """
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return wake, waker
+
+
+def end(
+    service: Service,
+    server: Server,
+    drain_seconds: float,
+    send_seconds: float,
+    is_busy: Callable[[], bool] = lambda: False,
+) -> int:
+    """Let requests finish, send their answers, and free what there is; the exit status.
+
+    Args:
+        drain_seconds: For requests that wait or run.
+        send_seconds: For their answers to reach their clients.
+        is_busy: Whether anything else still uses engines, such as a load.
+    """
+    config = service.inference.config
+    shared = service.inference.shared
+    is_idle = shared.queue.drain(drain_seconds) and not is_busy()
+    server.close(send_seconds)
     if is_idle:
-        models.close()
-    if service.inference.shared.tracer is not None:
-        service.inference.shared.tracer.close()
+        shared.models.close()
+    if shared.tracer is not None:
+        shared.tracer.close()
     service.store.artifacts.close()
     if config.watch_pid is not None:
         shutil.rmtree(config.store_dir, ignore_errors=True)
     if not is_idle:
+        sys.stdout.flush()
         os._exit(0)  # an engine that computes in another thread would not survive the interpreter's end
     return 0
 
@@ -137,10 +170,19 @@ def make_service(config: AcceleratorConfig) -> Service:
     body_limit_bytes = min(MAX_BODY_BYTES, memory_bytes // 2)
     tracer = make_tracer(config.accelerator_id)
     runner = Runner(queue, Trials(queue, config.memory_limit_bytes))
-    shared = Shared(models, RegionTable(), queue, runner, body_limit_bytes, tracer)
+    repository: Repository | None = None
+    if config.models_dir is not None:
+        repository = Repository(models, store, Path(config.models_dir), config.load_defaults, config.device)
+    commands = LoadCommands(
+        models, store, store_dir / "sent", repository, config.load_defaults, config.device
+    )
+    shared = Shared(models, RegionTable(), queue, runner, body_limit_bytes, commands, repository, tracer)
     inference = Inference(config, shared)
     sagemaker = SageMaker(inference).answer
-    others = {"v1": TensorFlowServing(inference).answer, "ping": sagemaker, "invocations": sagemaker}
+    others = {
+        "tensorflow-serving": {"v1": TensorFlowServing(inference).answer},
+        "sagemaker": {"ping": sagemaker, "invocations": sagemaker},
+    }
     return Service(inference, store, others)
 
 

@@ -12,6 +12,8 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,25 +35,43 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 512  # of each way in
 STACK_BYTES = 2 << 20  # of a connection's thread; the usual 8 MB would each count against a memory limit
 ACCEPT_PAUSE_SECONDS = 0.1  # after a failed accept, as when all file descriptors are taken
+GRPC_DOORS = frozenset(["grpc", "tensorflow-serving"])
 HANG_UP_SECONDS = 2.0  # for a client that still sends to read our last answer
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """One endpoint: its doors, what answers behind them, and who may come in."""
+
+    doors: tuple[str, ...]
+    service: Service
+    is_tls: bool
+    admission: Admission[Visit]
 
 
 class Server:
     """Listens on the configured endpoints and serves until `close`.
 
     Args:
-        config: Endpoints and TLS files.
+        config: Endpoints, doors and TLS files.
         service: Answers the requests.
+        doors: Those of each endpoint of `config`; None: each has those that `config` says.
     """
 
-    def __init__(self, config: AcceleratorConfig, service: Service) -> None:
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        service: Service,
+        doors: Sequence[tuple[str, ...]] | None = None,
+    ) -> None:
         self._config = config
         self._service = service
+        self._doors = doors or [config.doors] * len(config.listen)
         self._listeners: list[tuple[Endpoint, socket.socket]] = []
         self._tls: ssl.SSLContext | None = None
         self._connections: set[Visit] = set()
         self._admissions: dict[str, Admission[Visit]] = {}
-        self._grpc_methods: dict[str, Method] | None = None
+        self._grpc_methods: dict[tuple[str, ...], dict[str, Method]] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -74,10 +94,11 @@ class Server:
         raise_descriptor_limit()
         addresses = []
         threading.stack_size(STACK_BYTES)
-        for endpoint, listener in self._listeners:
+        for doors, (endpoint, listener) in zip(self._doors, self._listeners, strict=True):
             is_tls = self._tls is not None and endpoint.kind != "unix"
             admission = self._admissions.setdefault(endpoint.kind, Admission(MAX_CONNECTIONS))
-            arguments, name = (listener, is_tls, admission), f"accept-{endpoint.kind}"
+            entrance = Entrance(doors, self._service.opening(doors), is_tls, admission)
+            arguments, name = (listener, entrance), f"accept-{endpoint.kind}"
             threading.Thread(target=self._accept, args=arguments, name=name, daemon=True).start()
             addresses.append(_address(endpoint, listener, is_tls))
         return addresses
@@ -86,7 +107,7 @@ class Server:
         """Read the TLS files again, for connections from now on; raises InvalidInput, and those of before stay."""
         self._tls = _tls_context(self._config)
 
-    def _accept(self, listener: socket.socket, is_tls: bool, admission: Admission[Visit]) -> None:
+    def _accept(self, listener: socket.socket, entrance: Entrance) -> None:
         while not self._closed.is_set():
             try:
                 sock, _ = listener.accept()
@@ -96,8 +117,8 @@ class Server:
                     self._closed.wait(ACCEPT_PAUSE_SECONDS)
                 continue
             try:
-                tls = self._tls if is_tls else None
-                self._start_connection(Visit(sock, tls), admission)
+                tls = self._tls if entrance.is_tls else None
+                self._start_connection(Visit(sock, tls), entrance)
             except (
                 RuntimeError,
                 MemoryError,
@@ -105,36 +126,38 @@ class Server:
                 sock.close()
                 log.warning("connection refused", extra={"error": str(error) or type(error).__name__})
 
-    def _start_connection(self, connection: Visit, admission: Admission[Visit]) -> None:
+    def _start_connection(self, connection: Visit, entrance: Entrance) -> None:
         with self._lock:
             if self._closed.is_set():
                 raise RuntimeError("the accelerator is closing")
-            leaving = admission.enter(connection)
+            leaving = entrance.admission.enter(connection)
             self._connections.add(connection)
         if leaving is not None:
             leaving.abort()
-        arguments = (connection, admission)
+        arguments = (connection, entrance)
         try:
             threading.Thread(target=self._serve, args=arguments, name="connection", daemon=True).start()
         except BaseException:
-            self._forget(connection, admission)
+            self._forget(connection, entrance)
             raise
 
-    def _serve(self, connection: Visit, admission: Admission[Visit]) -> None:
+    def _serve(self, connection: Visit, entrance: Entrance) -> None:
         try:
             stream = connection.open()
         except OSError as error:  # a failed TLS handshake among them
             log.info("connection refused", extra={"error": str(error)})
         else:
-            self._converse(connection, stream)
+            self._converse(connection, stream, entrance)
         finally:
             connection.close()
-            self._forget(connection, admission)
+            self._forget(connection, entrance)
 
-    def _converse(self, connection: Visit, stream: Stream) -> None:
-        http2 = partial(self._serve_grpc, connection, stream) if "grpc" in self._config.doors else None
+    def _converse(self, connection: Visit, stream: Stream, entrance: Entrance) -> None:
+        http2 = partial(self._serve_grpc, connection, stream, entrance.doors)
         try:
-            HttpConnection(connection, stream, self._service, http2).serve()
+            HttpConnection(
+                connection, stream, entrance.service, http2 if GRPC_DOORS & {*entrance.doors} else None
+            ).serve()
             stream.hang_up(HANG_UP_SECONDS)
         except (ConnectionLost, DeadlineExceeded) as error:
             log.debug("connection ended", extra={"error": str(error)})
@@ -143,20 +166,21 @@ class Server:
         finally:
             connection.is_answering = False
 
-    def _serve_grpc(self, connection: Visit, stream: Stream) -> None:
+    def _serve_grpc(self, connection: Visit, stream: Stream, doors: tuple[str, ...]) -> None:
         # Imported by the first client that speaks it: what nobody uses costs nothing.
         from elastic_inference.accelerator.doors.grpc.connection import GrpcConnection
         from elastic_inference.accelerator.doors.grpc.services import all_methods
 
         with self._lock:
-            if self._grpc_methods is None:
-                self._grpc_methods = all_methods(self._service.inference)
-        GrpcConnection(connection, stream, self._service.inference, self._grpc_methods).serve()
+            methods = self._grpc_methods.get(doors)
+            if methods is None:
+                methods = self._grpc_methods[doors] = all_methods(self._service.inference, doors)
+        GrpcConnection(connection, stream, self._service.inference, methods).serve()
 
-    def _forget(self, connection: Visit, admission: Admission[Visit]) -> None:
+    def _forget(self, connection: Visit, entrance: Entrance) -> None:
         with self._lock:
             self._connections.discard(connection)
-            admission.leave(connection)
+            entrance.admission.leave(connection)
 
     def close(self, grace_seconds: float = 0.0) -> None:
         """Stop listening, let answers that are being made go out, and break all connections; twice is fine."""
@@ -191,5 +215,5 @@ def _tls_context(config: AcceleratorConfig) -> ssl.SSLContext | None:
         return None
     context = server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
     # gRPC's clients insist on being told; what others then speak is known by its first bytes, as without TLS.
-    context.set_alpn_protocols(["h2", "http/1.1"] if "grpc" in config.doors else ["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if GRPC_DOORS & {*config.doors} else ["http/1.1"])
     return context

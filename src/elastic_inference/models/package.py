@@ -28,6 +28,7 @@ class ModelFormat(Enum):
 
 _FORMAT_OF_SUFFIX = {
     ".pb": ModelFormat.FROZEN_GRAPH,
+    ".graphdef": ModelFormat.FROZEN_GRAPH,  # as Triton calls it
     ".keras": ModelFormat.KERAS,
     ".h5": ModelFormat.KERAS,
     ".hdf5": ModelFormat.KERAS,
@@ -39,6 +40,8 @@ _TORCH_SUFFIXES = (".pt2", ".pt", ".pth", ".jit")  # what they hold is told by t
 _SUFFIXES = [s for s, kind in _FORMAT_OF_SUFFIX.items() if kind is not ModelFormat.TESTING] + [
     *_TORCH_SUFFIXES
 ]
+SUFFIXES = frozenset([*_FORMAT_OF_SUFFIX, *_TORCH_SUFFIXES])
+"""Of all files that may be models."""
 
 
 @dataclass(frozen=True)

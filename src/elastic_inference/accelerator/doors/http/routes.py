@@ -6,11 +6,13 @@ the host may do (a new token, draining).
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from elastic_inference.accelerator.config import DOORS
 from elastic_inference.accelerator.doors.http.body import Body
 from elastic_inference.accelerator.doors.http.messages import Request, Response
 from elastic_inference.accelerator.doors.http.session import Session
@@ -21,6 +23,7 @@ from elastic_inference.accelerator.reply import Call, Door
 from elastic_inference.accelerator.switches import Switches
 from elastic_inference.errors import HttpError, InvalidInput
 
+DOOR = "http"
 CHUNK_BYTES = 1 << 20
 _MODELS, _INFER = ("v2", "models"), ("infer",)
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -30,14 +33,16 @@ class Service:
     """Answers requests; one for all connections of an accelerator.
 
     Args:
-        others: Doors that translate other interfaces over HTTP, by the first segment of their paths.
+        others: Doors that translate other interfaces over HTTP, by their names and the first segments of their paths.
     """
 
     def __init__(
-        self, inference: Inference, store: ModelStore, others: Mapping[str, Door] | None = None
+        self, inference: Inference, store: ModelStore, others: Mapping[str, Mapping[str, Door]] | None = None
     ) -> None:
         self.inference = inference
-        self._others = others or {}
+        self._all_others = others or {}
+        self._others = _by_segment(self._all_others, DOORS)
+        self._is_open = True
         self.store = store
         self.reload_tls: Callable[[], None] = lambda: None  # the server's, as soon as it listens
         shared = inference.shared
@@ -45,24 +50,34 @@ class Service:
             shared.queue, shared.models, inference.config.memory_limit_bytes
         )
 
+    def opening(self, doors: Sequence[str]) -> Service:
+        """Return what answers where these doors alone are open; paths of the others are not there."""
+        found = copy.copy(self)
+        found._is_open = DOOR in doors
+        found._others = _by_segment(self._all_others, doors)
+        return found
+
     def answer(self, session: Session, request: Request, body: Body) -> Response:
         """Route one request; raises our errors, which the connection turns into responses."""
         segments = request.segments
-        if segments[-1:] == _INFER and segments[:2] == _MODELS:  # first, because it is the hot path
+        is_open = self._is_open
+        if (
+            is_open and segments[-1:] == _INFER and segments[:2] == _MODELS
+        ):  # first, because it is the hot path
             session.check_token(request, needs_admin=False)
             _needs(request, "POST")
             name, version = (segments[2], "") if len(segments) == 4 else _model_of(segments[2:-1], request)
             return session.infer.handle(request, body, name, version)
-        if segments[:2] == ("v2", "health"):
+        if is_open and segments[:2] == ("v2", "health"):
             return self._health(
                 request, segments[2:]
             )  # without a token: it says only whether something works
         session.check_token(request, needs_admin=segments[:2] == ("v2", "accelerator") and len(segments) > 2)
-        if segments == ("metrics",):
+        if is_open and segments == ("metrics",):
             _needs(request, "GET")
             text = render(self._collector)
             return Response(200, {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}, [text])
-        if not segments or segments[0] != "v2":
+        if not is_open or segments[:1] != ("v2",):
             return self._other(request, body)
         return self._route(session, request, body, segments[1:])
 
@@ -246,6 +261,10 @@ class Service:
         if generation is not None and not isinstance(generation, int):
             raise InvalidInput(f"generation must be an integer, not {generation!r:.80}")
         self.inference.tokens.change(digest, generation)
+
+
+def _by_segment(others: Mapping[str, Mapping[str, Door]], doors: Sequence[str]) -> dict[str, Door]:
+    return {segment: door for name, own in others.items() if name in doors for segment, door in own.items()}
 
 
 def _content_range(header: str | None, length: int) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """`GET /ping` and `POST /invocations`, as SageMaker calls a container on port 8080.
 
 A body is JSON (TensorFlow Serving's `instances` or `inputs`, or a bare list), CSV (a row of numbers a line) or `.npy`.
-The answer comes in the same form, or in the one that `Accept` names. The model is the only one that is loaded, or the
-one that `X-Amzn-SageMaker-Target-Model` or the custom attribute `tfs-model-name` names.
+The answer comes in the same form, or in the one that `Accept` names. The model is the one that the header
+`X-Amzn-SageMaker-Target-Model` or the custom attribute `tfs-model-name` names, else the default of whoever serves, else
+the only one.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class SageMaker:
 
     def _is_ready(self) -> bool:
         """Whether the container may get traffic: nothing still loads, and something is there."""
-        index = self._inference.index()
-        return self._inference.is_ready() and bool(index) and all(row["state"] == "READY" for row in index)
+        states = {row["state"] for row in self._inference.index()}
+        return self._inference.is_ready() and "READY" in states and "LOADING" not in states
 
     def _invoke(self, call: Call) -> Reply:
         name = self._model(call)
@@ -63,9 +64,10 @@ class SageMaker:
             key, _, value = attribute.partition("=")
             if key.strip() == _CUSTOM_MODEL:
                 target = target or value.strip()
+        target = target or self._inference.config.default_model or ""
         if target:
             return target
-        names = [row["name"] for row in self._inference.index()]
+        names = sorted({row["name"] for row in self._inference.index()})
         if len(names) != 1:
             raise InvalidInput(
                 f"{len(names)} models are here ({', '.join(names) or 'none'}); name one by the header "
