@@ -23,6 +23,21 @@ _PROGRAM = (
 )
 
 
+def ask_at(url: str, value: Any = None, token: str = "") -> tuple[int, Any]:
+    """Status and JSON (or text) of a request; a `value` makes it a POST."""
+    request = urllib.request.Request(
+        url,
+        None if value is None else json.dumps(value).encode(),
+        {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, _parsed(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, _parsed(error.read())
+
+
 @dataclass
 class Serving:
     """A process that serves.
@@ -39,17 +54,7 @@ class Serving:
 
     def ask(self, path: str, value: Any = None, door: str = "http", token: str = "") -> tuple[int, Any]:
         """Status and JSON (or text) of a request; a `value` makes it a POST."""
-        request = urllib.request.Request(
-            f"http://{self.endpoints[door]}{path}",
-            None if value is None else json.dumps(value).encode(),
-            {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {}),
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, _parsed(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, _parsed(error.read())
+        return ask_at(f"http://{self.endpoints[door]}{path}", value, token)
 
     def index(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The repository index by name and version."""

@@ -11,10 +11,11 @@ from elastic_inference.accelerator.doors.grpc.call import Call, Method
 from elastic_inference.accelerator.doors.grpc.infer import InferDoor, first_tensor
 from elastic_inference.accelerator.inference import Inference
 from elastic_inference.accelerator.switches import Switches
-from elastic_inference.errors import InvalidInput, ModelNotFound
+from elastic_inference.errors import InvalidInput, ModelNotFound, ModelNotReady
 
 SERVICE = "inference.GRPCInferenceService"
 MAX_CONTROL_BYTES = 64 << 20
+_MAY_BRING_FILES = "RepositoryModelLoad"
 
 
 def methods(inference: Inference) -> dict[str, Method]:
@@ -57,7 +58,9 @@ def _one(
     """
 
     def serve(call: Call) -> None:
-        limit = min(MAX_CONTROL_BYTES, inference.shared.body_limit_bytes)
+        limit = inference.shared.body_limit_bytes
+        if name != _MAY_BRING_FILES:
+            limit = min(MAX_CONTROL_BYTES, limit)
         request = messages.parse(f"inference.{name}Request", call.take(limit))
         value = handle(request, call.peer_uid) if of_peer else handle(request)
         answer = messages.of_json(f"inference.{name}Response", value)
@@ -82,7 +85,7 @@ class _Service:
     def model_ready(self, request: Any) -> dict[str, Any]:
         try:
             return {"ready": self._inference.is_model_ready(request.name, request.version)}
-        except ModelNotFound:
+        except (ModelNotFound, ModelNotReady):
             return {"ready": False}
 
     def model_metadata(self, request: Any) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Service:
                     raise InvalidInput(f"ready must be true or false, not {only_ready!r:.80}")
                 return Response.of_json(self.inference.index(only_ready))
             case ("models", name, "load"):
-                value = body.read_json()
+                value = body.read_json(self.inference.shared.body_limit_bytes)  # it may bring its files
                 parameters = value.get("parameters", value)
                 if not isinstance(parameters, dict):
                     raise InvalidInput("parameters of load must be an object")
