@@ -67,7 +67,12 @@ def test_an_argument_wins_over_the_variable_and_nothing_counts_as_unset(
     setting: Setting[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert setting.get() is None
-    text = {"EI_LOG_LEVEL": "debug", "EI_PROGRESS_SECONDS": "0.5", "EI_STORE_SIZE": "4GiB"}.get(setting.name)
+    text = {
+        "EI_LOG_LEVEL": "debug",
+        "EI_PROGRESS_SECONDS": "0.5",
+        "EI_STORE_SIZE": "4GiB",
+        "SAGEMAKER_BIND_TO_PORT": "8080",
+    }.get(setting.name)
     if text is None:
         text = __file__ if setting.name.startswith(("EI_TLS", "EI_PYTHON")) else str(tmp_path)
     monkeypatch.setenv(setting.name, text)

@@ -73,7 +73,7 @@ class _Reader:
             is_nested = self._token in _CLOSES and self._kind == "sign"
             values.append(self._nested(depth) if is_nested else self._scalar())
             if not self._accept(",") and self._token != "]":
-                raise self._error("a list goes on with ',' or ends with ']'")
+                raise self._error("a list continues with ',' or ends with ']'")
         self._take()
         return values
 
@@ -96,7 +96,7 @@ class _Reader:
                 return int(digits, 8 if is_octal else 0)
             return float(digits.removesuffix("f"))
         except ValueError as error:
-            raise line(f"{digits!r:.40} is no number") from error
+            raise line(f"{digits!r:.40} is not a number") from error
 
     def _accept(self, sign: str) -> bool:
         if self._kind == "sign" and self._token == sign:
