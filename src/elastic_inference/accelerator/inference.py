@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.raw_requests import shape_of_bytes
 from elastic_inference.accelerator.recent import Timed, latency
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.repository.repository import Repository
@@ -34,7 +34,7 @@ from elastic_inference.errors import InvalidInput, ModelNotFound
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
-from elastic_inference.tensors import WIRE_NAMES, TensorSpec, shape_text
+from elastic_inference.tensors import WIRE_NAMES
 
 EXTENSIONS = (
     "binary_tensor_data", "classification", "system_shared_memory", "model_repository", "model_configuration",
@@ -175,7 +175,7 @@ class Inference:
                 f"a raw request needs a model of one input; {model!r:.200} has {len(signature.inputs)}"
             )
         ((name, spec),) = signature.inputs.items()
-        shape = _shape_of_bytes(spec, len(data), name)
+        shape = shape_of_bytes(spec, len(data), name)
         part = TensorPart(name, spec.base_dtype, shape, 0, len(data))
         return RequestHead(None, (part,), None, True, None, len(data))
 
@@ -380,18 +380,6 @@ class Inference:
             "lease": None if lease is None else asdict(lease),
             "models": self.served(),
         }
-
-
-def _shape_of_bytes(spec: TensorSpec, num_bytes: int, name: str) -> tuple[int, ...]:
-    if spec.shape is None or spec.shape.count(None) > 1:
-        raise InvalidInput(f"a raw request cannot tell the shape {shape_text(spec.shape)} of input {name!r}")
-    item_bytes = num_bytes if spec.base_dtype == "string" else spec.numpy_dtype.itemsize
-    known = math.prod(size for size in spec.shape if size is not None) * max(item_bytes, 1)
-    open_size = num_bytes // known if known else 0
-    shape = tuple(open_size if size is None else size for size in spec.shape)
-    if math.prod(shape) * item_bytes != num_bytes:
-        raise InvalidInput(f"input {name!r} of shape {shape_text(spec.shape)} cannot have {num_bytes} bytes")
-    return shape
 
 
 def _is_integer(value: Any) -> bool:
