@@ -38,7 +38,7 @@ def address(tmp_path: Path, before_an_answer: list[Callable[[], object]]) -> Ite
             act()
         return service.answer(*request)  # type: ignore[arg-type]
 
-    scripted = SimpleNamespace(inference=service.inference, answer=answer)
+    scripted = SimpleNamespace(inference=service.inference, answer=answer, opening=lambda _doors: scripted)
     server = Server(config, scripted)  # type: ignore[arg-type]
     stack_bytes = threading.stack_size()
     try:

@@ -34,7 +34,7 @@ from elastic_inference.errors import InvalidInput, ModelNotFound
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
-from elastic_inference.tensors import WIRE_NAMES
+from elastic_inference.tensors import WIRE_NAMES, shape_text
 
 EXTENSIONS = (
     "binary_tensor_data", "classification", "system_shared_memory", "model_repository", "model_configuration",
