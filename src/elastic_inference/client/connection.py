@@ -216,7 +216,8 @@ def _forget_after_fork() -> None:
         connection.leave_to_parent()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 class ConnectionPool:

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -50,6 +51,15 @@ class EmbeddedOptions:
     store_limit_bytes: int | None = None
     allow_unsafe_operations: bool = False
     module: str = "elastic_inference.accelerator"
+
+
+def check_system() -> None:
+    """Raise EngineNotAvailable where this system cannot run an accelerator: its limits, locks and ends are Linux's."""
+    if sys.platform != "linux":
+        raise EngineNotAvailable(
+            f"an accelerator needs Linux, and this is {sys.platform}: attach one of a host, as in "
+            "Accelerator.attach(TYPE, host=URL)"
+        )
 
 
 class EmbeddedAccelerator:
@@ -230,4 +240,5 @@ def _forget_after_fork() -> None:
     _running.clear()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_forget_after_fork)

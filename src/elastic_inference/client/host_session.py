@@ -24,7 +24,7 @@ from elastic_inference.errors import (
     PermissionDenied,
     ProtocolError,
 )
-from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.endpoint import HAS_UNIX_SOCKETS, Endpoint
 from elastic_inference.protocol.requests import request_json
 from elastic_inference.protocol.tls import Tls
 
@@ -61,7 +61,9 @@ class Attachment:
     def usable_endpoints(self) -> tuple[str, ...]:
         """Those that can work from this machine, best first: Unix sockets only where they are there."""
         parsed = [(text, Endpoint.parse(text)) for text in self.endpoints]
-        local = [text for text, e in parsed if e.kind == "unix" and os.access(e.path, os.W_OK)]
+        local = [
+            text for text, e in parsed if e.kind == "unix" and HAS_UNIX_SOCKETS and os.access(e.path, os.W_OK)
+        ]
         return (*local, *(text for text, e in parsed if e.kind != "unix"))
 
 

@@ -19,13 +19,13 @@ from elastic_inference.client.prediction import Prediction
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import EngineNotAvailable
-from elastic_inference.models.artifacts.store import ArtifactStore
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 
 if TYPE_CHECKING:
     from elastic_inference.engines.base import LoadedModel
     from elastic_inference.engines.registry import Engine
+    from elastic_inference.models.artifacts.store import ArtifactStore
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +136,17 @@ def _keep_after_fork() -> None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(model))
 
 
-os.register_at_fork(after_in_child=_keep_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_keep_after_fork)
 
 
 def _store(cache_dir: str | Literal[False] | None) -> ArtifactStore | None:
-    return ArtifactStore.at(Path(cache_dir), settings.store_limit_bytes() or None) if cache_dir else None
+    if not cache_dir:
+        return None
+    # Its locks are those of Unix, which a client without engines need not have.
+    from elastic_inference.models.artifacts.store import ArtifactStore
+
+    return ArtifactStore.at(Path(cache_dir), settings.store_limit_bytes() or None)
 
 
 def _check_process() -> None:

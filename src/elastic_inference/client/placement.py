@@ -101,6 +101,7 @@ def from_environment(accelerator: FromEnvironment) -> OfId | Embedded:
 
 
 def _embedded(accelerator: Embedded, cache_dir: str | Literal[False] | None) -> Place:
+    embedded.check_system()
     limit_bytes = settings.store_limit_bytes()
     if cache_dir is None and limit_bytes:
         cache_dir = str(settings.store_dir())

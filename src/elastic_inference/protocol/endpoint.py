@@ -17,6 +17,7 @@ from elastic_inference.protocol.stream import SOCKET_BUFFER_BYTES
 _SCHEMES = {"http": "tcp", "https": "tls", "tcp": "tcp", "tls": "tls"}
 _HOST = re.compile(r"\[[0-9A-Fa-f:.%\w]+\]|[^\s\[\]/@?#\x00-\x1f\x7f]+")
 _PORT = re.compile(r"[0-9]{1,5}")
+HAS_UNIX_SOCKETS = hasattr(socket, "AF_UNIX")  # not in Python on Windows
 UNIX_PATH_LIMIT = 107  # bytes, of the kernel's sun_path with its end
 
 
@@ -185,6 +186,8 @@ def _connect_tcp(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 
 def _connect_unix(path: str, timeout_seconds: float | None) -> socket.socket:
+    if not HAS_UNIX_SOCKETS:
+        raise OSError("this system has no Unix sockets; use a tcp: or tls: address")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_seconds)
@@ -217,5 +220,5 @@ def keep_alive(sock: socket.socket) -> None:
 
 def tune(sock: socket.socket) -> None:
     """Set buffer sizes of a Unix socket, whose default holds few packets; TCP tunes itself."""
-    if sock.family == socket.AF_UNIX:
+    if sock.family == getattr(socket, "AF_UNIX", None):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)

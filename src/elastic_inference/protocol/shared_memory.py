@@ -40,7 +40,13 @@ class Region:
 
     @classmethod
     def create(cls, size_bytes: int) -> Region:
-        """Make a region of at least `size_bytes` under a name that cannot be guessed, for its owner alone."""
+        """Make a region of at least `size_bytes` under a name that cannot be guessed, for its owner alone.
+
+        Raises:
+            OSError: There is no room, or this system has no /dev/shm.
+        """
+        if not _DIRECTORY.is_dir():
+            raise FileNotFoundError(f"this system has no {_DIRECTORY}")
         key = f"/elastic-inference-{os.getpid()}-{secrets.token_hex(16)}"
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(_DIRECTORY / key[1:], flags, 0o600)
@@ -120,7 +126,7 @@ class Region:
 
 def peer_uid(sock: socket.socket) -> int | None:
     """Return the user at the other end of a Unix socket, as the kernel tells; None for other sockets."""
-    if sock.family != socket.AF_UNIX:
+    if sock.family != getattr(socket, "AF_UNIX", None):
         return None
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])

@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 import time
 from collections.abc import Sequence
 
@@ -24,6 +25,10 @@ BUFFER_BYTES = 1 << 16
 SOCKET_BUFFER_BYTES = 1 << 22  # as measured on loopback, more brings nothing and less costs wake-ups
 MAX_VIEWS = 1024  # sendmsg takes no more at once (IOV_MAX)
 _TIMEVAL = struct.Struct("@ll")
+# Other systems lack these or have them in another form; there Python's own time-out does, and bodies come in pieces.
+_HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
+_HAS_KERNEL_TIMEOUT = sys.platform == "linux" and hasattr(socket, "SO_RCVTIMEO")
+_WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 
 
 class Stream:
@@ -40,7 +45,8 @@ class Stream:
       bounds the rest of a large message.
 
     Where a program's sockets are not Python's own (gevent, eventlet), one that blocks would stop all of the program,
-    and Python's time-out alone is what they know.
+    and Python's time-out alone is what they know. The same holds on other systems than Linux, whose kernels take
+    SO_RCVTIMEO in other forms.
 
     Args:
         gets_signals: False where the threads that use it are spared signals, as a server's are: the kernel's time-out
@@ -50,7 +56,7 @@ class Stream:
     def __init__(self, sock: socket.socket, gets_signals: bool = True) -> None:
         self.sock = sock
         self._is_tls = isinstance(sock, ssl.SSLSocket)
-        self._may_block = not self._is_tls and isinstance(sock, _socket.socket)
+        self._may_block = _HAS_KERNEL_TIMEOUT and not self._is_tls and isinstance(sock, _socket.socket)
         self._may_poll = gets_signals or not self._may_block
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -126,7 +132,7 @@ class Stream:
             view[:received] = self._view[self._start : self._start + received]
             self._start += received
         while received < wanted:
-            count = self._receive(view[received:], socket.MSG_WAITALL)
+            count = self._receive(view[received:], _WAIT_ALL)
             if count == 0:
                 raise ConnectionLost(f"the peer closed the connection {wanted - received} bytes early")
             received += count
@@ -143,8 +149,8 @@ class Stream:
     def send(self, views: Sequence[bytes | memoryview]) -> None:
         """Send all views in order, without joining them."""
         try:
-            if self._is_tls:
-                self._send_tls(views)
+            if self._is_tls or not _HAS_SENDMSG:
+                self._send_one_by_one(views)
             else:
                 self._send_plain(views)
         except OSError as error:
@@ -177,19 +183,19 @@ class Stream:
             except (BlockingIOError, TimeoutError):
                 continue  # the socket's time-out; _arm knows whether ours is over too
 
-    def _send_tls(self, views: Sequence[bytes | memoryview]) -> None:
+    def _send_one_by_one(self, views: Sequence[bytes | memoryview]) -> None:
         # A TLS record holds 16 KB, so head and small parts are joined and large views sent as they are.
         small = b""
         for view in views:
             if len(view) <= BUFFER_BYTES:
                 small += bytes(view)
                 continue
-            self._send_all_tls(memoryview(small))
-            self._send_all_tls(memoryview(view))
+            self._send_all(memoryview(small))
+            self._send_all(memoryview(view))
             small = b""
-        self._send_all_tls(memoryview(small))
+        self._send_all(memoryview(small))
 
-    def _send_all_tls(self, view: memoryview) -> None:
+    def _send_all(self, view: memoryview) -> None:
         while view:
             self._arm()
             with contextlib.suppress(TimeoutError):
