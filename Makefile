@@ -11,6 +11,7 @@ PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models gpu-check gpu-wheels generate clean test-clients
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-models gpu-check gpu-wheels generate release clean test-clients
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -83,8 +84,19 @@ generate: $(VENV)/.dev ## Make the generated files again: protobuf messages, tab
 	$(BIN)/python -m elastic_inference.models.generate_operations
 	$(BIN)/python -m elastic_inference.cli._document > docs/commands.md
 
+release: .venv-release/.done ## Build sdist and wheel into dist/, check them, and run the demo from the wheel alone (1 GB, once)
+	rm -rf dist
+	.venv-release/bin/python -m build --outdir dist .
+	.venv-release/bin/python -m twine check --strict dist/*
+	test -x .venv-wheel/bin/python || $(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip --disable-pip-version-check --quiet install --upgrade-strategy only-if-needed \
+		"$$(echo dist/*.whl)[all,tensorflow]"
+	.venv-wheel/bin/python -m pip --disable-pip-version-check --quiet install --force-reinstall --no-deps dist/*.whl
+	.venv-wheel/bin/python -m pip check
+	cd .venv-wheel && env -u PYTHONPATH bin/ei demo --frames 20 --output demo-output
+
 clean: ## Remove environments and outputs
-	rm -rf .venv .venv-* .gpu-* gpu-check demo-output *.egg-info src/*.egg-info
+	rm -rf dist .venv .venv-* .gpu-* gpu-check demo-output *.egg-info src/*.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -111,6 +123,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install \
 		'tritonclient[http,grpc]==2.73.0' kserve==0.21.0 open-inference-openapi==2.0.0.1
+	@touch $@
+
+.venv-release/.done: Makefile
+	test -x .venv-release/bin/python || $(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip --disable-pip-version-check --quiet install 'build>=1.2' 'twine>=6'
 	@touch $@
 
 # PyPI's torch brings the libraries of CUDA, which nothing else here needs.

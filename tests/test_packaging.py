@@ -1,12 +1,17 @@
-"""What is installed is what is in the source: no style sheet, template or migration is left behind."""
+"""What is published is what is in the source, under the version that the changelog names, by targets that exist."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+import pytest
+
+import elastic_inference
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
@@ -35,3 +40,22 @@ def test_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
 def _files(folder: Path) -> list[Path]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [path for path in files if "__pycache__" not in path.parts and ".egg-info" not in str(path)]
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0][0] == elastic_inference.__version__
+    assert all(re.fullmatch(r"not released|\d{4}-\d\d-\d\d", when) for _, when in headings)
+
+
+def test_the_workflow_and_the_hooks_run_targets_of_the_makefile() -> None:
+    yaml = pytest.importorskip("yaml")
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    runs = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    runs += [hook["entry"] for repo in hooks["repos"] for hook in repo["hooks"]]
+    assert {"make lint", "make test", "make release"} <= set(runs)
+    for run in runs:
+        program, target = run.split()
+        assert (program, target in targets) == ("make", True), run
