@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from elastic_inference.accelerator.recent import MAX_KEPT, WINDOW_SECONDS, Recent, Timed, latency
+from elastic_inference.accelerator.model_statistics import Timing
+from elastic_inference.accelerator.recent import MAX_KEPT, WINDOW_SECONDS, Recent, latency
 
 
-def of(*requests: Timed) -> Recent:
+def timed(answered_at: float, total_seconds: float, queue_seconds: float, service_seconds: float) -> Timing:
+    timing = Timing()
+    timing.answered_at, timing.total_seconds = answered_at, total_seconds
+    timing.queue_seconds, timing.service_seconds = queue_seconds, service_seconds
+    return timing
+
+
+def of(*requests: Timing) -> Recent:
     recent = Recent()
-    for request in requests:
-        recent.add(request)
+    recent.add(requests)
     return recent
 
 
@@ -18,8 +25,8 @@ def test_nothing_was_asked() -> None:
 
 def test_the_parts_of_a_percentile_are_those_of_one_request() -> None:
     # The slowest waited long, the next slowest computed long: no mixture of both is anybody's latency.
-    requests = [Timed(1.0, 0.25 + n / 1000, 0.0, 0.25) for n in range(98)]
-    found = latency([of(*requests, Timed(1.0, 2.0, 0.25, 1.5), Timed(1.0, 4.0, 3.5, 0.25))], 2.0)
+    requests = [timed(1.0, 0.25 + n / 1000, 0.0, 0.25) for n in range(98)]
+    found = latency([of(*requests, timed(1.0, 2.0, 0.25, 1.5), timed(1.0, 4.0, 3.5, 0.25))], 2.0)
     assert found["num_requests"] == 100
     assert found["p99"] == {
         "total_seconds": 2.0,
@@ -31,13 +38,13 @@ def test_the_parts_of_a_percentile_are_those_of_one_request() -> None:
 
 
 def test_models_count_together_and_old_requests_not_at_all() -> None:
-    old, young = Timed(10.0, 9.0, 0.0, 9.0), Timed(80.0, 1.0, 0.0, 1.0)
+    old, young = timed(10.0, 9.0, 0.0, 9.0), timed(80.0, 1.0, 0.0, 1.0)
     found = latency([of(old), of(young)], 10.0 + WINDOW_SECONDS + 1)
     assert found["num_requests"] == 1
     assert found["p99"]["total_seconds"] == 1.0
 
 
 def test_what_is_kept_is_bounded() -> None:
-    recent = of(*(Timed(float(n), 1.0, 0.0, 1.0) for n in range(MAX_KEPT + 5)))
+    recent = of(*(timed(float(n), 1.0, 0.0, 1.0) for n in range(MAX_KEPT + 5)))
     assert len(recent.since(0.0)) == MAX_KEPT
-    assert recent.since(0.0)[0].ended_at == 5.0
+    assert recent.since(0.0)[0].answered_at == 5.0

@@ -12,7 +12,7 @@ from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
-MAX_BATCH_SIZE = 1 << 16  # there is no limit of ours, and the field must say a number
+MAX_BATCH_SIZE = (1 << 31) - 1  # no number of rows is refused as such, and this is the largest that the field can say
 
 
 def _tensors(specs: Mapping[str, TensorSpec]) -> list[dict[str, Any]]:
@@ -116,25 +116,24 @@ def summary(entry: ModelEntry) -> dict[str, Any]:
     Engine, precision and device are None while it loads.
     """
     report = None if entry.model is None else entry.model.report
-    with entry.lock:
+    with entry.accounts() as done:
         return {
             **index_entry(entry),
             "engine": None if report is None else report.engine,
             "precision": None if report is None else report.precision,
             "device": None if report is None else report.device,
             "proof": entry.proof.summary(),
-            "num_by_outcome": dict(entry.statistics.num_by_outcome),
-            "num_rows": entry.statistics.num_rows,
-            "num_executions": entry.statistics.num_executions,
+            "num_by_outcome": dict(done.num_by_outcome),
+            "num_rows": done.num_rows,
+            "num_executions": done.num_executions,
             "batching": entry.batching.summary(),
-            "service_seconds": entry.statistics.service.total,
+            "service_seconds": done.service.total,
         }
 
 
 def statistics(entry: ModelEntry) -> dict[str, Any]:
     """Return the statistics extension's form; durations in nanoseconds, as it has them."""
-    with entry.lock:
-        statistics = entry.statistics
+    with entry.accounts() as statistics:
         num_ok = statistics.num_by_outcome["success"]
         num_failed = sum(statistics.num_by_outcome.values()) - num_ok
 

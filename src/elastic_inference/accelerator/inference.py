@@ -19,7 +19,7 @@ from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.raw_requests import shape_of_bytes
-from elastic_inference.accelerator.recent import Timed, latency
+from elastic_inference.accelerator.recent import latency
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.repository.repository import Repository
 from elastic_inference.accelerator.repository.sent_files import LoadCommands
@@ -151,13 +151,14 @@ class Inference:
             outcome = type(error).__name__
             raise
         finally:
-            now = time.monotonic()
+            now = timing.answered_at = time.monotonic()
+            timing.total_seconds = now - (arrived if began is None else began)
             if timing.ended:
                 timing.output_seconds = now - timing.ended
-            entry.count(outcome, timing)
             if outcome == "success":
-                first = arrived if began is None else began
-                entry.recent.add(Timed(now, now - first, timing.queue_seconds, timing.service_seconds))
+                entry.answered(timing)
+            else:
+                entry.failed(outcome, timing)
             if self.shared.tracer is not None:
                 self.shared.tracer.record(
                     trace_parent, entry.name, outcome, timing.queue_seconds, timing.service_seconds
@@ -376,7 +377,7 @@ class Inference:
             "requests_per_second": self.rate.per_second,
             "memory_limit_bytes": self.config.memory_limit_bytes,
             "queue": asdict(self.shared.queue.statistics()),
-            "latency": latency((entry.recent for entry in entries), time.monotonic()),
+            "latency": latency((entry.latest() for entry in entries), time.monotonic()),
             "lease": None if lease is None else asdict(lease),
             "models": self.served(),
         }

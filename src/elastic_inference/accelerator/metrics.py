@@ -92,17 +92,17 @@ class AcceleratorCollector(Collector):
         queue = _histogram_family("queue_seconds", "Waiting for the turn, successful requests")
         service = _histogram_family("service_seconds", "Computation, successful requests")
         for entry in self._models.entries():
-            with entry.lock:
-                for outcome, count in entry.statistics.num_by_outcome.items():
+            with entry.accounts() as done:
+                for outcome, count in done.num_by_outcome.items():
                     requests.add_metric([entry.key, outcome], count)
                 if entry.proof.proof is not None:
                     proofs.add_metric([entry.key, entry.proof.proof.verdict.value], 1)
                 if isinstance(entry.model, GuardedModel):
                     fallbacks.add_metric([entry.key], entry.model.num_reference_calls)
-                rows.add_metric([entry.key], entry.statistics.num_rows)
-                _add_histogram(rows_run, entry.key, entry.statistics.rows_run)
-                _add_histogram(queue, entry.key, entry.statistics.queue)
-                _add_histogram(service, entry.key, entry.statistics.service)
+                rows.add_metric([entry.key], done.num_rows)
+                _add_histogram(rows_run, entry.key, done.rows_run)
+                _add_histogram(queue, entry.key, done.queue)
+                _add_histogram(service, entry.key, done.service)
         yield from (requests, proofs, fallbacks, rows, rows_run, queue, service)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 BUCKETS_SECONDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1, 2, 5))
@@ -21,10 +22,11 @@ class Histogram:
     def __post_init__(self) -> None:
         self.counts = [0] * (len(self.bounds) + 1)
 
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def add(self, values: Sequence[float]) -> None:
+        """Count all values."""
+        for value in values:
+            self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += sum(values)
 
 
 class Timing:
@@ -38,6 +40,8 @@ class Timing:
         output_seconds: From then to the answer, not counting its way over the wire.
         num_rows: Of the request itself.
         num_rows_run: Of the run that it led; 0 where another's run answered it, or none did.
+        answered_at: When its answer was ready to be sent, on the monotonic clock.
+        total_seconds: From its head until then.
     """
 
     input_seconds: float = 0.0
@@ -47,6 +51,13 @@ class Timing:
     output_seconds: float = 0.0
     num_rows: int = 1
     num_rows_run: int = 0
+    answered_at: float = 0.0
+    total_seconds: float = 0.0
+
+    @property
+    def wire_seconds(self) -> float:
+        """Receiving and reading it, and making the answer; what the network takes besides, only the client sees."""
+        return max(0.0, self.total_seconds - self.queue_seconds - self.service_seconds)
 
 
 @dataclass
@@ -68,20 +79,26 @@ class ModelStatistics:
     num_rows: int = 0
     rows_run: Histogram = field(default_factory=lambda: Histogram(BUCKETS_ROWS))
 
-    def count(self, outcome: str, timing: Timing) -> None:
-        """Account for one request; outcome is "success" or an error class."""
+    def succeeded(self, timings: Sequence[Timing]) -> None:
+        """Account for requests that were answered, in the order of their answers; at least one."""
+        self.num_by_outcome["success"] += len(timings)
+        self._ended(timings[-1].answered_at)
+        self.queue.add([timing.queue_seconds for timing in timings])
+        self.service.add([timing.service_seconds for timing in timings])
+        self.rows_run.add([timing.num_rows_run for timing in timings if timing.num_rows_run])
+        self.input_seconds += sum([timing.input_seconds for timing in timings])
+        self.output_seconds += sum([timing.output_seconds for timing in timings])
+        self.num_rows += sum([timing.num_rows for timing in timings])
+
+    def failed(self, outcome: str, timing: Timing) -> None:
+        """Account for one request that was not answered; `outcome` is an error's class."""
         self.num_by_outcome[outcome] = self.num_by_outcome.get(outcome, 0) + 1
-        self.last_inference_unix_ms = int(time.time() * 1000)
-        if outcome != "success":
-            self.failed_seconds += timing.queue_seconds + timing.service_seconds
-            return
-        self.queue.add(timing.queue_seconds)
-        self.service.add(timing.service_seconds)
-        self.input_seconds += timing.input_seconds
-        self.output_seconds += timing.output_seconds
-        self.num_rows += timing.num_rows
-        if timing.num_rows_run:
-            self.rows_run.add(timing.num_rows_run)
+        self._ended(timing.answered_at)
+        self.failed_seconds += timing.queue_seconds + timing.service_seconds
+
+    def _ended(self, moment: float) -> None:
+        unix_ms = int((time.time() - (time.monotonic() - moment)) * 1000)
+        self.last_inference_unix_ms = max(self.last_inference_unix_ms, unix_ms)
 
     @property
     def num_executions(self) -> int:

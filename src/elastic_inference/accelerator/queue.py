@@ -61,6 +61,7 @@ class RequestQueue:
         self._limit = limit
         self._throttle = throttle
         self._lease = lease
+        self._has_rights = throttle is not None or lease is not None
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._arrived = threading.Condition(self._lock)
@@ -253,7 +254,8 @@ class RequestQueue:
             self._waiting.popleft().gate.release()
         else:
             self._is_busy = False
-            self._idle.notify_all()
+            if self._is_draining:  # else nobody waits for it
+                self._idle.notify_all()
 
     def _account(self, device_seconds: float, now: float, num_requests: int) -> None:
         if self._throttle is not None:
@@ -349,7 +351,7 @@ class Turn:
         if waiter is not None and waiter.answer is not None:
             return self
         try:
-            if self.uses_device:
+            if self.uses_device and queue._has_rights:
                 queue._rest(deadline)
         except BaseException:
             queue._leave_without_device()

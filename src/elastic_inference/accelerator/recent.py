@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.percentiles import percentile
 
 MAX_KEPT = 1000
@@ -15,40 +16,21 @@ WINDOW_SECONDS = 60.0
 _SHARES = {"p50": 0.5, "p99": 0.99}
 
 
-class Timed(NamedTuple):
-    """One request that was answered; a tuple, because making one is part of the hot path.
-
-    Attributes:
-        ended_at: Seconds of time.monotonic.
-        total_seconds: From its head until its answer was ready to be sent.
-    """
-
-    ended_at: float
-    total_seconds: float
-    queue_seconds: float
-    service_seconds: float
-
-    @property
-    def wire_seconds(self) -> float:
-        """Receiving and reading it, and making the answer; what the network takes besides, only the client sees."""
-        return max(0.0, self.total_seconds - self.queue_seconds - self.service_seconds)
-
-
 class Recent:
-    """The last requests of one model; appending is the hot path, and takes no lock."""
+    """The last requests of one model."""
 
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: deque[Timed] = deque(maxlen=MAX_KEPT)
+        self._kept: deque[Timing] = deque(maxlen=MAX_KEPT)
 
-    def add(self, request: Timed) -> None:
-        """Note one request."""
-        self._kept.append(request)
+    def add(self, requests: Iterable[Timing]) -> None:
+        """Note requests in the order of their answers."""
+        self._kept.extend(requests)
 
-    def since(self, moment: float) -> list[Timed]:
-        """Return requests that ended at `moment` (time.monotonic) or later."""
-        return [each for each in self._kept.copy() if each.ended_at >= moment]
+    def since(self, moment: float) -> list[Timing]:
+        """Return requests that were answered at `moment` (time.monotonic) or later."""
+        return [each for each in self._kept.copy() if each.answered_at >= moment]
 
 
 def latency(recents: Iterable[Recent], now: float) -> dict[str, Any]:
@@ -66,12 +48,12 @@ def latency(recents: Iterable[Recent], now: float) -> dict[str, Any]:
     return value
 
 
-def _at(requests: list[Timed], share: float) -> Timed:
+def _at(requests: list[Timing], share: float) -> Timing:
     total = percentile([each.total_seconds for each in requests], share)
     return next(each for each in requests if each.total_seconds == total)
 
 
-def _parts(request: Timed) -> dict[str, float]:
+def _parts(request: Timing) -> dict[str, float]:
     return {
         "total_seconds": request.total_seconds,
         "queue_seconds": request.queue_seconds,

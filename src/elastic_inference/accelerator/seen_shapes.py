@@ -54,7 +54,7 @@ class SeenShapes:
 
     def saw(self, inputs: Mapping[str, npt.NDArray[Any]], seconds: float) -> None:
         """Note a call and how long it took. The hot path: a known shape costs a microsecond."""
-        shapes = tuple((alias, array.shape) for alias, array in inputs.items())
+        shapes = tuple([(alias, array.shape) for alias, array in inputs.items()])
         if shapes == self._last:
             if seconds < self._seconds.get(
                 shapes, 0.0

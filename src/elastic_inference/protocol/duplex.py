@@ -6,7 +6,6 @@ import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Sequence
 
 from elastic_inference.errors import ConnectionLost
@@ -94,8 +93,7 @@ class Half(Stream):
         poller.poll(TICK_SECONDS * 1000)
 
     def _arm(self) -> None:
-        if self._end_seconds is not None and time.monotonic() >= self._end_seconds:
-            self._raise_late()
+        self._left_seconds()
 
 
 def halves(stream: Stream) -> tuple[Half, Half]:

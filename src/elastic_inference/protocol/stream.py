@@ -70,10 +70,10 @@ class Stream:
     def set_timeout(self, timeout_seconds: float | None) -> None:
         """Bound each message from now on: what comes until the next call ends within this time, to a tenth.
 
-        None sets no bound.
+        The time begins when the socket is first needed: what has arrived already takes none. None sets no bound.
         """
         self._timeout_seconds = timeout_seconds
-        self._end_seconds = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self._end_seconds = None
 
     def set_deadline(self, deadline: Deadline) -> None:
         """Do the same for the deadline of a whole call, which other parts of it share."""
@@ -159,7 +159,7 @@ class Stream:
             raise ConnectionLost(f"the connection broke while sending: {error}") from error
 
     def _send_plain(self, views: Sequence[bytes | memoryview]) -> None:
-        total = sum(len(view) for view in views)
+        total = sum(map(len, views))
         if len(views) <= MAX_VIEWS:
             sent = self._send_some(views)
             if sent == total:
@@ -230,18 +230,26 @@ class Stream:
         so messages with different bounds on one connection cost no system call each.
         """
         now_set = self._socket_timeout_seconds
-        if self._end_seconds is None:
+        left = self._left_seconds()
+        if left is None:
             if now_set is not None:
                 self._set_socket_timeout(None)
             return
-        left = self._end_seconds - time.monotonic()
-        if left <= 0:
-            self._raise_late()
         if now_set is None or now_set > left * 1.1 or now_set < left / 64:
             self._set_socket_timeout(left)
 
-    def _raise_late(self) -> None:
-        raise DeadlineExceeded(f"the message did not end within {self._timeout_seconds} s")
+    def _left_seconds(self) -> float | None:
+        """Return what is left of the time, None where there is no bound; DeadlineExceeded where nothing is."""
+        left = self._timeout_seconds
+        if left is None:
+            return None
+        if self._end_seconds is None:
+            self._end_seconds = time.monotonic() + left
+        else:
+            left = self._end_seconds - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded(f"the message did not end within {self._timeout_seconds} s")
+        return left
 
     def _set_socket_timeout(self, timeout_seconds: float | None) -> None:
         self._socket_timeout_seconds = timeout_seconds

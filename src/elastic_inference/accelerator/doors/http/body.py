@@ -48,6 +48,16 @@ class Body:
         self._stream.read_into(view)
         self.remaining -= len(view)  # only now: after a read that failed, what comes next is no request
 
+    def take(self, count: int) -> bytes:
+        """Return the next bytes; ProtocolError where the body is shorter."""
+        if count > self.remaining:
+            raise ProtocolError(f"the body has {self.remaining} bytes left, but {count} are needed")
+        if self._wants_continue:
+            self._continue()
+        data = self._stream.read(count)
+        self.remaining -= count
+        return data
+
     def _continue(self) -> None:
         if self._wants_continue:
             self._wants_continue = False
@@ -136,6 +146,12 @@ class PackedBody(Body):
         self._data = self._data[len(view) :]
         self.remaining -= len(view)
 
+    def take(self, count: int) -> bytes:
+        """Return the next bytes; ProtocolError where the body is shorter."""
+        data = bytearray(count)
+        self.read_into(memoryview(data))
+        return bytes(data)
+
     def discard(self, limit_bytes: int) -> bool:
         """Skip what no one read, so that the next request can follow; False where that is not worth it."""
         return self._is_whole if self._sent is None else self._sent.discard(limit_bytes)
@@ -181,11 +197,10 @@ class PackedBody(Body):
 
 def body_of(request: Request, stream: Stream) -> Body:
     """Return the body that follows a request's head."""
-    wants_continue = request.headers.get(b"expect", b"").lower() == b"100-continue"
     if request.is_packed:
-        sent = None if request.is_chunked else Body(stream, request.content_length, wants_continue)
-        return PackedBody(stream, sent, request.content_coding, wants_continue)
-    return Body(stream, request.content_length, wants_continue)
+        sent = None if request.is_chunked else Body(stream, request.content_length, request.wants_continue)
+        return PackedBody(stream, sent, request.content_coding, request.wants_continue)
+    return Body(stream, request.content_length, request.wants_continue)
 
 
 def _too_large(num_bytes: int, limit_bytes: int) -> HttpError:

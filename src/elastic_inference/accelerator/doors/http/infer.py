@@ -78,9 +78,7 @@ class InferHandler:
             raise HttpError(
                 f"the inference header of {length} bytes exceeds the limit of {MAX_HEAD_BYTES}", status=413
             )
-        text = bytearray(length)
-        body.read_into(memoryview(text))
-        head = self._parse(bytes(text))
+        head = self._parse(body.take(length))
         if head.num_binary_bytes != body.remaining:
             raise InvalidInput(
                 f"the inputs' binary_data_size add up to {head.num_binary_bytes} bytes, but "

@@ -24,6 +24,7 @@ class Request:
         content_length: Of the body as it is sent; 0 where it comes in chunks.
         content_coding: How the body is compressed, "identity" where it is not.
         is_packed: Whether it is compressed or comes in chunks.
+        wants_continue: Whether the client sends the body only when asked to.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Request:
     is_chunked: bool = False
     content_coding: str = "identity"
     is_packed: bool = False
+    wants_continue: bool = False
 
     def header(self, name: bytes) -> str | None:
         """Return a header's value as text, None where it is absent."""
@@ -145,6 +147,7 @@ def parse_head(head: bytes) -> Request:
         keep_alive=callbacks.keep_alive,
         is_chunked=is_chunked,
         content_coding=coding,
+        wants_continue=headers.get(b"expect", b"").lower() == b"100-continue",
         is_packed=is_chunked or coding != "identity",
     )
 
