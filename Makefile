@@ -11,6 +11,7 @@ PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models gpu-check gpu-wheels generate release clean test-clients
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate clean test-clients
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -51,6 +52,9 @@ bench-engines: $(VENV)/.dev ## Measure what batching gives, loads cost, and a pi
 
 bench-page: $(VENV)/.dev browser ## Measure what the host's page costs with 200 accelerators and 50 browsers (about 14 minutes)
 	$(BIN)/python -m benchmarks.page --json benchmark-page.json
+
+bench-clients: $(VENV)/.dev ## Measure NVIDIA's perf_analyzer against us and against Triton (150 MB once, about 4 minutes)
+	$(BIN)/python -m benchmarks.clients --json benchmark-clients.json
 
 bench-storm: $(VENV)/.dev ## Measure what two storms of faults do to a host and its clients (about 6 minutes; root for some faults)
 	$(BIN)/python -m benchmarks.storm --json benchmark-storm.json

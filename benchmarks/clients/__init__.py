@@ -1,0 +1,1 @@
+"""Other makers' clients and servers beside ours."""
