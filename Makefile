@@ -125,7 +125,8 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 .venv-clients/.done: Makefile
 	test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install \
-		'tritonclient[http,grpc]==2.73.0' kserve==0.21.0 open-inference-openapi==2.0.0.1
+		'tritonclient[http,grpc]==2.73.0' kserve==0.21.0 open-inference-openapi==2.0.0.1 \
+		mlcommons-loadgen==6.0.17 schemathesis==4.32.5
 	@touch $@
 
 .venv-release/.done: Makefile
