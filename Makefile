@@ -10,8 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models gpu-check gpu-wheels generate release clean test-clients
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate clean test-clients
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate release clean test-clients
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
