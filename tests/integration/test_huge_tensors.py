@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 import pytest
@@ -20,8 +20,12 @@ from tests.integration.raw_grpc import RawGrpc
 
 HTTP_BYTES = 2362 << 20
 GRPC_BYTES = (2 << 30) - (1 << 20)  # protobuf's libraries read messages of less than 2 GiB
-PIECE = bytes(range(251)) * ((8 << 20) // 251)  # a length that no page divides, so that a shifted answer differs
+PIECE = bytes(range(251)) * (
+    (8 << 20) // 251
+)  # a length that no page divides, so that a shifted answer differs
+TWICE = memoryview(PIECE * 2)
 WAIT_SECONDS = 240.0
+_RAW_INPUT = bytes([7 << 3 | 2])  # the key of ModelInferRequest.raw_input_contents
 
 pytestmark = pytest.mark.skipif(
     psutil.virtual_memory().available < 8 << 30, reason="needs 8 GiB of free memory"
@@ -52,8 +56,9 @@ def check(reader: Iterator[bytes], size: int) -> None:
     position = 0
     for data in reader:
         start = position % len(PIECE)
-        wanted = (PIECE + PIECE)[start : start + len(data)]
-        assert data == wanted, f"differs within {len(data)} bytes from {position} on"
+        assert data == TWICE[start : start + len(data)], (
+            f"differs within {len(data)} bytes from {position} on"
+        )
         position += len(data)
     assert position == size
 
@@ -78,7 +83,8 @@ def test_http_takes_and_gives_more_than_2_gib(accelerator: RunningAccelerator) -
         sock.sendall(
             f"POST /v2/models/echo/infer HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {accelerator.token}\r\n"
             f"Content-Length: {len(text) + HTTP_BYTES}\r\n"
-            f"Inference-Header-Content-Length: {len(text)}\r\n\r\n".encode() + text
+            f"Inference-Header-Content-Length: {len(text)}\r\n\r\n".encode()
+            + text
         )
         for piece in pieces(HTTP_BYTES):
             sock.sendall(piece)
@@ -89,33 +95,65 @@ def test_http_takes_and_gives_more_than_2_gib(accelerator: RunningAccelerator) -
             )
             head = json.loads(answer.read(int(headers["inference-header-content-length"])))
             assert head["outputs"][0]["shape"] == [1, HTTP_BYTES]
-            check(_read(answer.read, HTTP_BYTES), HTTP_BYTES)
+            check(_read(answer, HTTP_BYTES), HTTP_BYTES)
 
 
 @pytest.mark.timeout(600)
 def test_grpc_takes_and_gives_2_gib(accelerator: RunningAccelerator) -> None:
     request = messages.message_class("inference.ModelInferRequest")(model_name="echo")
     request.inputs.add(name="x", datatype="UINT8", shape=[1, GRPC_BYTES])
-    head = request.SerializeToString() + b"\x3a" + _varint(GRPC_BYTES)  # raw_input_contents
+    head = request.SerializeToString() + _RAW_INPUT + _varint(GRPC_BYTES)
     target = Target(accelerator.address, accelerator.token, accelerator.pid, "echo")
-    with RawGrpc(target, window=(1 << 31) - 1) as client:
+    with RawGrpc(target, window=frames.MAX_WINDOW_BYTES) as client:
         client.socket.settimeout(WAIT_SECONDS)
+        client.send(frames.window_update(0, (1 << 30) - (1 << 17)))
         stream = client.open()
         client.data(stream, struct.pack(">BI", 0, len(head) + GRPC_BYTES) + head, ends=False)
-        allowed = Windows(client)
-        for piece in pieces(GRPC_BYTES):
-            allowed.wait_for(len(piece))
-            client.send(frames.head(len(piece), Kind.DATA, 0, stream))
-            client.socket.sendall(piece)
-        client.data(stream, b"")
-        tensor = allowed.answer(stream)
-        check(tensor, GRPC_BYTES)
+        with client.socket.makefile("rb") as answer:
+            # Once it knows how long the message is, it lets all of it be sent.
+            while next(kind for kind, of, _ in frames_of(answer) if of == stream) != Kind.WINDOW_UPDATE:
+                pass
+            for piece in pieces(GRPC_BYTES):
+                client.socket.sendall(frames.head(len(piece), Kind.DATA, 0, stream))
+                client.socket.sendall(piece)
+            client.data(stream, b"")
+            check(tensor_of(answer, stream), GRPC_BYTES)
 
 
-class Windows:
-    """What the accelerator lets be sent, and its answer."""
+def frames_of(answer: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, stream and payload of each frame that comes."""
+    while True:
+        length, kind, _, stream = frames.parse_head(answer.read(frames.HEAD_BYTES))
+        yield kind, stream, answer.read(length)
 
-    def __init__(self, client: RawGrpc) -> None:
-        self._client = client
-        self._reader = client.socket.makefile("rb")
-        self._call = self._connection = 0
+
+def tensor_of(answer: BinaryIO, stream: int) -> Iterator[bytes]:
+    """The bytes of the answer's only tensor, which stands at its end."""
+    left = -1
+    for kind, of, data in frames_of(answer):
+        if of != stream or kind != Kind.DATA:
+            assert kind != Kind.RST_STREAM
+            continue
+        if left < 0:
+            _, size = struct.unpack(">BI", data[:5])
+            data, left = data[5 + size - GRPC_BYTES :], GRPC_BYTES
+        yield data
+        left -= len(data)
+        if left == 0:
+            return
+
+
+def _read(answer: BinaryIO, size: int) -> Iterator[bytes]:
+    while size:
+        data = answer.read(min(size, 1 << 20))
+        assert data, f"the answer ends {size} bytes early"
+        size -= len(data)
+        yield data
+
+
+def _varint(number: int) -> bytes:
+    digits = bytearray()
+    while number >= 128:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
