@@ -27,6 +27,7 @@
     │  └─ BudgetReached                     the tenant's budget of this month is spent
     ├─ MemoryQuotaExceeded (MemoryError)    the model or request is larger than the accelerator's memory
     ├─ ComputeQuotaExceeded (RuntimeError)  the request queue of the accelerator is full; a retry is safe
+    ├─ Fenced (RuntimeError)                what asks was given up, and another acts in its place
     ├─ AcceleratorBusy (RuntimeError)       another request changes this accelerator now; a retry is safe
     ├─ StartFailed (RuntimeError)           an accelerator process did not begin to serve; a retry is safe
     ├─ LimitError (RuntimeError)            the kernel refused to put a limit in force
@@ -58,6 +59,7 @@ __all__ = [
     "DeadlineExceeded",
     "ElasticInferenceError",
     "EngineNotAvailable",
+    "Fenced",
     "Forbidden",
     "Http2Error",
     "HttpError",
@@ -233,6 +235,10 @@ class ComputeQuotaExceeded(ElasticInferenceError, RuntimeError):
 
 class AcceleratorBusy(ElasticInferenceError, RuntimeError):
     """Another request changes this accelerator at this moment. Nothing was done; a retry is safe."""
+
+
+class Fenced(ElasticInferenceError, RuntimeError):
+    """A host or a pool service that was given up still asks; another acts in its place. Nothing was done."""
 
 
 class StartFailed(ElasticInferenceError, RuntimeError):

@@ -50,6 +50,7 @@ class AcceleratorConfig:
             hold the share or there is none.
         lease: Where the device is shared by lease with other accelerators; None where it is not.
         limits: What is in force and by what means, for reports, such as {"compute": "50% of 2 cores by cgroup v1"}.
+        fence: The file that says until when it may answer (see `limits.fence`); None: as long as it runs.
         watch_pid: The process with which this one ends; None for a supervised one.
         artifacts_dir: The artifact store, which other accelerators of the same user may share; None: one below
             `store_dir`, in which nothing compiled is kept.
@@ -83,6 +84,7 @@ class AcceleratorConfig:
     compute_share: float | None = None
     lease: LeaseConfig | None = None
     limits: dict[str, str] | None = None
+    fence: str | None = None
     watch_pid: int | None = None
     artifacts_dir: str | None = None
     published_dir: str | None = None

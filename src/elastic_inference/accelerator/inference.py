@@ -30,7 +30,8 @@ from elastic_inference.accelerator.tracing import Tracer
 from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import Arrays
-from elastic_inference.errors import InvalidInput, ModelNotFound
+from elastic_inference.errors import InvalidInput, ModelNotFound, ModelNotReady
+from elastic_inference.limits.fence import Fence
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
@@ -95,6 +96,7 @@ class Inference:
         self.config = config
         self.shared = shared
         self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
+        self.fence = None if config.fence is None else Fence(config.fence)
         self.rate = RequestRate(config.requests_per_second, MonotonicClock())
         self.drained = threading.Event()
         self.logs = LogSwitches()
@@ -199,6 +201,8 @@ class Inference:
         timing.input_seconds = entered - arrived
         left = None if timeout_seconds is None else arrived + timeout_seconds - entered
         outputs = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
+        if self.fence is not None and not self.fence.is_open():
+            raise ModelNotReady("the lease of this accelerator's host has ended; it serves elsewhere")
         return Result(entry.name, entry.version, head.id, self._outputs(head, signature, outputs), timing)
 
     def _inputs(

@@ -45,6 +45,7 @@ from elastic_inference.engines.base import EngineOptions
 from elastic_inference.engines.preemption import set_preemption
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.limits.duty_cycle import CpuDutyCycle
+from elastic_inference.limits.fence import Fence
 from elastic_inference.limits.lease.holder import DeviceLease
 from elastic_inference.limits.processes import wait_readable
 from elastic_inference.models.artifacts.store import ArtifactStore
@@ -87,6 +88,8 @@ def run(config: AcceleratorConfig) -> int:
     print(json.dumps(ready), flush=True)
     log_file.keep_short()
     os.dup2(2, 1)  # that was all that the other end reads: what an engine prints goes to the log
+    if service.inference.fence is not None:
+        threading.Thread(target=_end_at, args=(service.inference.fence,), name="fence", daemon=True).start()
     if config.watch_pid is not None:
         watcher = threading.Thread(target=_watch, args=(config.watch_pid, waker), name="watch", daemon=True)
         watcher.start()
@@ -200,6 +203,13 @@ def artifact_store(config: AcceleratorConfig) -> tuple[ArtifactStore, bool]:
         log.warning("models are not kept for the next load", extra={"why": why_not})
     own = ArtifactStore.at(Path(config.store_dir) / "artifacts", config.store_limit_bytes, published)
     return own, False
+
+
+def _end_at(fence: Fence) -> None:
+    """End at once when the host's lease does: from then on another process may be this accelerator."""
+    fence.wait_closed()
+    log.warning("the host's lease of its pool has ended, and this accelerator with it")
+    os._exit(1)
 
 
 def _watch(pid: int, waker: int) -> None:

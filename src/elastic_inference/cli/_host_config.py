@@ -86,17 +86,18 @@ def read_file(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
         raise InvalidInput(f"host configuration {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"host configuration {path} is not TOML: {error}") from error
+    check_values(values, kinds, f"host configuration {path}")
+    return values
+
+
+def check_values(values: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> None:
+    """Raise InvalidInput, which names `where`, for a key that is not in `kinds` or a value of another type."""
     unknown = values.keys() - kinds.keys()
     if unknown:
-        raise InvalidInput(
-            f"host configuration {path}: unknown key {min(unknown)!r}; known are {', '.join(kinds)}"
-        )
+        raise InvalidInput(f"{where}: unknown key {min(unknown)!r}; known are {', '.join(kinds)}")
     for name, value in values.items():
         if not _is_of(value, kinds[name]):
-            raise InvalidInput(
-                f"host configuration {path}: {name} must be {_WORDS[kinds[name]]}, not {value!r:.100}"
-            )
-    return values
+            raise InvalidInput(f"{where}: {name} must be {_WORDS[kinds[name]]}, not {value!r:.100}")
 
 
 def _kind(hint: Any) -> type:

@@ -63,6 +63,7 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
     errors.BudgetReached: ExitCode.REFUSED,
     errors.MemoryQuotaExceeded: ExitCode.REFUSED,
     errors.ComputeQuotaExceeded: ExitCode.REFUSED,
+    errors.Fenced: ExitCode.REFUSED,
     errors.AcceleratorBusy: ExitCode.REFUSED,
     errors.StartFailed: ExitCode.FAILED,
     errors.LimitError: ExitCode.FAILED,

@@ -10,9 +10,9 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+from elastic_inference.client.response import ResponseHead, kept_headers
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     ConnectError,
@@ -28,7 +28,6 @@ from elastic_inference.protocol.shared_memory import Region
 from elastic_inference.protocol.status import decode_error
 from elastic_inference.protocol.stream import Stream
 
-MAX_HEADER_DIGITS = 18
 _TIMING = b"Server-Timing:"
 MAX_JSON_BYTES = 64 << 20  # of an answer that is read as a whole
 MAX_ERROR_BYTES = 1 << 20
@@ -59,53 +58,27 @@ class Address:
         return lines.encode()
 
 
-class ResponseHead:
-    """Status and headers of a response whose body is still to be read.
-
-    Attributes:
-        headers: By lower-case name; shared between equal responses.
-        timing: The line of `Server-Timing`, which is in no two responses the same, b"" where it is not the first.
-        content_length: Of the body, in bytes.
-    """
-
-    __slots__ = ("content_length", "headers", "status", "timing")
-
-    def __init__(self, status: int, headers: dict[bytes, bytes], timing: bytes = b"") -> None:
-        self.status = status
-        self.headers = headers
-        self.timing = timing
-        length = self.number(b"content-length")
-        if length is None:
-            raise ProtocolError("the response has no Content-Length")
-        self.content_length = length
-
-    def number(self, name: bytes) -> int | None:
-        """Return a header's value as a number, None where it is absent; ProtocolError where it is no number."""
-        text = self.headers.get(name)
-        if text is None:
-            return None
-        if not text.isdigit() or len(text) > MAX_HEADER_DIGITS:
-            raise ProtocolError(f"the response's {name.decode()} is {text[:40]!r}, not a number of bytes")
-        return int(text)
-
-
 class Connection:
     """One connection; for one thread at a time.
 
     Attributes:
+        address: Where to.
         region: Shared memory that this connection has registered with the accelerator, None before its first use.
         region_used: When a call last used it, as time.monotonic() tells.
+        began: When the exchange under way began, as time.monotonic tells; None: there is none.
         is_reusable: Whether it may carry another exchange.
         is_parents: Whether it was made before this process was forked off, whose parent goes on using it.
     """
 
     def __init__(self, address: Address, timeout_seconds: float | None) -> None:
+        self.address = address
         self.headers = address.headers()
         sock = address.endpoint.connect(timeout_seconds, address.tls)
         tune(sock)
         self.stream = Stream(sock)
         self.region: Region | None = None
         self.region_used = 0.0
+        self.began: float | None = None
         self.is_reusable = True
         self.is_parents = False
         _open_connections.add(self)
@@ -136,7 +109,7 @@ class Connection:
             timing, _, lines = lines.partition(b"\r\n")
         else:
             timing = b""
-        return ResponseHead(int(first[9:12]), _kept_headers(lines), timing)
+        return ResponseHead(int(first[9:12]), kept_headers(lines), timing)
 
     def finish(self, head: ResponseHead) -> None:
         """Note that the body was read to its end: the next request may follow, unless the server closes."""
@@ -278,7 +251,7 @@ class ConnectionPool:
     def _give_back(self, connection: Connection) -> None:
         if connection.is_reusable and not connection.is_parents:
             with self._lock:
-                if not self._is_closed:
+                if not self._is_closed and connection.address is self.address:
                     self._idle.append(connection)
                     if connection.region is not None and self._watch is None:
                         self._watch_regions(REGION_IDLE_SECONDS)
@@ -313,6 +286,24 @@ class ConnectionPool:
         for connection in holders:
             connection.close()
 
+    def move(self, address: Address) -> None:
+        """Connect elsewhere from now on; calls under way on the old place's connections are tried again there.
+
+        The old place may be cut off, where an answer would never come, so their sockets are shut down.
+        """
+        with self._lock:
+            before, self.address = self.address, address
+        self.drop_idle()
+        for connection in _all_open():
+            if connection.address is before and not connection.is_parents:
+                connection.is_reusable = False
+                connection.stream.abort()
+
+    def waits_since(self) -> float | None:
+        """When the exchange began that has been under way for longest, on time.monotonic; None: there is none."""
+        began = [each.began for each in _all_open() if each.address is self.address]
+        return min((at for at in began if at is not None), default=None)
+
     def drop_idle(self) -> None:
         """Close all idle connections, such as after one of them broke."""
         if self._pid != os.getpid():
@@ -328,6 +319,14 @@ class ConnectionPool:
         if self._watch is not None and self._pid == os.getpid():
             self._watch.cancel()
         self.drop_idle()
+
+
+def _all_open() -> list[Connection]:
+    while True:
+        try:
+            return list(_open_connections)
+        except RuntimeError:  # another thread opened one meanwhile
+            continue
 
 
 def _close_unused(pool: weakref.ref[ConnectionPool]) -> None:
@@ -353,24 +352,17 @@ class Lent:
     def __enter__(self) -> Connection:
         deadline = self._deadline
         self._connection = connection = self._pool._take(deadline)
+        connection.began = time.monotonic()
         connection.stream.set_deadline(deadline)
         if deadline.cancellation is not None:
             deadline.cancellation.wake_by(connection.stream.abort)
         return connection
 
     def __exit__(self, *_: object) -> None:
+        self._connection.began = None
         cancellation = self._deadline.cancellation
         if cancellation is not None:
             cancellation.wake_by(None)
             if cancellation.is_cancelled:
                 self._connection.is_reusable = False  # it was aborted, perhaps after its last byte had come
         self._pool._give_back(self._connection)
-
-
-@lru_cache(maxsize=32)
-def _kept_headers(lines: bytes) -> dict[bytes, bytes]:
-    headers = {}
-    for line in lines.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        headers[name.lower()] = value.strip()
-    return headers

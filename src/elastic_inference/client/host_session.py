@@ -45,6 +45,7 @@ class Attachment:
             the host's own machine.
         token: Its bearer token; "" where the host does not tell it again.
         lease_seconds: Heartbeats must come more often than this; None: it needs none.
+        placement: Of a pool: rises each time that it is placed elsewhere. None: it always stays where it is.
         limits: What is in force and by what means.
         warning: What the host wants its user to know, such as of a budget; "" where nothing.
     """
@@ -55,6 +56,7 @@ class Attachment:
     accelerator_type: str
     name: str = ""
     lease_seconds: float | None = None
+    placement: int | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     warning: str = ""
 
@@ -256,6 +258,7 @@ class HostSession:
                 accelerator_type=value["type"],
                 name=value["name"],
                 lease_seconds=value["lease_seconds"],
+                placement=value.get("placement"),
                 limits=value["limits"],
                 warning=str(value.get("warning") or ""),
             )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from elastic_inference.client.accelerator import Attach, HostAccess
+from elastic_inference.client.connection import Address, ConnectionPool
 from elastic_inference.client.host_session import Attachment, HostSession
-from elastic_inference.deadline import Deadline
+from elastic_inference.deadline import NO_DEADLINE, Deadline
 from elastic_inference.errors import (
     AcceleratorNotFound,
     ConnectError,
@@ -22,11 +25,13 @@ log = logging.getLogger(__name__)
 _BEATS_PER_LEASE = 3  # two may be lost before the host takes the accelerator back
 # A host that does not answer for so long tells nothing; the accelerator may serve on meanwhile.
 _EXPLAIN_SECONDS = 5.0
+# Between two looks whether a call waits, and for how long one may before a pool is asked whether it moved.
+_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Hosted:
-    """An accelerator of a host.
+    """An accelerator of a host, or of a pool of hosts, which may place it elsewhere while it is used.
 
     Attributes:
         address: The best of its endpoints from this machine, such as `unix:/run/a.sock`.
@@ -45,6 +50,14 @@ class Hosted:
             deadline: Of the call that waits for the answer.
         """
         return self._keeper.explain(deadline)
+
+    def follow(self, pool: ConnectionPool, address_of: Callable[[str], Address]) -> None:
+        """Move these connections to wherever a pool places the accelerator from now on.
+
+        Args:
+            address_of: Makes an address of an endpoint.
+        """
+        self._keeper.follow(pool, address_of)
 
     def close(self) -> None:
         """Detach it where `attach` attached it; twice is fine."""
@@ -109,6 +122,8 @@ class _Keeper:
         self._is_ours = is_ours
         self._stop = threading.Event()
         self._ended: Exception | None = None
+        self._follows: tuple[ConnectionPool, Callable[[str], Address]] | None = None
+        self._moving = threading.Lock()
         self._owner_pid = os.getpid()
         self._warning = ""
         self._warn(attachment.warning)
@@ -130,14 +145,45 @@ class _Keeper:
             except ElasticInferenceError as error:
                 log.warning("heartbeat to %s failed: %s", self._session.url, error)
 
+    def follow(self, pool: ConnectionPool, address_of: Callable[[str], Address]) -> None:
+        self._follows = pool, address_of
+        if self.attachment.placement is not None:
+            threading.Thread(target=self._watch, args=(pool,), name="placement", daemon=True).start()
+
+    def _watch(self, pool: ConnectionPool) -> None:
+        """Ask where the accelerator is while a call waits for long: one that was cut off never says that it is."""
+        while not self._stop.wait(_PATIENCE_SECONDS):
+            began = pool.waits_since()
+            if began is not None and time.monotonic() - began >= _PATIENCE_SECONDS:
+                self.explain(NO_DEADLINE)
+
+    def _move(self, found: Attachment) -> None:
+        with self._moving:
+            before = self.attachment.placement
+            if (
+                self._follows is None
+                or before is None
+                or found.placement is None
+                or found.placement <= before
+            ):
+                return
+            endpoints = found.usable_endpoints()
+            if not endpoints:
+                return  # it has no host at this moment
+            self.attachment = replace(self.attachment, endpoints=found.endpoints, placement=found.placement)
+            pool, address_of = self._follows
+            log.info("accelerator %s serves at %s now", found.accelerator_id, endpoints[0])
+            pool.move(address_of(endpoints[0]))
+
     def explain(self, deadline: Deadline) -> Exception | None:
         if self._ended is None and not self._stop.is_set():
             try:
-                self._session.describe(
+                found = self._session.describe(
                     self.attachment.accelerator_id,
                     token=self.token,
                     deadline=deadline.within(_EXPLAIN_SECONDS),
                 )
+                self._move(found)
             except (AcceleratorNotFound, PermissionDenied) as error:
                 self._ended = self._gone(error)
             except ElasticInferenceError:

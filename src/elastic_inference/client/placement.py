@@ -23,6 +23,9 @@ from elastic_inference.deadline import Deadline
 from elastic_inference.errors import InvalidInput, PredictorClosed
 from elastic_inference.protocol.endpoint import Endpoint
 
+CONNECT_SECONDS = 10.0
+POOLED_CONNECT_SECONDS = 2.0
+
 
 class Place:
     """An accelerator that can be reached, and the end of it."""
@@ -125,8 +128,16 @@ def _at_address(accelerator: At) -> Place:
 def _on_host(access: HostAccess, acquire: Callable[[], hosted.Hosted]) -> Place:
     found = acquire()
     try:
-        endpoint = Endpoint.parse(found.address)
-        pool = ConnectionPool(Address(endpoint, found.token, tls_in_force(access.tls, endpoint)))
+
+        def address_of(text: str) -> Address:
+            endpoint = Endpoint.parse(text)
+            return Address(endpoint, found.token, tls_in_force(access.tls, endpoint))
+
+        # A pool may have placed it elsewhere meanwhile, so there is no use in long waits for one machine.
+        is_pooled = found.attachment.placement is not None
+        seconds = POOLED_CONNECT_SECONDS if is_pooled else CONNECT_SECONDS
+        pool = ConnectionPool(address_of(found.address), seconds)
+        found.follow(pool, address_of)
     except BaseException:
         found.close()
         raise

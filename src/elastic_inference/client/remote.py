@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.client import regions
-from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool, ResponseHead
+from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool
 from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.client.model_name import model_name
 from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.report import PredictorReport
+from elastic_inference.client.response import ResponseHead
 from elastic_inference.client.upload import Progress, upload
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
@@ -305,10 +306,11 @@ class RemoteModel:
                 if deadline.is_cancelled:
                     raise
                 self._pool.drop_idle()
+                before = self._pool.address
                 ended = self._explain(deadline)
                 if ended is not None:
                     raise ended from error
-                if not self._config:
+                if not self._config and self._pool.address is before:
                     raise  # it was never reached: a wrong address is told at once
                 pause = self._pause(pause, deadline, error)
             seconds = deadline.check("the reply, retries included,")

@@ -71,19 +71,32 @@ class Attacher:
             self._log.add(self._now(), events.Kind.REFUSED, text, name=name, tenant=wanted.tenant)
             raise
 
+    def place(self, accelerator_id: str, token_sha256: str, wanted: Wanted) -> AcceleratorRecord:
+        """Attach what a pool wants, under the id and the token that it chose."""
+        kind = self._type(wanted.type_name)
+        name = check_name(wanted.name) or accelerator_id[:12]
+        self._check_open(wanted)
+        self._store.check_name(name, wanted.tenant)
+        allocation = self._entrance.take(accelerator_id, kind, wanted)
+        assert not isinstance(allocation, Waiting)  # it did not say that it may wait
+        return self._start(accelerator_id, name, allocation.settled(kind), allocation, wanted, token_sha256)
+
+    def _check_open(self, wanted: Wanted) -> None:
+        if self._is_draining():
+            raise CapacityExceeded(
+                "this host drains and attaches nothing new; attach at another host, or let the operator run "
+                "`ei host drain --off`",
+                requested=wanted.type_name,
+                available="none",
+            )
+
     def _ask(self, wanted: Wanted) -> Attached | Waiting:
         kind = self._type(wanted.type_name)
         check_lease(wanted.lease_seconds)
         accelerator_id = f"eia-{secrets.token_hex(16)}"
         name = check_name(wanted.name) or accelerator_id[:12]
         try:
-            if self._is_draining():
-                raise CapacityExceeded(
-                    "this host drains and attaches nothing new; attach at another host, or let the operator run "
-                    "`ei host drain --off`",
-                    requested=wanted.type_name,
-                    available="none",
-                )
+            self._check_open(wanted)
             self._store.check_name(name, wanted.tenant)
             if wanted.tenant != OPERATOR:
                 self._context.tenancy.check_budget(wanted.tenant)
@@ -93,7 +106,8 @@ class Attacher:
                     text = f"for {kind.name}, in place {allocation.place}"
                     self._log.add(self._now(), events.Kind.WAITS, text, name=name, tenant=wanted.tenant)
                 return allocation
-            return self._start(accelerator_id, name, allocation.settled(kind), allocation, wanted)
+            token, kind = make_token(), allocation.settled(kind)
+            return self._start(accelerator_id, name, kind, allocation, wanted, hash_token(token)), token
         except ElasticInferenceError:
             # Not where the process dies here: who waits asks the next one with the same ticket.
             if wanted.ticket is not None:
@@ -107,15 +121,15 @@ class Attacher:
         kind: AcceleratorType,
         allocation: Allocation,
         wanted: Wanted,
-    ) -> Attached:
-        token = make_token()
+        token_sha256: str,
+    ) -> AcceleratorRecord:
         record = AcceleratorRecord(
             accelerator_id=accelerator_id,
             name=name,
             kind=kind,
             device=allocation.device,
             share=allocation.share,
-            token_sha256=hash_token(token),
+            token_sha256=token_sha256,
             created_at=self._now(),
             lease_seconds=wanted.lease_seconds,
             tenant=wanted.tenant,
@@ -136,7 +150,7 @@ class Attacher:
         self._context.launcher.refill()
         extra = {"accelerator_id": accelerator_id, "type": kind.name, "tenant": wanted.tenant}
         logger.info("attached", extra=extra)
-        return attached, token
+        return attached
 
     def _end_unknown(self, record: AcceleratorRecord) -> None:
         """End an accelerator whose attach failed, also one that serves: nobody would ever have its token."""

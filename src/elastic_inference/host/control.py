@@ -133,6 +133,9 @@ class AcceleratorControl(Protocol):
     def limits_of(self, record: AcceleratorRecord) -> dict[str, str]:
         """Return what is in force for an accelerator and by what means; {} where that is not known now."""
 
+    def placement_of(self, accelerator_id: str) -> int | None:
+        """Return a number that rises each time an accelerator is placed elsewhere; None: it never is."""
+
     def offers(self) -> tuple[Offer, ...]:
         """All types, and how many of each still fit."""
 
@@ -154,7 +157,10 @@ class ControlApi(Protocol):
     folder: HostFolder
     audit: AuditLog
     certificates: Certificates
-    store: StateStore
+
+    @property
+    def store(self) -> StateStore:
+        """Its database."""
 
     @property
     def service(self) -> AcceleratorControl:

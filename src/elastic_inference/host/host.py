@@ -181,6 +181,7 @@ class Host:
                 turn_limit_seconds=settings.turn_limit_seconds,
                 allow_unsafe_operations=settings.allow_unsafe_operations,
                 published=settings.published,
+                fence=self.folder.fence if settings.fence else None,
                 gpu_sharing=settings.gpu_sharing,
                 mps_directory=self._mps_directory(),
             ),

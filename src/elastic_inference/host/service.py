@@ -9,7 +9,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
@@ -23,12 +22,11 @@ from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.leases import MIN_LEASE_SECONDS, LeaseBook
 from elastic_inference.host.accounts.ledger import Ledger
-from elastic_inference.host.accounts.model_sums import sum_up_models
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.scope import ALL, OPERATOR, Scope
-from elastic_inference.host.accounts.sums import By, UsageSum, sum_up
+from elastic_inference.host.accounts.sums import By, UsageSum
 from elastic_inference.host.accounts.token_book import TokenBook
-from elastic_inference.host.accounts.usage import UsageRow, summarize
+from elastic_inference.host.accounts.usage import UsageRow
 from elastic_inference.host.accounts.wanted import Waiting, Wanted
 from elastic_inference.host.attacher import Attacher
 from elastic_inference.host.board import Board
@@ -40,6 +38,7 @@ from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet
 from elastic_inference.host.processes.gpu_watch import Subject
 from elastic_inference.host.processes.token_keeper import TokenKeeper
+from elastic_inference.host.report import UsageReport
 from elastic_inference.host.resizer import Resizer
 from elastic_inference.host.tenant_care import TenantCare
 from elastic_inference.host.tokens import hash_token, make_token
@@ -84,6 +83,7 @@ class HostService:
         self._store = context.store
         self._fleet = Fleet(context)
         self._calendar = calendar
+        self._report = UsageReport(context.store, self.board, self.meter, calendar.now)
         self._lock = threading.Lock()
         self._ledger = Ledger(capacity)
         self._resizer = Resizer(context, self._fleet, self._ledger, self.meter)
@@ -199,6 +199,10 @@ class HostService:
                 return means | ({} if cores is None else {"cores": cores})
         return {}
 
+    def placement_of(self, accelerator_id: str) -> int | None:  # noqa: ARG002  # as a pool answers it
+        """Return None: what a host has attached stays there."""
+        return None
+
     # Attach, detach
 
     def attach(
@@ -230,6 +234,15 @@ class HostService:
         if not isinstance(attached, Waiting):
             self.tenants.budgets.touch(wanted.tenant)
         return attached
+
+    def place(
+        self, accelerator_id: str, token_sha256: str, type_name: str, name: str | None
+    ) -> AcceleratorRecord:
+        """Attach an accelerator whose id and token a pool chose; one that is there already is given back as it is."""
+        known = self._store.get(accelerator_id)
+        if known is not None and known.token_sha256 == token_sha256:
+            return known
+        return self._attacher.place(accelerator_id, token_sha256, Wanted(type_name, name))
 
     def leave_line(self, ticket: str, tenant: str | None = None) -> bool:
         """Take one that waits out of the line; False where none waits with this ticket, or none of the tenant's."""
@@ -302,10 +315,14 @@ class HostService:
             ElasticInferenceError: The accelerator did not take it, and the old one counts.
         """
         token = make_token()
-        with self._alone(accelerator_id) as record:
-            self._token_keeper.change(record, hash_token(token))
-            self.tokens.set(accelerator_id, hash_token(token))
+        self.put_token(accelerator_id, hash_token(token))
         return token
+
+    def put_token(self, accelerator_id: str, token_sha256: str) -> None:
+        """Put the token of this hash in force, which a pool made; as `rotate_token`."""
+        with self._alone(accelerator_id) as record:
+            self._token_keeper.change(record, token_sha256)
+            self.tokens.set(accelerator_id, token_sha256)
 
     def put_tokens(self) -> None:
         """See to it that accelerators that may have taken a token nobody has take back the one that counts."""
@@ -323,27 +340,11 @@ class HostService:
         Args:
             scope: Of what is asked, and what alone is read.
         """
-        intervals = self._intervals(since, scope)
-        ids = {interval["accelerator_id"] for interval in intervals}
-        return summarize(intervals, self._store.list_usage(since, ids), since, self._calendar.now())
+        return self._report.rows(since, scope)
 
     def usage_sums(self, by: By, since: float = 0.0, scope: Scope = ALL) -> tuple[UsageSum, ...]:
         """Sum up the same by tenant, type, model or day."""
-        intervals = self._intervals(since, scope)
-        ids = {interval["accelerator_id"] for interval in intervals}
-        hours, now = self._store.list_hours(since, ids), self._calendar.now()
-        if by is By.MODEL:
-            return sum_up_models(intervals, hours, self._store.list_model_hours(since, ids), since, now)
-        return sum_up(by, intervals, hours, since, now)
-
-    def _intervals(self, since: float, scope: Scope) -> list[dict[str, Any]]:
-        """Read what is attached, and return what was."""
-        if scope.is_all:
-            self.board.fresh(must_write=True)
-        else:
-            self.meter.read_all(r for r in self._store.list_all() if scope.covers(r.accelerator_id, r.tenant))
-        only = None if scope.accelerator_id is None else [scope.accelerator_id]
-        return self._store.list_intervals(since, only, scope.tenant)
+        return self._report.sums(by, since, scope)
 
     # Shared
 

@@ -45,6 +45,7 @@ class HostSettings:
         hang_seconds, turn_limit_seconds: See ProcessSettings.
         gpu_sharing: How accelerators share a GPU, one of `GPU_SHARING`.
         cpu_sharing: How they share the CPU device, one of `CPU_SHARING`.
+        fence: Whether accelerators answer only as long as the host's lease of its pool lasts; see `limits.fence`.
         core_price: USD an hour for one core, by which the CPU's own types are priced; None: they have no price.
     """
 
@@ -69,6 +70,7 @@ class HostSettings:
     gpu_sharing: str = "lease"
     cpu_sharing: str = "limits"
     core_price: Decimal | None = None
+    fence: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (

@@ -70,6 +70,7 @@ STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], Status] = {
     errors.BudgetReached: Status(409, GrpcCode.RESOURCE_EXHAUSTED),
     errors.MemoryQuotaExceeded: Status(413, GrpcCode.RESOURCE_EXHAUSTED),
     errors.ComputeQuotaExceeded: Status(429, GrpcCode.RESOURCE_EXHAUSTED),
+    errors.Fenced: Status(409, GrpcCode.ABORTED),
     errors.AcceleratorBusy: Status(409, GrpcCode.ABORTED),
     errors.StartFailed: Status(500, GrpcCode.INTERNAL),
     errors.LimitError: Status(500, GrpcCode.INTERNAL),

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -19,6 +19,9 @@ from elastic_inference.host.accounts.sums import HourRow, ModelHourRow
 from elastic_inference.host.accounts.upgrade import bring_up_to_date, tune_sqlite, without_password
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.limits.processes import ProcessIdentity
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class StateStore:
@@ -38,7 +41,7 @@ class StateStore:
         self._host_id: str | None = None  # None: all rows are seen
 
     @classmethod
-    def at_path(cls, path: Path) -> StateStore:
+    def at_path(cls, path: Path) -> Self:
         """Return the database in a SQLite file, for its owner alone."""
         path.touch(mode=0o600, exist_ok=True)
         return cls(f"sqlite:///{path}")

@@ -28,6 +28,10 @@ class TokenBook:
         with self._lock:
             self._drop(accelerator_id)
 
+    def knows(self, accelerator_id: str) -> bool:
+        """Whether an accelerator of this id has a token."""
+        return accelerator_id in self._hashes
+
     def find(self, token_sha256: str) -> str | None:
         """Return the accelerator whose token has this hash, or None."""
         return self._owners.get(token_sha256)

@@ -63,6 +63,7 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
         warning = service.tenants.warning(record.tenant)
         limits = service.limits_of(record)
         shown = schemas.AcceleratorView.of(record, limits, left_seconds, reading, warning)
+        shown.placement = service.placement_of(accelerator_id)
         if not who.is_operator:
             shown.last_exit = paths.hide(shown.last_exit)
             if not who.is_on_this_machine:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -36,13 +38,31 @@ from elastic_inference.protocol.status import encode_error
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Addition:
+    """Paths beside those of every control API, such as those by which a pool and its hosts speak.
+
+    Attributes:
+        add: Adds them; given the application, and the dependency that gives the Caller of a request.
+        name_of: A name for whoever has a token that only these paths know; None where they do not know it either.
+    """
+
+    add: Callable[[FastAPI, Any], None]
+    name_of: Callable[[str], str | None] = lambda _: None
+
+
 def make_app(
-    host: ControlApi, limits: DoorLimits | None = None, tracer_provider: Any = None, feed: Feed | None = None
+    host: ControlApi,
+    limits: DoorLimits | None = None,
+    tracer_provider: Any = None,
+    feed: Feed | None = None,
+    addition: Addition | None = None,
 ) -> FastAPI:
     """Return the control API and the page of a host.
 
     Args:
         tracer_provider: Of OpenTelemetry; None: no spans are made.
+        addition: Paths beside the host's own.
         feed: Whoever ends it ends the streams of the page; None: nobody does.
     """
     limits = limits or DoorLimits()
@@ -52,7 +72,9 @@ def make_app(
     def known_caller(headers: Headers) -> str | None:
         token = bearer_of(headers.get("Authorization", ""))
         caller = callers.of_token(token) if token else callers.of_session(headers)
-        return None if caller is None else caller.name
+        if caller is None:
+            return addition.name_of(token) if addition is not None and token else None
+        return caller.name
 
     app = FastAPI(
         title="elastic-inference host",
@@ -74,6 +96,8 @@ def make_app(
     add_page(
         app, callers, sessions, feed or Feed(host, limits.num_listeners), host.certificates.files is not None
     )
+    if addition is not None:
+        addition.add(app, caller)
     _document_errors(app)
     _mount_amazon(app, host)
     return app

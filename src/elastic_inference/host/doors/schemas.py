@@ -163,6 +163,10 @@ class AcceleratorView(BaseModel):
     memory_used_bytes: int | None
     utilisation_share: Annotated[float | None, Field(description="Of its share, over the last seconds.")]
     warning: Annotated[str, Field(description="What its tenant is to know, such as of its budget; or empty.")]
+    placement: Annotated[
+        int | None,
+        Field(description="Of a pool: rises each time that it is placed elsewhere; null: it never is."),
+    ] = None
 
     @classmethod
     def of(

@@ -17,7 +17,7 @@ import uvicorn
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.host.control import Served
 from elastic_inference.host.doors.admission import DoorLimits
-from elastic_inference.host.doors.app import make_app
+from elastic_inference.host.doors.app import Addition, make_app
 from elastic_inference.host.doors.connections import Listener
 from elastic_inference.host.doors.feed import Feed
 from elastic_inference.host.processes.folders import TlsFiles
@@ -38,12 +38,14 @@ def serve(
     *,
     on_ready: Callable[[str], None],
     keep_running: bool = False,
+    addition: Addition | None = None,
 ) -> None:
     """Open a host, serve it until SIGTERM or SIGINT, and close it; SIGHUP reads the TLS files again.
 
     It listens before it opens, so that clients of a host that is started again wait and are not refused.
 
     Args:
+        addition: Paths beside the host's own.
         on_ready: Called with the host's URL as soon as it answers.
         keep_running: Whether the accelerators go on when the host ends.
 
@@ -65,7 +67,7 @@ def serve(
         try:
             _Server(
                 host,
-                _config(host, limits, provider, feed),
+                _config(host, limits, provider, feed, addition),
                 limits,
                 feed,
                 lambda: on_ready(_url(listen, sock, host.certificates.files)),
@@ -129,9 +131,11 @@ class _Server(uvicorn.Server):
             logger.error("not reloaded, and as before", extra={"why": str(error)})
 
 
-def _config(host: Served, limits: DoorLimits, tracer_provider: Any, feed: Feed) -> uvicorn.Config:
+def _config(
+    host: Served, limits: DoorLimits, tracer_provider: Any, feed: Feed, addition: Addition | None
+) -> uvicorn.Config:
     config = uvicorn.Config(
-        make_app(host, limits, tracer_provider, feed),
+        make_app(host, limits, tracer_provider, feed, addition),
         http="h11",
         ws="none",
         log_config=None,

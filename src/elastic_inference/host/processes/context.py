@@ -46,6 +46,7 @@ class ProcessSettings:
         turn_limit_seconds: A process in which one request runs for longer is started again: a model may loop for ever.
         allow_unsafe_operations: See EngineOptions.
         published: See HostSettings.
+        fence: The file that says until when accelerators may answer; None: nothing limits that.
         gpu_sharing: See HostSettings.
         mps_directory: Of the pipes of NVIDIA's MPS daemon.
     """
@@ -59,6 +60,7 @@ class ProcessSettings:
     turn_limit_seconds: float = 600.0
     allow_unsafe_operations: bool = False
     published: Path | None = None
+    fence: Path | None = None
     gpu_sharing: str = "lease"
     mps_directory: str = DEFAULT_MPS_DIRECTORY
 
@@ -163,6 +165,7 @@ class HostContext:
             limits=self.describe_limits(record, applied),
             artifacts_dir=str(folder.artifacts),
             published_dir=None if self.settings.published is None else str(self.settings.published),
+            fence=None if self.settings.fence is None else str(self.settings.fence),
             allow_unsafe_operations=self.settings.allow_unsafe_operations,
             requests_per_second=self.tenancy.quota(record.tenant).requests_per_second,
             accelerator_type=record.kind.name,

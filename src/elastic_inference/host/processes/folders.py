@@ -51,6 +51,7 @@ class HostFolder:
         self.devices = path / "devices.json"
         self.audit = path / "audit.log"
         self.lock = path / "lock"
+        self.fence = path / "fence"  # of a host of a pool
         self._unremoved: dict[Path, Callable[[], None]] = {}
 
     def make(self) -> None:

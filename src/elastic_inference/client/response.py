@@ -1,0 +1,49 @@
+"""The head of an accelerator's answer: its status, and headers that are parsed once for all answers that have them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from elastic_inference.errors import ProtocolError
+
+MAX_HEADER_DIGITS = 18
+
+
+class ResponseHead:
+    """Status and headers of a response whose body is still to be read.
+
+    Attributes:
+        headers: By lower-case name; shared between equal responses.
+        timing: The line of `Server-Timing`, which is in no two responses the same, b"" where it is not the first.
+        content_length: Of the body, in bytes.
+    """
+
+    __slots__ = ("content_length", "headers", "status", "timing")
+
+    def __init__(self, status: int, headers: dict[bytes, bytes], timing: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.timing = timing
+        length = self.number(b"content-length")
+        if length is None:
+            raise ProtocolError("the response has no Content-Length")
+        self.content_length = length
+
+    def number(self, name: bytes) -> int | None:
+        """Return a header's value as a number, None where it is absent; ProtocolError where it is no number."""
+        text = self.headers.get(name)
+        if text is None:
+            return None
+        if not text.isdigit() or len(text) > MAX_HEADER_DIGITS:
+            raise ProtocolError(f"the response's {name.decode()} is {text[:40]!r}, not a number of bytes")
+        return int(text)
+
+
+@lru_cache(maxsize=32)
+def kept_headers(lines: bytes) -> dict[bytes, bytes]:
+    """Return headers by lower-case name; equal lines give the same dictionary."""
+    headers = {}
+    for line in lines.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        headers[name.lower()] = value.strip()
+    return headers

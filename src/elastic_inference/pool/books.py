@@ -1,0 +1,240 @@
+"""What a pool knows now: its hosts, and where each accelerator is. In memory, as the database has it; one lock.
+
+What is promised on a host is held here before the host is asked, so two attaches never get the same room.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from elastic_inference.clock import Clock
+from elastic_inference.errors import AcceleratorNotFound, Fenced, InvalidInput
+from elastic_inference.host.accounts.capacity import Allocation, Capacity
+from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.pool.failover import Answer, FailoverRules, Standing, answer, lost_hosts
+from elastic_inference.pool.model import HostState, HostView, Placement, Request
+from elastic_inference.pool.placement.choosing import place
+from elastic_inference.pool.store import HostRow
+
+
+@dataclass(frozen=True)
+class Place:
+    """Room on a host.
+
+    Attributes:
+        host_epoch: Of the host when the room was taken: under a later one it is gone.
+    """
+
+    host_id: str
+    host_epoch: int
+    allocation: Allocation
+    request: Request
+
+
+@dataclass
+class _Host:
+    row: HostRow
+    answered_at: float
+    is_known_dead: bool = False
+
+
+class Books:
+    """Hosts, and who holds what of them. Any thread may call.
+
+    Args:
+        clock: The pool's.
+    """
+
+    def __init__(self, clock: Clock, rules: FailoverRules) -> None:
+        self.rules = rules
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._hosts: dict[str, _Host] = {}
+        self._places: dict[str, Place] = {}
+
+    # Hosts
+
+    def admit(self, row: HostRow) -> None:
+        """Know a host from now on; it counts as heard of now."""
+        with self._lock:
+            self._hosts[row.host_id] = _Host(row, self._clock.now())
+
+    def report(self, host_id: str, epoch: int) -> None:
+        """Note that a host reports; Fenced where it was given up, AcceleratorNotFound where none is known."""
+        with self._lock:
+            host = self._hosts.get(host_id)
+            if host is None:
+                raise AcceleratorNotFound(f"no host {host_id:.60} is in this pool")
+            if host.row.state is HostState.LOST or answer(epoch, host.row.epoch) is Answer.FENCED:
+                raise Fenced(f"host {host_id:.60} was given up; it must end what it holds and join again")
+            host.answered_at = self._clock.now()
+
+    def note_dead(self, host_id: str, epoch: int) -> None:
+        """Note that a host has closed its fence and ended: there is no lease to wait for."""
+        with self._lock:
+            host = self._hosts.get(host_id)
+            if host is not None and host.row.epoch == epoch:
+                host.is_known_dead = True
+
+    def lost(self) -> list[HostRow]:
+        """Return hosts whose lease has ended and which are not marked as lost yet."""
+        with self._lock:
+            standings = [
+                Standing(key, host.answered_at, host.is_known_dead)
+                for key, host in self._hosts.items()
+                if host.row.state is not HostState.LOST
+            ]
+            return [self._hosts[key].row for key in lost_hosts(standings, self._clock.now(), self.rules)]
+
+    def mark_lost(self, host_id: str) -> HostRow | None:
+        """Give a host up, unless it has just reported: from now on its reports are refused."""
+        with self._lock:
+            host = self._hosts[host_id]
+            standing = Standing(host_id, host.answered_at, host.is_known_dead)
+            if not lost_hosts([standing], self._clock.now(), self.rules):
+                return None
+            host.row = replace(host.row, state=HostState.LOST)
+            return host.row
+
+    def put_host(self, row: HostRow) -> None:
+        """Change what is known of a host, but not when it was heard of."""
+        with self._lock:
+            self._hosts[row.host_id].row = row
+
+    def forget_host(self, host_id: str) -> None:
+        """Know a host no longer; an unknown one is fine."""
+        with self._lock:
+            self._hosts.pop(host_id, None)
+
+    def host(self, host_id: str) -> HostRow:
+        """One host; raises InvalidInput where the pool has none of this id."""
+        with self._lock:
+            host = self._hosts.get(host_id)
+            if host is None:
+                known = ", ".join(sorted(self._hosts)) or "none"
+                raise InvalidInput(f"host {host_id!r:.80} is not of this pool; it has {known}")
+            return host.row
+
+    def hosts(self) -> list[HostRow]:
+        """All hosts, lost ones too."""
+        with self._lock:
+            return [host.row for host in self._hosts.values()]
+
+    def silent_seconds(self, host_id: str) -> float:
+        """Seconds since a host was heard of."""
+        with self._lock:
+            return self._clock.now() - self._hosts[host_id].answered_at
+
+    def serves(self, place: Place) -> bool:
+        """Whether a place may still hold an accelerator: its host was not given up since."""
+        with self._lock:
+            host = self._hosts.get(place.host_id)
+            return (
+                host is not None
+                and host.row.epoch == place.host_epoch
+                and host.row.state is not HostState.LOST
+            )
+
+    # Places
+
+    def take(self, key: str, request: Request, without: Iterable[str] = ()) -> Place:
+        """Hold room for an accelerator.
+
+        Args:
+            key: The accelerator's id; while it moves, another name for the room it moves to.
+            without: Hosts that it must not be on.
+
+        Raises:
+            CapacityExceeded: It fits nowhere; with what is left.
+            InvalidInput: No host has such a type.
+        """
+        of_this = f"{key.partition('@')[0]}@"
+        with self._lock:
+            # Where it may be left over, or leaves: an order to end it there must not find it new.
+            shut = {place.host_id for other, place in self._places.items() if other.startswith(of_this)}
+            shut |= set(without)
+            views = [view for view in self._views() if view.host_id not in shut]
+            found: Placement = place(request, views)
+            epoch = self._hosts[found.host_id].row.epoch
+            taken = self._places[key] = Place(found.host_id, epoch, found.allocation, request)
+            return taken
+
+    def kind_of(self, place: Place) -> AcceleratorType:
+        """Return the type as it is on this host, with the figures that the place decided."""
+        kinds = self.host(place.host_id).offer.catalogue
+        return place.allocation.settled(kinds[place.request.type_name])
+
+    def put(self, key: str, place: Place) -> None:
+        """Hold exactly this for an accelerator from now on."""
+        with self._lock:
+            self._places[key] = place
+
+    def rename(self, old: str, new: str) -> None:
+        """Hold for `new` what `old` holds, and nothing for `old`."""
+        with self._lock:
+            self._places[new] = self._places.pop(old)
+
+    def free(self, key: str) -> None:
+        """Hold nothing; an unknown key is fine."""
+        with self._lock:
+            self._places.pop(key, None)
+
+    def place_of(self, key: str) -> Place | None:
+        """Return where an accelerator is; None: nowhere."""
+        return self._places.get(key)
+
+    def on_host(self, host_id: str) -> list[str]:
+        """Return the keys of what a host holds."""
+        with self._lock:
+            return [key for key, place in self._places.items() if place.host_id == host_id]
+
+    def views(self) -> list[HostView]:
+        """Return hosts as placement sees them."""
+        with self._lock:
+            return self._views()
+
+    def _views(self) -> list[HostView]:
+        return [self._view(host.row) for host in self._hosts.values()]
+
+    def _view(self, row: HostRow) -> HostView:
+        mine = {key: place for key, place in self._places.items() if place.host_id == row.host_id}
+        held = {key: place.allocation for key, place in mine.items()}
+        return HostView(
+            host_id=row.host_id,
+            capacity=replace(row.offer.capacity, held=held),
+            catalogue=row.offer.catalogue,
+            node_id=row.node_id,
+            state=row.state,
+            features=row.offer.features,
+            epoch=row.epoch,
+            placed={key: place.request for key, place in mine.items()},
+        )
+
+    def capacity(self) -> Capacity:
+        """Return the devices of all hosts that answer as one host's, under names that say whose they are."""
+        devices, held = [], {}
+        for view in self.views():
+            if view.state is HostState.LOST:
+                continue
+            devices += [
+                replace(device, name=device_name(view.host_id, device.name))
+                for device in view.capacity.devices
+            ]
+            for key, allocation in view.capacity.held.items():
+                held[key] = replace(allocation, device=device_name(view.host_id, allocation.device))
+        return Capacity(tuple(devices), held)
+
+    def catalogue(self) -> dict[str, AcceleratorType]:
+        """Return the types of all hosts by name; of one that several have, the first host's."""
+        kinds: dict[str, AcceleratorType] = {}
+        for row in sorted(self.hosts(), key=lambda row: row.host_id):
+            for kind in row.offer.catalogue.values():
+                kinds.setdefault(kind.name, kind)
+        return kinds
+
+
+def device_name(host_id: str, device: str) -> str:
+    """Return what a host's device is called in its pool."""
+    return f"{host_id[:8]}/{device}"

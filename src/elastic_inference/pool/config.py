@@ -1,0 +1,80 @@
+"""What a pool is started with, as JSON: `ei pool start` writes it, the pool's processes and Ray actors read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elastic_inference.errors import InvalidInput
+from elastic_inference.host.processes.folders import TlsFiles
+from elastic_inference.pool.failover import FailoverRules
+
+
+@dataclass(frozen=True)
+class PoolTls:
+    """One authority's files. All parts of a pool show its certificates and ask for them.
+
+    Attributes:
+        ca: By which every part knows the others.
+        cert, key: Of this part; hosts of other machines have their own at the same paths.
+    """
+
+    ca: str
+    cert: str
+    key: str
+
+    def files(self) -> TlsFiles:
+        """Return them as a host takes them; clients need none of their own."""
+        return TlsFiles(Path(self.cert), Path(self.key))
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """How a pool is to run.
+
+    Attributes:
+        listen: Of its control API, `HOST:PORT`.
+        url: By which its hosts reach it.
+        state_dir: Of the pool service, on the machine where it runs.
+        host_state_dir: Below it each host keeps its own, on its machine, under the name of its Ray node.
+        database_url: SQLAlchemy URL; None: SQLite in `state_dir`.
+        drain_seconds: For calls in flight where an accelerator moves.
+        host_options: Of `ei host start`, as its TOML file has them.
+        tls: None: nothing is encrypted.
+    """
+
+    listen: str
+    url: str
+    state_dir: str
+    host_state_dir: str
+    database_url: str | None = field(default=None, repr=False)  # it may hold a password
+    report_seconds: float = 0.5
+    lease_seconds: float = 3.0
+    margin_seconds: float = 0.5
+    drain_seconds: float = 10.0
+    host_options: Mapping[str, Any] = field(default_factory=dict)
+    tls: PoolTls | None = None
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        self.rules()
+        if not 0 <= self.drain_seconds <= 600:
+            raise InvalidInput(f"drain_seconds {self.drain_seconds} is not between 0 and 600")
+
+    def rules(self) -> FailoverRules:
+        """Return the times that decide about hosts; InvalidInput where they contradict each other."""
+        return FailoverRules(self.report_seconds, self.lease_seconds, self.margin_seconds)
+
+    def to_json(self) -> str:
+        """Write it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> PoolConfig:
+        """Read what `to_json` wrote."""
+        value = json.loads(text)
+        tls = value.pop("tls")
+        return cls(**value, tls=None if tls is None else PoolTls(**tls))

@@ -1,0 +1,210 @@
+"""A Ray cluster of several nodes on this machine with a pool on it: real processes, bounded, and none left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from elastic_inference.client.host_session import HostSession
+from elastic_inference.errors import ElasticInferenceError
+from tests.waiting import wait_until
+
+OBJECT_STORE_BYTES = 80 << 20
+RAY = Path(sys.executable).with_name("ray")
+TYPES = """
+["tiny"]
+memory = "700MiB"
+device_share = 0.1
+"""
+POOL = """
+listen = "127.0.0.1:{port}"
+state_dir = "{folder}/p"
+{times}
+[host]
+types = "{folder}/types.toml"
+spares = {spares}
+uids = "63300-63399"
+{host}
+"""
+# Under a load of other tests processes may not run for seconds: a lease that ends then would be right, and no test.
+PATIENT = 'lease = "6s"'
+
+
+class RayNode:
+    """One `ray start --block` with all that it starts."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        options = ["--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [str(RAY), "start", *arguments, *options, "--block"],
+                stdout=file,
+                stderr=file,
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+                start_new_session=True,
+            )
+        self._known: set[psutil.Process] = set()
+
+    def tree(self) -> set[psutil.Process]:
+        """All processes of the node that live, those that it started and that went on without it too."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            me = psutil.Process(self.process.pid)
+            self._known |= {me, *me.children(recursive=True)}
+        for known in list(self._known):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._known |= set(known.children(recursive=True))
+        return {each for each in self._known if each.is_running()}
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to all of them, parents first, so that none is started again."""
+        for process in sorted(self.tree(), key=lambda each: each.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def kill(self) -> None:
+        """End all of them at once, as a machine does that loses its power."""
+        tree = self.tree()
+        while tree:
+            for process in tree:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs([each for each in tree if each.pid != self.process.pid], 5)
+            self.process.wait()
+            tree = self.tree()
+
+
+class PoolCluster:
+    """A pool on `num_nodes` Ray nodes, the head among them.
+
+    Args:
+        folder: Short, since Unix sockets lie below it.
+        times, host: Lines of `pool.toml`: of the pool, and of its hosts.
+    """
+
+    def __init__(
+        self, folder: Path, num_nodes: int, times: str = PATIENT, host: str = "", spares: int = 1
+    ) -> None:
+        self.folder = folder
+        self.port, self._ray_port = _free_port(), _free_port()
+        (folder / "types.toml").write_text(TYPES)
+        text = POOL.format(port=self.port, folder=folder, times=times, host=host, spares=spares)
+        (folder / "pool.toml").write_text(text)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.nodes: list[RayNode] = []
+        self._num_started = 0
+        try:
+            for _ in range(num_nodes):
+                self.add_node()
+            self.ei("pool", "start", "--ray", self.ray, "--config", str(folder / "pool.toml"))
+            self.token = (folder / "p" / "operator.token").read_text().strip()
+            self.session = HostSession(self.url, self.token)
+            self.wait_ready(num_nodes)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def ray(self) -> str:
+        """The cluster's address."""
+        return f"127.0.0.1:{self._ray_port}"
+
+    def add_node(self) -> RayNode:
+        """Start a further node; the first is the head."""
+        where = (
+            [f"--address={self.ray}"]
+            if self.nodes
+            else [
+                "--head",
+                f"--port={self._ray_port}",
+                "--include-dashboard=false",
+                f"--temp-dir={self.folder}/ray",
+            ]
+        )
+        if not self.nodes:
+            where += ["--ray-client-server-port", str(_free_port())]
+        log = self.folder / f"node{self._num_started}.log"
+        self._num_started += 1
+        node = RayNode(where, log)
+        self.nodes.append(node)
+        # One after another: at the same time they may choose the same ports.
+        wait_until(lambda: "This command will now block" in log.read_text(), "a Ray node", 120)
+        return node
+
+    def ei(self, *arguments: str) -> str:
+        """Run the command line; what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "elastic_inference", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=150,
+            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+        )
+        log = self.folder / "p" / "pool.log"
+        tail = log.read_text()[-2000:] if log.exists() else ""
+        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{tail}"
+        return done.stdout
+
+    # What there is
+
+    def hosts(self, state: str = "ready") -> list[dict[str, Any]]:
+        """Hosts in this state; none where the pool does not answer now."""
+        with contextlib.suppress(ElasticInferenceError):
+            return [each for each in self.session.request("GET", "/v1/pool/hosts") if each["state"] == state]
+        return []
+
+    def wait_ready(self, number: int) -> None:
+        """Wait until so many hosts take accelerators."""
+        wait_until(lambda: len(self.hosts()) >= number, f"{number} hosts", 120)
+
+    def node_of(self, host: dict[str, Any]) -> RayNode:
+        """The node that a host runs on."""
+        wanted = host["node_id"]
+        for node in self.nodes:
+            for process in node.tree():
+                with contextlib.suppress(psutil.Error):
+                    if any(wanted in argument for argument in process.cmdline()):
+                        return node
+        raise AssertionError(f"no node has the id {wanted}")
+
+    def holder(self, accelerator_id: str) -> dict[str, Any]:
+        """The host that has an accelerator."""
+        found = [
+            host
+            for state in ("ready", "draining")
+            for host in self.hosts(state)
+            if accelerator_id in host["accelerator_ids"]
+        ]
+        assert len(found) == 1, found
+        return found[0]
+
+    def pool_pid(self) -> int:
+        """The process that is the pool service."""
+        return int(self.session.request("GET", "/v1/pool")["pid"])
+
+    def events(self) -> list[str]:
+        """What happened, oldest first."""
+        return [each["text"] for each in self.session.request("GET", "/v1/board")["events"]]
+
+    def close(self) -> None:
+        """End everything, in order where that can be, and see that nothing is left."""
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            if (self.folder / "p" / "operator.token").exists():
+                self.ei("pool", "stop", "--ray", self.ray)
+        for node in reversed(self.nodes):
+            node.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
