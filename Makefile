@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp --python-version 3.12 \
 	$(foreach tag,manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1,--platform $(tag)_x86_64)
 
-PROTOS := src/elastic_inference/accelerator/doors/grpc/protos
+DOORS := src/elastic_inference/accelerator/doors
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate release clean test-clients
@@ -82,7 +82,8 @@ gpu-check: ## Measure what this machine's GPU gives, with its own python3 and Py
 
 generate: $(VENV)/.dev ## Make the generated files again: protobuf messages, table of TensorFlow's operations, commands.md
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. elastic_inference/models/graph.proto
-	cd $(PROTOS) && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I. --descriptor_set_out=services.binpb *.proto
+	for door in grpc tensorflow_serving; do (cd $(DOORS)/$$door/protos && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I. \
+		--include_imports --descriptor_set_out=services.binpb *.proto); done
 	$(BIN)/python -m elastic_inference.models.generate_operations
 	$(BIN)/python -m elastic_inference.cli._document > docs/commands.md
 
@@ -98,7 +99,7 @@ release: .venv-release/.done ## Build sdist and wheel into dist/, check them, an
 	cd .venv-wheel && env -u PYTHONPATH bin/ei demo --frames 20 --output demo-output
 
 clean: ## Remove environments and outputs
-	rm -rf dist .venv .venv-* .gpu-* gpu-check demo-output *.egg-info src/*.egg-info
+	rm -rf dist .venv .venv-* .tensorflow-serving-api .gpu-* gpu-check demo-output *.egg-info src/*.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -126,6 +127,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	.venv-clients/bin/python -m pip --disable-pip-version-check --quiet install \
 		'tritonclient[http,grpc]==2.73.0' kserve==0.21.0 open-inference-openapi==2.0.0.1 \
 		mlcommons-loadgen==6.0.17 schemathesis==4.32.5
+	test -x .venv-ovms/bin/python || $(PYTHON) -m venv .venv-ovms
+	.venv-ovms/bin/python -m pip --disable-pip-version-check --quiet install ovmsclient==2023.1
+	$(PYTHON) -m pip --disable-pip-version-check --quiet install --no-deps --upgrade --target .tensorflow-serving-api \
+		tensorflow-serving-api==2.21.0
 	@touch $@
 
 .venv-release/.done: Makefile

@@ -354,5 +354,5 @@ def test_a_model_is_loaded_and_unloaded(served: Served, tmp_path: Path) -> None:
         client.unload_model(name, headers=headers)
     with pytest.raises(TritonError, match="failed to load"):
         client.load_model("nothing", headers=headers)
-    with pytest.raises(TritonError, match="failed to load 'nothing': parameter 'config'"):
+    with pytest.raises(TritonError, match="failed to load 'nothing': a configuration alone"):
         client.load_model("nothing", headers=headers, config="{}")

@@ -348,7 +348,7 @@ def test_a_model_is_unloaded_and_loaded_again(served: Served) -> None:
     assert client.is_model_ready(name, headers=headers)
     with pytest.raises(TritonError, match="failed to load"):
         client.load_model("nothing", headers=headers)
-    with pytest.raises(TritonError, match="parameter 'config'"):
+    with pytest.raises(TritonError, match="a configuration alone"):
         client.load_model("nothing", headers=headers, config="{}")
 
 

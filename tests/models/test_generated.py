@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_inference.accelerator.doors.grpc import messages
+from elastic_inference.accelerator.doors.grpc import messages as grpc_messages
+from elastic_inference.accelerator.doors.tensorflow_serving import messages as serving_messages
+from elastic_inference.accelerator.message_pool import MessagePool
 from elastic_inference.models import graph_pb2
 from elastic_inference.models.generate_operations import OPERATIONS_PATH, operations_text
 
@@ -50,12 +52,13 @@ def _clear_json_names(message: object) -> None:
         _clear_json_names(nested)
 
 
-def test_the_descriptors_of_the_grpc_services_are_not_stale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", [grpc_messages.POOL, serving_messages.POOL])
+def test_the_descriptors_of_the_grpc_services_are_not_stale(pool: MessagePool, tmp_path: Path) -> None:
     if importlib.util.find_spec("grpc_tools") is None:
         pytest.skip("needs grpcio-tools, which is in the dev extra")
     from google.protobuf import descriptor_pb2
 
-    folder = messages.DESCRIPTORS.parent
+    folder = pool.descriptors.parent
     protos = sorted(path.name for path in folder.glob("*.proto"))
     output = tmp_path / "descriptors"
     command = [
@@ -63,12 +66,13 @@ def test_the_descriptors_of_the_grpc_services_are_not_stale(tmp_path: Path) -> N
         "-m",
         "grpc_tools.protoc",
         f"-I{folder}",
+        "--include_imports",
         f"--descriptor_set_out={output}",
         *protos,
     ]
     subprocess.run(command, check=True, timeout=120)
     wanted = descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes())
-    assert {file.name: file for file in messages.file_set().file} == {file.name: file for file in wanted.file}
+    assert {file.name: file for file in pool.file_set.file} == {file.name: file for file in wanted.file}
 
 
 def test_operations_agree_with_the_installed_tensorflow() -> None:

@@ -333,6 +333,12 @@ class Inference:
         self.shared.commands.load(name, parameters)
         return descriptions.config(self.shared.models.ready(name))
 
+    def configure(self, wanted: Mapping[str, tuple[str, Any]]) -> None:
+        """Serve these models of the folder and no others; see Repository.configure."""
+        if self.shared.repository is None:
+            raise InvalidInput("there is no folder of models here; clients bring them")
+        self.shared.repository.configure(wanted)
+
     def alias(self, alias: str, name: Any) -> None:
         """Let a model be asked for by another name too; see ModelTable.alias."""
         if not isinstance(name, str):

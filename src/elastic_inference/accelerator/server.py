@@ -170,11 +170,14 @@ class Server:
         # Imported by the first client that speaks it: what nobody uses costs nothing.
         from elastic_inference.accelerator.doors.grpc.connection import GrpcConnection
         from elastic_inference.accelerator.doors.grpc.services import all_methods
+        from elastic_inference.accelerator.doors.tensorflow_serving.rpc_methods import services
 
         with self._lock:
             methods = self._grpc_methods.get(doors)
             if methods is None:
-                methods = self._grpc_methods[doors] = all_methods(self._service.inference, doors)
+                methods = self._grpc_methods[doors] = all_methods(
+                    self._service.inference, doors, {"tensorflow-serving": services(self._service.inference)}
+                )
         GrpcConnection(connection, stream, self._service.inference, methods).serve()
 
     def _forget(self, connection: Visit, entrance: Entrance) -> None:

@@ -7,6 +7,7 @@ TensorFlow Serving and Triton lay them. A folder that is a model itself is serve
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,7 +158,7 @@ def _is_one_model(entry: Path) -> bool:
 
 
 def _is_version(entry: Path) -> bool:
-    return entry.name.isascii() and entry.name.isdigit() and len(entry.name) <= 18 and entry.is_dir()
+    return re.fullmatch(r"[1-9][0-9]{0,17}", entry.name) is not None and entry.is_dir()
 
 
 def _is_model(folder: Path) -> bool:

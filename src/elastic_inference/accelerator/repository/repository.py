@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.repository import layout
 from elastic_inference.accelerator.repository.intake import load_of
 from elastic_inference.accelerator.repository.layout import FoundModel, FoundVersion, Stamp
+from elastic_inference.accelerator.repository.model_settings import ModelSettings
 from elastic_inference.errors import ElasticInferenceError, InvalidInput, ModelNotFound, ModelNotReady
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,13 @@ class Place(NamedTuple):
 
     name: str
     version: str
+
+
+class Try(NamedTuple):
+    """What was loaded, or could not be: the same is not tried again."""
+
+    stamp: Stamp
+    settings: ModelSettings
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,11 @@ class Repository:
         self._device = device
         self._lock = threading.RLock()
         self._found: dict[str, FoundModel] = {}
-        self._tried: dict[Place, Stamp] = {}  # what was loaded, or could not be
+        self._tried: dict[Place, Try] = {}  # what was loaded, or could not be
         self._reasons: dict[Place, str] = {}
         self._unloaded: set[str] = set()  # by command, until a command loads them
-        self._sent: set[str] = set()  # by command, in place of what the folder has
+        self._sent: set[str] = set()  # by command with their files, in place of what the folder has
+        self._overrides: dict[str, Mapping[str, Any]] = {}  # by command, settings before those of the folder
         self._seen: dict[
             str, Mapping[int, FoundVersion]
         ] = {}  # at the last look, perhaps still being written
@@ -84,7 +93,7 @@ class Repository:
     def load_all(self, progress: Progress = lambda _done, _total: None) -> None:
         """Load what the folder holds; raises InvalidInput where it cannot be read."""
         with self._lock:
-            found = layout.scan(self._folder, self._device)
+            found = self._scan()
             self._seen = {name: model.versions for name, model in found.items()}
             self._coming = list(found)
             progress(0, len(found))
@@ -98,7 +107,7 @@ class Repository:
         """Bring what is served in line with the folder; what changed since the last look waits for the next one."""
         with self._lock:
             try:
-                found = layout.scan(self._folder, self._device)
+                found = self._scan()
             except InvalidInput as error:  # the folder is away: what is served stays
                 log.warning("the folder of models cannot be read", extra={"error": str(error)})
                 return
@@ -128,17 +137,58 @@ class Repository:
                 )
             if settings is not None:
                 model = model.with_settings(settings)
-            if settings is not None or name in self._sent:
+            if name in self._sent:
+                self._sent.discard(name)
                 self._forget_tries(name)
             self._unloaded.discard(name)
-            self._sent.discard(name)
             for place in [place for place in self._reasons if place.name == name]:
                 self._tried.pop(place, None)  # what failed is tried again
             errors = self._serve(model)
             if errors:
                 raise errors[0]
+            self._overrides.pop(name, None)
             if settings is not None:
-                self._sent.add(name)  # so that no look at the folder undoes it
+                self._overrides[name] = settings
+
+    def configure(self, wanted: Mapping[str, tuple[str, Any]]) -> None:
+        """Serve these models of the folder and no others.
+
+        Args:
+            wanted: By name, the folder that each is to come from, "" for whichever it has here, and its versions as
+                ModelSettings has them, None for those that its own settings say.
+
+        Raises:
+            InvalidInput: A folder is not that of the model here.
+            ModelNotFound: A model is not in the folder; nothing has changed.
+            ElasticInferenceError: Why one could not be loaded; the others were.
+        """
+        with self._lock:
+            found = layout.scan(self._folder, self._device)
+            for name, (folder, _) in wanted.items():
+                if name not in found:
+                    raise ModelNotFound(f"the folder of models has none called {name!r:.200}")
+                if folder and Path(folder).resolve() != found[name].path.resolve():
+                    raise InvalidInput(
+                        f"base_path {folder!r:.200} of {name!r:.80}: models of this folder alone are served; its "
+                        f"own is {found[name].path}"
+                    )
+            errors = []
+            for name, (_, versions) in wanted.items():
+                try:
+                    self.load(name, None if versions is None else {"versions": versions})
+                except ElasticInferenceError as error:
+                    errors.append(error)
+            for name in found.keys() - wanted.keys():
+                self.unload(name)
+            if errors:
+                raise errors[0]
+
+    def _scan(self) -> dict[str, FoundModel]:
+        found = layout.scan(self._folder, self._device)
+        for name in self._overrides.keys() & found.keys():
+            if not found[name].problem:
+                found[name] = found[name].with_settings(self._overrides[name])
+        return found
 
     def set_aside(self, name: str) -> None:
         """Leave a name to models that clients sent, until `load` takes it back."""
@@ -207,12 +257,12 @@ class Repository:
             have = ", ".join(map(str, sorted(model.versions)))
             raise ModelNotFound(f"version {number} is to be served, the folder has {have}")
         place = Place(model.name, str(number))
-        is_served = self._models.versions.key(*place) is not None
-        if self._tried.get(place) == files.stamp and is_served:
+        this = Try(files.stamp, replace(model.settings, versions=1))
+        if self._tried.get(place) == this and self._models.versions.key(*place) is not None:
             return
-        if self._tried.get(place) == files.stamp and place in self._reasons:
+        if self._tried.get(place) == this and place in self._reasons:
             raise InvalidInput(self._reasons[place])
-        self._tried[place] = files.stamp
+        self._tried[place] = this
         if files.problem:
             raise ModelNotFound(files.problem)
         self._models.load_version(*place, load_of(files.path, model.settings, self._store, self._defaults))

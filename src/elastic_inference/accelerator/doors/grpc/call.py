@@ -120,6 +120,11 @@ class Call:
         """The user at the other end of a Unix socket, else None."""
         return self._wire.peer_uid
 
+    @property
+    def trace_parent(self) -> bytes:
+        """W3C's `traceparent` of the caller's span, b"" where there is none."""
+        return self.head.metadata.get(b"traceparent", b"")
+
     def seconds_left(self) -> float | None:
         """Return what is left of the client's time; None is no limit. Raises DeadlineExceeded where it is over."""
         if self.head.timeout_seconds is None:

@@ -80,7 +80,7 @@ class InferDoor:
             plan.head,
             raw,
             _respond_finally if plan.wants_final else _respond,
-            call.head.metadata.get(b"traceparent", b""),
+            call.trace_parent,
             call.seconds_left(),
             call.is_wanted,
             None if call.method.takes_many else call.began,

@@ -14,12 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from elastic_inference.accelerator import json_tensors
+from elastic_inference.accelerator.doors.tensorflow_serving.wire_format import field, varint
 from elastic_inference.accelerator.inference import Output
 from elastic_inference.errors import InvalidInput
+from elastic_inference.models.signature import Signature
 
 _BYTES, _FLOATS, _INTEGERS = 1, 2, 3  # fields of Feature
-_LENGTH = 2  # wire type
 _MAX_INT64 = (1 << 63) - 1
+
+
+def examples_input(signature: Signature, name: str, verb: str) -> str:
+    """Return the input that takes serialized examples; raises InvalidInput where the model has none.
+
+    Args:
+        name, verb: Of the model and of what is asked, for the error.
+    """
+    strings = [alias for alias, spec in signature.inputs.items() if spec.base_dtype == "string"]
+    if len(signature.inputs) != 1 or not strings:
+        raise InvalidInput(
+            f"{verb} needs a signature of one string input, which takes serialized examples; {name!r:.80} has "
+            f"{sorted(signature.inputs)}; use predict"
+        )
+    return strings[0]
 
 
 def encode_examples(examples: Any, context: Any) -> npt.NDArray[Any]:
@@ -50,10 +66,10 @@ def encode_examples(examples: Any, context: Any) -> npt.NDArray[Any]:
 def encode_example(features: Mapping[str, Any]) -> bytes:
     """Serialize one `tf.Example`."""
     entries = b"".join(
-        _message(1, _message(1, name.encode()) + _message(2, _feature(name, value)))
+        field(1, field(1, name.encode()) + field(2, _feature(name, value)))
         for name, value in features.items()
     )
-    return _message(1, entries)
+    return field(1, entries)
 
 
 def answers_of(verb: str, outputs: Sequence[Output]) -> list[Any]:
@@ -90,25 +106,12 @@ def answers_of(verb: str, outputs: Sequence[Output]) -> list[Any]:
 def _feature(name: str, value: Any) -> bytes:
     values = value if isinstance(value, list) else [value]
     if values and all(isinstance(one, str) or json_tensors.is_bytes(one) for one in values):
-        strings = (_message(1, json_tensors.to_bytes(one, name)) for one in values)
-        return _message(_BYTES, b"".join(strings))
+        strings = (field(1, json_tensors.to_bytes(one, name)) for one in values)
+        return field(_BYTES, b"".join(strings))
     if any(isinstance(one, bool) or not isinstance(one, int | float) for one in values):
         raise InvalidInput(f"feature {name!r} must be numbers or strings, all of one type, not {value!r:.80}")
     if all(isinstance(one, int) for one in values):
         if any(abs(one) > _MAX_INT64 for one in values):
             raise InvalidInput(f"feature {name!r} holds a number beyond int64")
-        return _message(_INTEGERS, _message(1, b"".join(_varint(one & (1 << 64) - 1) for one in values)))
-    return _message(_FLOATS, _message(1, struct.pack(f"<{len(values)}f", *values)))
-
-
-def _message(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
+        return field(_INTEGERS, field(1, b"".join(varint(one & (1 << 64) - 1) for one in values)))
+    return field(_FLOATS, field(1, struct.pack(f"<{len(values)}f", *values)))

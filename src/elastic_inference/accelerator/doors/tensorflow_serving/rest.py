@@ -1,7 +1,7 @@
-"""`/v1/models/NAME[/versions/1]` as TensorFlow Serving has it: status, metadata, predict, classify, regress.
+"""`/v1/models/NAME[/versions/VERSION]` as TensorFlow Serving has it: status, metadata, predict, classify, regress.
 
-Row format (`instances`) and column format (`inputs`), bytes as `{"b64": ...}`. A model has one version, 1, and the one
-signature that it was loaded with.
+Row format (`instances`) and column format (`inputs`), bytes as `{"b64": ...}`. A model has the one signature that
+it was loaded with.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elastic_inference.accelerator import array_request, json_tensors
-from elastic_inference.accelerator.doors.tensorflow_serving.examples import answers_of, encode_examples
+from elastic_inference.accelerator.doors.tensorflow_serving.examples import (
+    answers_of,
+    encode_examples,
+    examples_input,
+)
+from elastic_inference.accelerator.doors.tensorflow_serving.states import asked_version, states_of
 from elastic_inference.accelerator.inference import Inference, Output
 from elastic_inference.accelerator.reply import Call, Reply
 from elastic_inference.errors import HttpError, InvalidInput
@@ -29,7 +34,8 @@ class TensorFlowServing:
 
     def answer(self, call: Call) -> Reply:
         """Answer a request whose path begins with `v1`; raises our errors."""
-        name, version, rest = _model_of(call)
+        name, asked, rest = _model_of(call)
+        version = asked_version(asked)
         last, _, verb = rest.rpartition(":")
         if verb in _VERBS and not last:
             call.needs("POST")
@@ -38,34 +44,40 @@ class TensorFlowServing:
                 raise InvalidInput("the body must be a JSON object")
             self._check_signature(name, version, body)
             if verb == "predict":
-                return Reply.of_json(self._predict(name, body))
-            return Reply.of_json(self._of_examples(name, verb, body))
+                return Reply.of_json(self._predict(name, version, body))
+            return Reply.of_json(self._of_examples(name, version, verb, body))
         call.needs("GET")
         if rest == "metadata":
-            return Reply.of_json(_metadata(name, self._inference.signature(name, version)))
+            signature = self._inference.signature(name, version)
+            return Reply.of_json(_metadata(name, version or self._inference.versions(name)[-1], signature))
         if rest:
             raise _no_such_path(call)
         return Reply.of_json(self._status(name, version))
 
     def _status(self, name: str, version: str) -> dict[str, Any]:
-        is_ready = self._inference.is_model_ready(name, version)
-        status = {"error_code": "OK", "error_message": ""}
-        state = "AVAILABLE" if is_ready else "LOADING"
-        return {"model_version_status": [{"version": "1", "state": state, "status": status}]}
+        rows = [
+            {
+                "version": str(each.version),
+                "state": each.state,
+                "status": {"error_code": each.code.name, "error_message": each.message},
+            }
+            for each in states_of(self._inference, name, version)
+        ]
+        return {"model_version_status": rows}
 
     def _check_signature(self, name: str, version: str, body: Mapping[str, Any]) -> None:
         """Refuse another signature than the model's own, whose name it need not know."""
         self._inference.signature(name, version)
         wanted = body.get("signature_name", DEFAULT_SIGNATURE_KEY)
-        own = self._inference.signature_key(name)
+        own = self._inference.signature_key(name, version)
         if wanted not in (DEFAULT_SIGNATURE_KEY, "", own):
             raise InvalidInput(
                 f"Serving signature name: {wanted!r:.80} not found in signature def; {name!r:.80} was loaded with "
                 f"{own!r}"
             )
 
-    def _predict(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        signature = self._inference.signature(name)
+    def _predict(self, name: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        signature = self._inference.signature(name, version)
         if ("instances" in body) == ("inputs" in body):
             raise InvalidInput("Missing 'inputs' or 'instances' key: give exactly one of them")
         is_rows = "instances" in body
@@ -73,22 +85,16 @@ class TensorFlowServing:
             inputs = json_tensors.inputs_of_rows(body["instances"], signature)
         else:
             inputs = json_tensors.inputs_of_columns(body["inputs"], signature)
-        result = array_request.predict(self._inference, name, inputs)
+        result = array_request.predict(self._inference, name, inputs, version)
         if not is_rows:
             found = {output.wanted.name: _json_of(output) for output in result.outputs}
             return {"outputs": next(iter(found.values())) if len(found) == 1 else found}
         return {"predictions": columns_to_rows(result.outputs, len(body["instances"]))}
 
-    def _of_examples(self, name: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        signature = self._inference.signature(name)
-        strings = [alias for alias, spec in signature.inputs.items() if spec.base_dtype == "string"]
-        if len(signature.inputs) != 1 or not strings:
-            raise InvalidInput(
-                f":{verb} needs a signature of one string input, which takes serialized examples; {name!r:.80} has "
-                f"{sorted(signature.inputs)}; use :predict"
-            )
+    def _of_examples(self, name: str, version: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        alias = examples_input(self._inference.signature(name, version), name, f":{verb}")
         serialized = encode_examples(body.get("examples"), body.get("context", {}))
-        result = array_request.predict(self._inference, name, {strings[0]: serialized})
+        result = array_request.predict(self._inference, name, {alias: serialized}, version)
         return {"results": answers_of(verb, result.outputs)}
 
 
@@ -106,7 +112,7 @@ def _model_of(call: Call) -> tuple[str, str, str]:
         case ("v1", "models", name, "versions", version, "metadata"):
             return name, version, "metadata"
         case ("v1", "models", _, "labels", *_):
-            raise InvalidInput("models have no version labels here; each has one version, 1")
+            raise InvalidInput("models have no version labels here; name a version by its number")
     raise _no_such_path(call)
 
 
@@ -137,14 +143,14 @@ def _json_of(output: Output) -> Any:
     return json_tensors.from_array(output.array, output.dtype, output.wanted.name.endswith("_bytes"))
 
 
-def _metadata(name: str, signature: Signature) -> dict[str, Any]:
+def _metadata(name: str, version: str, signature: Signature) -> dict[str, Any]:
     definition = {
         "inputs": {alias: _tensor_info(spec) for alias, spec in signature.inputs.items()},
         "outputs": {alias: _tensor_info(spec) for alias, spec in signature.outputs.items()},
         "method_name": "tensorflow/serving/predict",
     }
     return {
-        "model_spec": {"name": name, "signature_name": "", "version": "1"},
+        "model_spec": {"name": name, "signature_name": "", "version": version},
         "metadata": {"signature_def": {"signature_def": {DEFAULT_SIGNATURE_KEY: definition}}},
     }
 
