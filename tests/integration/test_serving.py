@@ -247,9 +247,9 @@ def test_it_answers_what_it_has_begun_before_it_leaves(tmp_path: Path, number: i
             lambda: served.ask("/v2/accelerator")[1]["queue"]["num_running"] == 1, "the request to run"
         )
         served.process.send_signal(number)
-        wait_until(
-            lambda: not _is_listening(served.endpoints["http"].split(":")[1]) or gate.unlink(), "the end"
-        )
+        wait_until(lambda: served.ask("/v2/health/ready")[0] == 503, "it to say that it leaves")
+        assert found == []
+        gate.unlink()
         thread.join()
         assert found == [200]
         assert served.process.wait(60) == 0

@@ -130,6 +130,7 @@ def end(
     """
     config = service.inference.config
     shared = service.inference.shared
+    service.inference.drained.set()
     is_idle = shared.queue.drain(drain_seconds) and not is_busy()
     server.close(send_seconds)
     if is_idle:
