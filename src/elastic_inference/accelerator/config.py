@@ -20,9 +20,9 @@ from elastic_inference.accelerator import bodies
 from elastic_inference.errors import InvalidInput
 from elastic_inference.limits.base import is_accelerator_id
 from elastic_inference.limits.lease.holder import LeaseConfig
+from elastic_inference.protocol.doors import DOORS, check_doors
 
 MAX_THREADS = 1024
-DOORS = ("http", "grpc", "tensorflow-serving", "sagemaker")
 _WHAT = "accelerator configuration"
 _COUNTS = (
     "memory_limit_bytes", "device_memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit",
@@ -105,8 +105,7 @@ class AcceleratorConfig:
             _refuse("accelerator_id", self.accelerator_id, "'eia-' and 32 hexadecimal digits")
         if not self.listen:
             _refuse("listen", self.listen, "at least one endpoint")
-        if "http" not in self.doors or not set(self.doors) <= set(DOORS):  # by HTTP the host calls
-            _refuse("doors", self.doors, f"'http' and others of {', '.join(DOORS)}")
+        check_doors(self.doors, f"{_WHAT}: doors")
         for name in ("token_sha256", "admin_token_sha256"):
             digest = getattr(self, name)
             if digest is not None and not _SHA256.fullmatch(digest):

@@ -384,6 +384,7 @@ class Inference:
             "accelerator_type": self.config.accelerator_type,
             "device": self.config.device,
             "limits": self.config.limits or {},
+            "doors": list(self.config.doors),
             "requests_per_second": self.rate.per_second,
             "memory_limit_bytes": self.config.memory_limit_bytes,
             "queue": asdict(self.shared.queue.statistics()),

@@ -26,6 +26,7 @@ from elastic_inference.cli._support import extra
 from elastic_inference.cli.registration import as_command
 from elastic_inference.cli.rendering import Block, Output
 from elastic_inference.errors import InvalidInput
+from elastic_inference.protocol.doors import DOORS, parse_doors
 from elastic_inference.settings import state_dir as default_state_dir
 from elastic_inference.units import parse_seconds
 
@@ -203,6 +204,15 @@ def start(
             "--allow-unsafe-operations", help="Allow graphs that use files, processes or the network."
         ),
     ] = False,
+    doors: Annotated[
+        str,
+        typer.Option(
+            "--doors",
+            metavar="NAMES",
+            help="Protocols that accelerators open: http, and others of grpc, tensorflow-serving, sagemaker. A type "
+            "and an attach may open fewer.",
+        ),
+    ] = ",".join(DOORS),
     published: Annotated[
         Path | None,
         typer.Option(
@@ -291,6 +301,7 @@ def settings_of(options: Mapping[str, Any], is_trial: bool = False) -> tuple[Hos
         turn_limit_seconds=parse_seconds(options["turn_limit"]),
         allow_unsafe_operations=options["allow_unsafe_operations"],
         published=published_folder(options["published"]),
+        doors=parse_doors(options["doors"]),
         gpu_sharing=options["gpu_sharing"],
         cpu_sharing=options["cpu_sharing"],
         core_price=core_price(options["cpu_price"]),

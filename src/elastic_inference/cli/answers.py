@@ -72,6 +72,7 @@ class Accelerator(Answer):
     usd_per_hour: str | None
     state: str
     endpoints: Sequence[str]
+    doors: Sequence[str]
     limits: Mapping[str, str]
     lease_seconds: float | None
     lease_left_seconds: float | None
@@ -131,6 +132,7 @@ class Accelerator(Answer):
                 *([("warning", self.warning)] if self.warning else []),
                 *((f"limit of {name}", text) for name, text in self.limits.items()),
                 *(("endpoint", endpoint) for endpoint in self.endpoints),
+                ("doors", ", ".join(self.doors)),
             ]
         )
 

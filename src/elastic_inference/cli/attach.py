@@ -13,6 +13,7 @@ from elastic_inference.cli.rendering import Listing, Output, Sentence
 from elastic_inference.client.host_session import accelerator_path
 from elastic_inference.client.waiting import MAX_PRIORITY
 from elastic_inference.errors import InvalidInput
+from elastic_inference.protocol.doors import parse_doors
 from elastic_inference.units import parse_seconds
 
 _ATTACH_TIMEOUT_SECONDS = 120.0
@@ -64,6 +65,14 @@ def attach(
     tenant: Annotated[
         str | None, typer.Option("--tenant", help="For this tenant; with the operator's token.")
     ] = None,
+    doors: Annotated[
+        str | None,
+        typer.Option(
+            "--doors",
+            metavar="NAMES",
+            help="Protocols that it opens, such as http,grpc; default those of its type.",
+        ),
+    ] = None,
 ) -> Attached:
     """Attach an accelerator; it stays until it is detached.
 
@@ -75,12 +84,15 @@ def attach(
       ei attach --type cpu.quarter --name mybox
       ei attach --type cpu.quarter --lease 10min --json
       ei attach --type cpu.half --wait 10min
+      ei attach --type cpu.half --doors http,grpc
       export EI_ACCELERATOR=$(ei attach --type cpu.quarter --json | jq -r .accelerator_id)
     """
     body: dict[str, Any] = {"type": type_name, "name": name}
     body["lease_seconds"] = None if lease is None else parse_seconds(lease)
     if tenant is not None:
         body["tenant"] = tenant
+    if doors is not None:
+        body["doors"] = parse_doors(doors)
     wait_seconds = 0.0 if wait is None else parse_seconds(wait)
     if priority and not wait_seconds:
         raise InvalidInput("--priority is for the line that --wait stands in: give --wait too")

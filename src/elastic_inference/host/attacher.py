@@ -91,7 +91,7 @@ class Attacher:
             )
 
     def _ask(self, wanted: Wanted) -> Attached | Waiting:
-        kind = self._type(wanted.type_name)
+        kind = self._context.opening(self._type(wanted.type_name), wanted.doors)
         check_lease(wanted.lease_seconds)
         accelerator_id = f"eia-{secrets.token_hex(16)}"
         name = check_name(wanted.name) or accelerator_id[:12]

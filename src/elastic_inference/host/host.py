@@ -183,6 +183,7 @@ class Host:
                 published=settings.published,
                 fence=self.folder.fence if settings.fence else None,
                 gpu_sharing=settings.gpu_sharing,
+                doors=settings.doors,
                 mps_directory=self._mps_directory(),
             ),
             num_cores=num_cores,

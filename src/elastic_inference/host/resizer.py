@@ -42,7 +42,9 @@ class Resizer:
             MemoryQuotaExceeded: It uses more memory now than the new type has.
         """
         before, after = self._ledger.widen(record.accelerator_id, kind, check)
-        changed = replace(record, kind=after.settled(kind), share=after.share)
+        changed = replace(
+            record, kind=replace(after.settled(kind), doors=record.kind.doors), share=after.share
+        )
         try:
             self._check_memory(record, changed)
             self._meter.read(record)  # what it did until now, which ends with its process

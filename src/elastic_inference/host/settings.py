@@ -12,6 +12,7 @@ from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.devices import Device
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.limits.gpu import GPU_SHARING, is_instance
+from elastic_inference.protocol.doors import DOORS, check_doors
 
 # systemd gives no user a number from 60578 to 61183, and user namespaces of containers often end at 65535.
 DEFAULT_UIDS = range(60600, 61100)
@@ -41,6 +42,7 @@ class HostSettings:
         uids: Users for accelerators where the host is root.
         num_spares: Processes started in advance.
         pass_on: Variables of the host's environment that accelerators get too; see Launcher.
+        doors: Protocols that accelerators open, "http" and others of DOORS; a type or an attach may open fewer.
         published: A store of models that all accelerators read and none writes; None: there is none.
         hang_seconds, turn_limit_seconds: See ProcessSettings.
         gpu_sharing: How accelerators share a GPU, one of `GPU_SHARING`.
@@ -69,10 +71,12 @@ class HostSettings:
     published: Path | None = None
     gpu_sharing: str = "lease"
     cpu_sharing: str = "limits"
+    doors: tuple[str, ...] = DOORS
     core_price: Decimal | None = None
     fence: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "doors", check_doors(self.doors, "doors"))
         for name, value, known in (
             ("GPU sharing", self.gpu_sharing, GPU_SHARING),
             ("CPU sharing", self.cpu_sharing, CPU_SHARING),

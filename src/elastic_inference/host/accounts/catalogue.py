@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Va
 from pydantic_core import ErrorDetails
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.protocol.doors import check_doors
 from elastic_inference.units import format_bytes, parse_bytes, parse_usd
 
 if sys.version_info >= (3, 11):
@@ -51,6 +52,7 @@ class AcceleratorType:
         usd_per_hour: None: no price is known, and usage shows no cost.
         may_burst: Whether it may use compute that neighbours leave idle.
         price_source: Where the price comes from, a few words.
+        doors: Protocols that its accelerators open, of those that the host opens; None: all of these.
     """
 
     name: str
@@ -63,8 +65,11 @@ class AcceleratorType:
     device_kind: str | None = None
     device_memory_bytes: int | None = None
     cpu_share: float | None = None
+    doors: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.doors is not None:
+            object.__setattr__(self, "doors", check_doors(self.doors, f"type {self.name!r}: doors"))
         if not _NAME.fullmatch(self.name):
             raise InvalidInput(
                 f"type name {self.name!r} is not 1 to 63 characters of a-z, 0-9, '.', '_', '-' "
@@ -228,6 +233,7 @@ class _Fields(BaseModel):
     device_kind: str | None = None
     device_memory: Annotated[int | None, BeforeValidator(_read_memory)] = None
     cpu_share: float | None = None
+    doors: list[str] | None = None
 
 
 def load_types(path: str | Path) -> tuple[AcceleratorType, ...]:
@@ -241,6 +247,7 @@ def load_types(path: str | Path) -> tuple[AcceleratorType, ...]:
         device_kind = "cuda"      # optional: "cpu" or "cuda" alone; with it, for a GPU:
         device_memory = "4GiB"    # of the GPU's memory; `memory` is the host's then
         cpu_share = 0.1           # of the host's cores
+        doors = ["http", "grpc"]  # optional: protocols, of those that the host opens
 
     Raises:
         InvalidInput: The file cannot be read, or a field is unknown, missing, of another type or beyond its
@@ -277,9 +284,10 @@ def _read_table(name: str, table: Any) -> AcceleratorType:
     except ValidationError as error:
         problems = "; ".join(_describe(problem) for problem in error.errors())
         raise InvalidInput(f"type {name!r}: {problems}") from error
-    same = given.model_dump(exclude={"memory", "device_memory"})
+    same = given.model_dump(exclude={"memory", "device_memory", "doors"})
+    doors = None if given.doors is None else tuple(given.doors)
     return AcceleratorType(
-        name=name, memory_bytes=given.memory, device_memory_bytes=given.device_memory, **same
+        name=name, memory_bytes=given.memory, device_memory_bytes=given.device_memory, doors=doors, **same
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.limits.processes import ProcessIdentity
+from elastic_inference.protocol.doors import DOORS
 
 
 class State(Enum):
@@ -28,7 +29,7 @@ class AcceleratorRecord:
     """One attached accelerator.
 
     Attributes:
-        kind: The type as it was when attached; a changed catalogue does not change it.
+        kind: The type as it was when attached, with the doors that it opens; a changed catalogue does not change it.
         share: Part of the device that it holds, above 0 and up to 1.
         token_sha256: Hash of its bearer token; the token itself is nowhere kept.
         process: The process that serves or served it last; None before the first.
@@ -59,6 +60,11 @@ class AcceleratorRecord:
     lease_seconds: float | None = None
     sample: Sample = field(default_factory=Sample)
     tenant: str = ""
+
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """Protocols that it opens; of one from before there was a choice, all."""
+        return self.kind.doors or DOORS
 
     @property
     def cpu_share(self) -> float:

@@ -18,6 +18,7 @@ class Wanted:
         may_wait: Whether it stands in line where there is no room now.
         priority: In the line.
         ticket: What the line gave it when it asked before; None: it has not.
+        doors: Protocols that it opens, of those of its type; None: all of these.
     """
 
     type_name: str
@@ -27,6 +28,7 @@ class Wanted:
     may_wait: bool = False
     priority: int = 0
     ticket: str | None = None
+    doors: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,14 @@ def _wanted(asked: schemas.AttachRequest, who: Caller, host: ControlApi) -> Want
     if tenant != OPERATOR:
         host.service.tenancy.get(tenant)
     return Wanted(
-        asked.type, asked.name, asked.lease_seconds, tenant, asked.wait, asked.priority, asked.ticket
+        asked.type,
+        asked.name,
+        asked.lease_seconds,
+        tenant,
+        asked.wait,
+        asked.priority,
+        asked.ticket,
+        asked.doors,
     )
 
 

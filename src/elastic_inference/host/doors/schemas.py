@@ -50,6 +50,12 @@ class AttachRequest(Strict):
         int, Field(ge=0, le=MAX_PRIORITY, description="In the line; the higher, the sooner.")
     ] = 0
     ticket: Annotated[str | None, Field(max_length=64, description="What the answer before gave.")] = None
+    doors: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            max_length=16, description="Protocols that it opens, of those of its type; null: all of these."
+        ),
+    ] = None
 
 
 class WaitingView(BaseModel):
@@ -151,6 +157,7 @@ class AcceleratorView(BaseModel):
     usd_per_hour: Usd | None
     state: State
     endpoints: list[str]
+    doors: Annotated[list[str], Field(description="Protocols that it answers at each of them.")]
     limits: Annotated[dict[str, str], Field(description="What is in force and by what means.")]
     lease_seconds: float | None
     lease_left_seconds: float | None
@@ -193,6 +200,7 @@ class AcceleratorView(BaseModel):
             usd_per_hour=None if usd is None else f"{usd:f}",
             state=record.state,
             endpoints=list(record.endpoints),
+            doors=list(record.doors),
             limits=limits,
             lease_seconds=record.lease_seconds,
             lease_left_seconds=lease_left_seconds,

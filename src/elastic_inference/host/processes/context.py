@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.errors import StartFailed
+from elastic_inference.errors import InvalidInput, StartFailed
+from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.audit import AuditLog
@@ -27,6 +28,7 @@ from elastic_inference.limits.gpu import (
     inner_device,
 )
 from elastic_inference.limits.lease.holder import LeaseConfig
+from elastic_inference.protocol.doors import DOORS, check_doors
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 
@@ -47,7 +49,7 @@ class ProcessSettings:
         allow_unsafe_operations: See EngineOptions.
         published: See HostSettings.
         fence: The file that says until when accelerators may answer; None: nothing limits that.
-        gpu_sharing: See HostSettings.
+        gpu_sharing, doors: See HostSettings.
         mps_directory: Of the pipes of NVIDIA's MPS daemon.
     """
 
@@ -62,6 +64,7 @@ class ProcessSettings:
     published: Path | None = None
     fence: Path | None = None
     gpu_sharing: str = "lease"
+    doors: tuple[str, ...] = DOORS
     mps_directory: str = DEFAULT_MPS_DIRECTORY
 
 
@@ -107,6 +110,24 @@ class HostContext:
     def is_leased(self, record: AcceleratorRecord) -> bool:
         """Whether the accelerator's device is shared by lease."""
         return record.device in self.leases.devices
+
+    def opening(self, kind: AcceleratorType, doors: Sequence[str] | None) -> AcceleratorType:
+        """Return a type with the doors that its accelerator opens: these, or for None those of the type.
+
+        Raises:
+            InvalidInput: One of them is unknown, or closed on this host or for this type.
+        """
+        may = self._doors_of(kind)
+        wanted = may if doors is None else check_doors(doors, "doors")
+        closed = [door for door in wanted if door not in may]
+        if closed:
+            raise InvalidInput(
+                f"doors {', '.join(closed)} are closed for type {kind.name!r} on this host; open are {', '.join(may)}"
+            )
+        return replace(kind, doors=wanted)
+
+    def _doors_of(self, kind: AcceleratorType) -> tuple[str, ...]:
+        return tuple(door for door in self.settings.doors if door in (kind.doors or DOORS))
 
     def describe_limits(self, record: AcceleratorRecord, applied: AppliedLimits) -> dict[str, str]:
         """Return what is in force for an accelerator and by what means."""
@@ -169,6 +190,7 @@ class HostContext:
             allow_unsafe_operations=self.settings.allow_unsafe_operations,
             requests_per_second=self.tenancy.quota(record.tenant).requests_per_second,
             accelerator_type=record.kind.name,
+            doors=self._doors_of(record.kind),
         )
 
     def admit(self, record: AcceleratorRecord) -> LeaseConfig | None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from elastic_inference.accelerator.config import DOORS
 from elastic_inference.accelerator.doors.http.body import Body
 from elastic_inference.accelerator.doors.http.messages import Request, Response
 from elastic_inference.accelerator.doors.http.session import Session
@@ -22,6 +21,7 @@ from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.reply import Call, Door
 from elastic_inference.accelerator.switches import Switches
 from elastic_inference.errors import HttpError, InvalidInput
+from elastic_inference.protocol.doors import DOORS
 
 DOOR = "http"
 CHUNK_BYTES = 1 << 20
