@@ -112,6 +112,7 @@ def test_a_model_comes_with_its_load_and_is_replaced_by_the_next(
         ({"file:1/x.onnx": 3}, "must be bytes"),
         ({"file:1/x": "AAAA", "file:1/x/y": "AAAA"}, "cannot be laid out"),
         ({"file:1/readme.txt": "AAAA"}, "holds no model"),
+        ({"file:1/cut.onnx": "AAAA"}, "wrong/1/cut.onnx is not an ONNX model"),
         ({"config": "{"}, "config is not JSON"),
         ({"config": "[]"}, "config must be a JSON object"),
         ({"config": '{"parameters": {"a": {"string_value": "b"}}}'}, "parameters is not offered"),

@@ -17,7 +17,7 @@ from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.repository import layout, model_settings, triton_config
 from elastic_inference.accelerator.repository.intake import load_of
 from elastic_inference.accelerator.repository.repository import Repository
-from elastic_inference.errors import InvalidInput, ModelNotFound
+from elastic_inference.errors import ElasticInferenceError, InvalidInput, ModelNotFound
 from elastic_inference.models.package import ModelFormat
 
 CONFIG, FILE_PREFIX = "config", "file:"
@@ -59,7 +59,7 @@ class LoadCommands:
         Raises:
             InvalidInput: A parameter is unknown or malformed, or asks for what is not offered.
             ModelNotFound: There is no model of that name, and no files came.
-            ElasticInferenceError: Whatever loading says; what was served goes on.
+            ElasticInferenceError: Whatever loading says; what was that version before continues to answer.
         """
         for parameter in parameters:
             if parameter != CONFIG and not parameter.startswith(FILE_PREFIX):
@@ -91,29 +91,39 @@ class LoadCommands:
             )
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            for path, content in files.items():
-                _write(Path(folder), path, content)
-            model = layout.look_at(name, Path(folder), self._device)
-            if model.problem:
-                raise InvalidInput(f"failed to load {name!r:.80}: {model.problem.replace(folder, name)}")
-            if settings is not None:
-                model = model.with_settings(settings)
-            loads = {}
-            for number in model.settings.choose(list(model.versions)):
-                version = model.versions.get(number)
-                if version is None or version.problem:
-                    why = "no file of it came" if version is None else version.problem.replace(folder, name)
-                    raise ModelNotFound(f"failed to load {name!r:.80}: version {number}: {why}")
-                loads[str(number)] = load_of(version.path, model.settings, self._store, self._defaults)
-                loads[str(number)]["label"] = str(version.path).replace(folder, name)
+            try:
+                for path, content in files.items():
+                    _write(Path(folder), path, content)
+                loads = self._loads_of(name, Path(folder), settings)
+            except ElasticInferenceError as error:
+                raise _named(error, folder, name) from error
         self._put(name, loads)
 
+    def _loads_of(
+        self, name: str, folder: Path, settings: Mapping[str, Any] | None
+    ) -> dict[str, dict[str, Any]]:
+        """Take what lies in a folder into the store; returns the fields of a LoadRequest by version."""
+        model = layout.look_at(name, folder, self._device)
+        if model.problem:
+            raise InvalidInput(f"failed to load {name!r:.80}: {model.problem}")
+        if settings is not None:
+            model = model.with_settings(settings)
+        loads = {}
+        for number in model.settings.choose(list(model.versions)):
+            version = model.versions.get(number)
+            if version is None or version.problem:
+                why = "no file of it came" if version is None else version.problem
+                raise ModelNotFound(f"failed to load {name!r:.80}: version {number}: {why}")
+            load = load_of(version.path, model.settings, self._store, self._defaults)
+            loads[str(number)] = {**load, "label": load["label"].replace(str(folder), name)}
+        return loads
+
     def _put(self, name: str, loads: Mapping[str, Mapping[str, Any]]) -> None:
-        """Serve these versions of a name in place of all that it meant before."""
-        if self._repository is not None:
-            self._repository.set_aside(name)
+        """Serve these versions of a name in place of all that it meant before; where one fails, the others stay."""
         for version, load in loads.items():
             self._models.load_version(name, version, load)
+        if self._repository is not None:
+            self._repository.set_aside(name)
         for version in self._models.versions.all(name):
             if version not in loads:
                 self._models.unload_version(name, version)
@@ -131,6 +141,13 @@ class LoadCommands:
             before = self._models.entry(name, version).load
             model_format = ModelFormat(before["package"]["format"])
             self._models.load_version(name, version, {**before, **made.load(model_format, self._defaults)})
+
+
+def _named(error: ElasticInferenceError, folder: str, name: str) -> ElasticInferenceError:
+    """Put the model's name into an error, in place of where its files lay for a moment."""
+    if error.args and isinstance(error.args[0], str):
+        error.args = (error.args[0].replace(folder, name), *error.args[1:])
+    return error
 
 
 def _write(folder: Path, path: str, content: Any) -> None:
