@@ -82,9 +82,8 @@ def attach(
     \b
     Examples:
       ei attach --type cpu.quarter --name mybox
-      ei attach --type cpu.quarter --lease 10min --json
+      ei attach --type cpu.quarter --lease 10min --doors http,grpc --json
       ei attach --type cpu.half --wait 10min
-      ei attach --type cpu.half --doors http,grpc
       export EI_ACCELERATOR=$(ei attach --type cpu.quarter --json | jq -r .accelerator_id)
     """
     body: dict[str, Any] = {"type": type_name, "name": name}

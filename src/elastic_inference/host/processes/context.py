@@ -124,7 +124,7 @@ class HostContext:
             raise InvalidInput(
                 f"doors {', '.join(closed)} are closed for type {kind.name!r} on this host; open are {', '.join(may)}"
             )
-        return replace(kind, doors=wanted)
+        return kind if wanted == DOORS else replace(kind, doors=wanted)
 
     def _doors_of(self, kind: AcceleratorType) -> tuple[str, ...]:
         return tuple(door for door in self.settings.doors if door in (kind.doors or DOORS))
