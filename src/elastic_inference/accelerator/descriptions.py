@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
-from elastic_inference.accelerator.repository.repository import Absent
+from elastic_inference.accelerator.repository.repository import Repository
 from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
@@ -100,10 +100,12 @@ def alias_entry(alias: str, entry: ModelEntry | None, target: str) -> dict[str, 
     return {"name": alias, "version": version, "state": state.value, "reason": f"alias of {target}"}
 
 
-def with_absent(rows: Sequence[dict[str, Any]], absent: Sequence[Absent]) -> list[dict[str, Any]]:
+def with_absent(rows: Sequence[dict[str, Any]], repository: Repository | None) -> list[dict[str, Any]]:
     """Return the index with what is in the folder and not served; what is served in its place says why."""
+    if repository is None:
+        return list(rows)
     found = {(row["name"], row["version"]): dict(row) for row in rows}
-    for each in absent:
+    for each in repository.absent():
         state = ModelState.LOADING if each.is_coming else ModelState.UNAVAILABLE
         row = {**each.place._asdict(), "state": state.value, "reason": each.reason}
         served = found.setdefault(each.place, row)

@@ -315,8 +315,7 @@ class Inference:
         rows += [descriptions.unloaded_entry(name) for name in models.unloaded()]
         newest = {entry.name: entry for entry in entries}
         rows += [descriptions.alias_entry(a, newest.get(of), of) for a, of in models.aliases().items()]
-        if self.shared.repository is not None:
-            rows = descriptions.with_absent(rows, self.shared.repository.absent())
+        rows = descriptions.with_absent(rows, self.shared.repository)
         return [row for row in rows if not only_ready or row["state"] == ModelState.READY.value]
 
     def load(self, name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,7 +353,7 @@ class Inference:
     ) -> None:
         """Map a client's shared memory; see RegionTable.register."""
         self.check_shared_memory()
-        if not isinstance(key, str) or not _is_integer(size_bytes) or not _is_integer(offset):
+        if not isinstance(key, str) or type(size_bytes) is not int or type(offset) is not int:
             raise InvalidInput("register needs a key (string), a byte_size and an offset (integers)")
         self.shared.regions.register(name, key, offset, size_bytes, peer_uid, is_bound)
 
@@ -372,8 +371,7 @@ class Inference:
     def served(self) -> list[dict[str, Any]]:
         """Return a row for each model, as the report has them, those of the folder that are not served among them."""
         rows = [descriptions.summary(entry) for entry in self.shared.models.entries()]
-        repository = self.shared.repository
-        return rows if repository is None else descriptions.with_absent(rows, repository.absent())
+        return descriptions.with_absent(rows, self.shared.repository)
 
     def report(self) -> dict[str, Any]:
         """Return what is in force here and what was done, as `GET /v2/accelerator` answers it."""
@@ -392,10 +390,6 @@ class Inference:
             "lease": None if lease is None else asdict(lease),
             "models": self.served(),
         }
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_wanted(wanted: Sequence[WantedOutput], signature: Signature) -> None:
