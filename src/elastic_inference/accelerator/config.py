@@ -54,6 +54,7 @@ class AcceleratorConfig:
         watch_pid: The process with which this one ends; None for a supervised one.
         artifacts_dir: The artifact store, which other accelerators of the same user may share; None: one below
             `store_dir`, in which nothing compiled is kept.
+        is_store_shared: Whether other users, whom a folder above it lets in, have files in it too.
         published_dir: A store of the operator's, which is read only; None: there is none.
         store_limit_bytes: What the artifact store may hold on disk; None: no limit.
         queue_limit: Requests that may wait; the next is refused.
@@ -87,6 +88,7 @@ class AcceleratorConfig:
     fence: str | None = None
     watch_pid: int | None = None
     artifacts_dir: str | None = None
+    is_store_shared: bool = False
     published_dir: str | None = None
     store_limit_bytes: int | None = None
     queue_limit: int = 256

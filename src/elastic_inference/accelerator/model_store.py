@@ -155,9 +155,9 @@ class ModelStore:
     def _arriving(self, sha256: str) -> Iterator[Path]:
         """Hold the file of an upload, of which several clients and processes may send parts, for one part."""
         path = self._blobs.arriving / sha256
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=self._blobs.modes.folder, parents=True, exist_ok=True)
         while True:
-            file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, self._blobs.modes.file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if locks.is_file(file, path):  # else it became a blob meanwhile

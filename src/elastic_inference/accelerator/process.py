@@ -48,6 +48,7 @@ from elastic_inference.limits.duty_cycle import CpuDutyCycle
 from elastic_inference.limits.fence import Fence
 from elastic_inference.limits.lease.holder import DeviceLease
 from elastic_inference.limits.processes import wait_readable
+from elastic_inference.models.artifacts.modes import PRIVATE, SHARED
 from elastic_inference.models.artifacts.store import ArtifactStore
 from elastic_inference.protocol.status import encode_error
 from elastic_inference.telemetry import set_up_logging
@@ -77,6 +78,9 @@ def run(config: AcceleratorConfig) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))
+    if config.is_store_shared:
+        # What is this user's alone lies in folders that are; the rest is made for its neighbours.
+        os.umask(0)
     wake, waker = wake_on_signals()
     service = make_service(config)
     models = service.inference.shared.models
@@ -197,7 +201,8 @@ def artifact_store(config: AcceleratorConfig) -> tuple[ArtifactStore, bool]:
     """
     published = None if config.published_dir is None else Path(config.published_dir)
     if config.artifacts_dir is not None:
-        store = ArtifactStore.at(Path(config.artifacts_dir), config.store_limit_bytes, published)
+        modes = SHARED if config.is_store_shared else PRIVATE
+        store = ArtifactStore.at(Path(config.artifacts_dir), config.store_limit_bytes, published, modes)
         why_not = store.why_unusable()
         if not why_not:
             return store, True

@@ -39,6 +39,7 @@ from elastic_inference.host.processes.gpu_watch import GpuMemoryWatch
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
+from elastic_inference.host.processes.tenant_stores import TenantStores
 from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
 from elastic_inference.host.settings import HostSettings, offered_cores, offered_memory_bytes
@@ -191,6 +192,7 @@ class Host:
             leases=self.leases,
             tenancy=Tenancy(self.store, self.calendar.now),
             audit=self.audit,
+            tenant_stores=TenantStores(self.folder, self.store),
             gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
             sharing={device.name: settings.sharing(device) for device in settings.devices},
         )

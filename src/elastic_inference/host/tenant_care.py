@@ -111,6 +111,7 @@ class TenantCare:
             with contextlib.suppress(AcceleratorNotFound):
                 self._detach(accelerator_id)
         self._tenancy.remove(name)
+        self._context.tenant_stores.remove(name)
 
     def put_rates(self, name: str) -> None:
         """Let a tenant's accelerators take as many requests a second as its quota says now; tried until they do."""

@@ -17,6 +17,7 @@ from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
+from elastic_inference.host.processes.tenant_stores import TenantStores
 from elastic_inference.host.tenancy import Tenancy
 from elastic_inference.host.tokens import HostSecret, hash_token
 from elastic_inference.limits.base import AppliedLimits, LimitRequest, Limits
@@ -83,6 +84,7 @@ class HostContext:
     leases: LeaseKeeper
     tenancy: Tenancy
     audit: AuditLog
+    tenant_stores: TenantStores
     gpu_uuids: Mapping[str, str] = field(default_factory=dict)  # of devices that are GPUs, by name
     sharing: Mapping[str, str] = field(default_factory=dict)  # "lease" or "limits", by device
 
@@ -164,6 +166,7 @@ class HostContext:
     ) -> AcceleratorConfig:
         """Return what a process of this accelerator is told when it starts."""
         folder = self.folder.accelerator(record.accelerator_id)
+        shared = self.tenant_stores.directory(record)
         listen = [f"unix:{folder.socket}"]
         if self.settings.data_host is not None and record.port is not None:
             listen.append(str(Endpoint("tcp", host=self.settings.data_host, port=record.port)))
@@ -171,7 +174,7 @@ class HostContext:
             accelerator_id=record.accelerator_id,
             listen=tuple(listen),
             store_dir=str(folder.store),
-            store_limit_bytes=_STORE_PER_MEMORY * record.kind.memory_bytes,
+            store_limit_bytes=self.tenant_stores.limit_bytes(record, _STORE_PER_MEMORY),
             token_sha256=record.token_sha256,
             admin_token_sha256=hash_token(self.secret.admin_token(record.accelerator_id)),
             tls_cert=None if tls is None else str(tls.cert),
@@ -184,7 +187,8 @@ class HostContext:
             compute_share=applied.duty_cycle_share,
             lease=lease,
             limits=self.describe_limits(record, applied),
-            artifacts_dir=str(folder.artifacts),
+            artifacts_dir=str(folder.artifacts if shared is None else shared),
+            is_store_shared=shared is not None,
             published_dir=None if self.settings.published is None else str(self.settings.published),
             fence=None if self.settings.fence is None else str(self.settings.fence),
             allow_unsafe_operations=self.settings.allow_unsafe_operations,

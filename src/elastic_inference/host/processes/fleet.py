@@ -55,6 +55,7 @@ class Fleet:
         Returns:
             Those that are kept, ready or not yet.
         """
+        self._context.tenant_stores.open()
         kept: list[AcceleratorRecord] = []
         dropped: list[AcceleratorRecord] = []
         for record in self._context.store.list_all():
@@ -111,6 +112,7 @@ class Fleet:
         self._release_limits(record.accelerator_id)
         launcher.remove_logs(record.accelerator_id)
         current = self._context.store.get(record.accelerator_id) or record
+        self._context.tenant_stores.leave(current)  # before its user may become another tenant's
         self._context.store.remove(record.accelerator_id)
         # Its user is nobody else's as long as there are files of it.
         path = folder.accelerator(record.accelerator_id).path

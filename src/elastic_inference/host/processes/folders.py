@@ -48,6 +48,7 @@ class HostFolder:
         self.accelerators = path / "accelerators"
         self.homes = path / "homes"  # working directories of processes
         self.logs = path / "logs"
+        self.tenants = path / "tenants"  # stores of models, one for each
         self.devices = path / "devices.json"
         self.audit = path / "audit.log"
         self.lock = path / "lock"

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from elastic_inference.models.artifacts import locks
+from elastic_inference.models.artifacts.modes import PRIVATE, Modes
 from elastic_inference.models.artifacts.room import Room
 
 DISK_RESERVE_BYTES = 256 << 20
@@ -39,6 +40,7 @@ class BlobFolder:
         limit_bytes: What all files together may hold; None: no limit.
         reserve_bytes: What stays free on the disk.
         wall_clock: Seconds since 1970, as files have them.
+        modes: With which rights files are made.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class BlobFolder:
         limit_bytes: int | None = None,
         reserve_bytes: int = DISK_RESERVE_BYTES,
         wall_clock: Callable[[], float] = time.time,
+        modes: Modes = PRIVATE,
     ) -> None:
+        self.modes = modes
         self.directory = directory
         self.blobs = directory / "blobs"
         self.arriving = directory / "arriving"
@@ -60,7 +64,7 @@ class BlobFolder:
     def make(self) -> None:
         """Make the folders; raises OSError where that cannot be."""
         for folder in (self.blobs, self.arriving, self._open):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=self.modes.folder, parents=True, exist_ok=True)
 
     def size(self, sha256: str) -> int | None:
         """Return the size of a whole file; None where it is not here."""
@@ -72,7 +76,7 @@ class BlobFolder:
     def touch(self, sha256: str) -> None:
         """Note that a file is used now."""
         with contextlib.suppress(OSError):
-            os.utime(self.blobs / sha256, (self.wall_clock(),) * 2)
+            self.modes.touch(self.blobs / sha256, self.wall_clock())
 
     def link(self, sha256: str, name: str) -> Path:
         """Use a file: it has this name too, within this process's own folder, until `unlink`; OSError where not.
@@ -93,9 +97,9 @@ class BlobFolder:
             if self._own is not None and locks.is_file(self._own[1], self._own[0]):
                 return self._own[0]
             self._let_go()
-            self._open.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open.mkdir(mode=self.modes.folder, parents=True, exist_ok=True)
             path = self._open / secrets.token_hex(8)
-            path.mkdir(mode=0o700)
+            path.mkdir(mode=self.modes.folder)
             self._own = path, locks.keep(path)
             return path
 
@@ -107,9 +111,9 @@ class BlobFolder:
     @contextlib.contextmanager
     def writing(self) -> Iterator[WrittenFile]:
         """Write a file, which gets its place at the end of the block, `keep`; what is left otherwise is removed."""
-        self.arriving.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.arriving.mkdir(mode=self.modes.folder, parents=True, exist_ok=True)
         path = self.arriving / f"{_MADE}{secrets.token_hex(8)}"
-        with WrittenFile(path, self.room) as file:
+        with WrittenFile(path, self.room, self.modes.file) as file:
             yield file
 
     def keep(self, file: WrittenFile) -> str:
@@ -128,8 +132,8 @@ class BlobFolder:
 
     def place(self, path: Path, sha256: str) -> None:
         """Make a whole file, whose content has this hash, a blob."""
-        self.blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(path, 0o400)
+        self.blobs.mkdir(mode=self.modes.folder, parents=True, exist_ok=True)
+        self.modes.seal(path)
         os.replace(path, self.blobs / sha256)
         self.touch(sha256)
 
@@ -190,12 +194,12 @@ class BlobFolder:
 class WrittenFile(contextlib.AbstractContextManager["WrittenFile"]):
     """A file that is counted while it is written; only its holder sees it."""
 
-    def __init__(self, path: Path, room: Room) -> None:
+    def __init__(self, path: Path, room: Room, mode: int = PRIVATE.file) -> None:
         self.path = path
         self.num_bytes = 0
         self._promised = 0
         self._room = room
-        self._file = open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "wb")  # noqa: SIM115
+        self._file = open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode), "wb")  # noqa: SIM115
         self._kept = locks.keep(path)
 
     def write(self, data: bytes | memoryview) -> int:

@@ -13,17 +13,18 @@ _LOOK_SECONDS = 0.02
 
 
 @contextlib.contextmanager
-def holding(path: Path, timeout_seconds: float | None = None) -> Iterator[bool]:
+def holding(path: Path, timeout_seconds: float | None = None, mode: int = 0o600) -> Iterator[bool]:
     """Hold the lock of this name for the block; threads of one process exclude each other too.
 
     Args:
         path: A file that is made, and removed at the end.
         timeout_seconds: How long to wait for whoever has it; None waits without limit.
+        mode: The file's rights.
 
     Yields:
         Whether it is held. It is not where the time was up, or where no such file can be made.
     """
-    file = _acquired(path, timeout_seconds)
+    file = _acquired(path, timeout_seconds, mode)
     try:
         yield file is not None
     finally:
@@ -33,11 +34,11 @@ def holding(path: Path, timeout_seconds: float | None = None) -> Iterator[bool]:
             os.close(file)
 
 
-def _acquired(path: Path, timeout_seconds: float | None) -> int | None:
+def _acquired(path: Path, timeout_seconds: float | None, mode: int) -> int | None:
     until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     while True:
         try:
-            file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, mode)
         except OSError:
             return None
         if _locked(file, until) and is_file(file, path):

@@ -25,6 +25,7 @@ from typing import Any
 from elastic_inference.errors import CapacityExceeded
 from elastic_inference.models.artifacts import locks
 from elastic_inference.models.artifacts.blobs import BlobFolder, WrittenFile, sha256_of
+from elastic_inference.models.artifacts.modes import PRIVATE, Modes
 
 log = logging.getLogger(__name__)
 Key = Mapping[str, Any]
@@ -98,11 +99,15 @@ class ArtifactStore:
 
     @classmethod
     def at(
-        cls, directory: Path, limit_bytes: int | None = None, published: Path | None = None
+        cls,
+        directory: Path,
+        limit_bytes: int | None = None,
+        published: Path | None = None,
+        modes: Modes = PRIVATE,
     ) -> ArtifactStore:
         """Return the store in a folder, which is made when something is put into it."""
         shelf = None if published is None else cls(BlobFolder(published), is_read_only=True)
-        return cls(BlobFolder(directory, limit_bytes), shelf)
+        return cls(BlobFolder(directory, limit_bytes, modes=modes), shelf)
 
     def why_unusable(self) -> str:
         """Make the store's folder; return why it cannot be used or should not be trusted, "" where all is well."""
@@ -111,7 +116,8 @@ class ArtifactStore:
             found = self.blobs.directory.stat()
         except OSError as error:
             return f"the store {self.blobs.directory} cannot be made: {error.strerror or error}"
-        if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o002:
+        is_open = found.st_mode & 0o002 and not self.blobs.modes.is_shared
+        if found.st_uid not in (os.geteuid(), 0) or is_open:
             return f"the store {self.blobs.directory} can be written by other users, who could put anything into it"
         if not os.access(self.blobs.blobs, os.W_OK):
             return f"the store {self.blobs.directory} cannot be written"
@@ -170,8 +176,8 @@ class ArtifactStore:
         The lock goes with its holder. Where none can be had, several may make the same, and the last one's is kept.
         """
         with contextlib.suppress(OSError):
-            self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locks.holding(self._locks / _name_of(kind, key), MAKING_SECONDS):
+            self._locks.mkdir(mode=self.blobs.modes.folder, parents=True, exist_ok=True)
+        with locks.holding(self._locks / _name_of(kind, key), MAKING_SECONDS, self.blobs.modes.file):
             yield
 
     def artifacts(self) -> list[Artifact]:
@@ -250,7 +256,7 @@ class ArtifactStore:
     def _touch(self, kind: Kind, key: Key) -> None:
         if not self._is_read_only:
             with contextlib.suppress(OSError):
-                os.utime(self._path(kind, key), (self.blobs.wall_clock(),) * 2)
+                self.blobs.modes.touch(self._path(kind, key), self.blobs.wall_clock())
 
     def _in_use(self, found: Artifact) -> Artifact | None:
         """Keep its content from being removed, and then look at it; None where it is gone, or is not what was put."""
@@ -291,7 +297,7 @@ class ArtifactStore:
         self, kind: Kind, key: Key, about: Mapping[str, Any], sha256: str, size_bytes: int
     ) -> None:
         path = self._path(kind, key)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=self.blobs.modes.folder, parents=True, exist_ok=True)
         value = {
             "key": dict(key), "about": dict(about), "sha256": sha256, "size_bytes": size_bytes,
             "made_unix": self.blobs.wall_clock(),
