@@ -59,8 +59,16 @@ def host(browser: Any) -> Iterator[HostProcess]:  # noqa: ARG001  # which skips 
 def operator(host: HostProcess) -> Iterator[HostSession]:
     session = host.session()
     yield session
+    for tenant in session.request("GET", "/v1/tenants"):
+        session.request("DELETE", f"/v1/tenants/{tenant['name']}?detach=true")
     for accelerator in session.request("GET", "/v1/accelerators"):
         session.detach(accelerator["accelerator_id"], drain_seconds=0)
+
+
+def take_in(operator: HostSession, name: str, **body: Any) -> str:
+    """A new tenant's token."""
+    operator.request("POST", "/v1/tenants", {"name": name, **body})
+    return str(operator.request("POST", f"/v1/tenants/{name}/tokens", {})["token"])
 
 
 @pytest.fixture
@@ -221,6 +229,42 @@ def test_a_tenant_sees_its_own_accelerator_and_nothing_of_the_host(
     opened.wait("form[action='/page/sign-in']")  # the token is void, and so is the session
 
 
+def test_tenants_stand_side_by_side_for_the_operator_and_alone_for_themselves(
+    operator: HostSession, open_page: Callable[..., Opened]
+) -> None:
+    quota = {"max_accelerators": 2, "max_share": 0.5}
+    token = take_in(operator, "vision", quota=quota, budget={"usd_per_month": "1000"})
+    take_in(operator, "audio")
+    operator.attach("small", name="mine", tenant="vision")
+    operator.attach("small", name="theirs", tenant="audio")
+    opened = open_page()
+    wait_until(lambda: opened.page.locator("#tenants .card").count() == 2, "both tenants")
+    card = opened.page.locator("#tenants .card", has_text="vision")
+    wait_until(lambda: "of 1000.00 USD this month" in card.inner_text(), "its budget")
+    assert "1 of 2 accelerators" in card.inner_text()
+    assert "10% of 50%" in card.inner_text()
+    assert opened.cell("mine", "Tenant").inner_text() == "vision"
+    operator.request("PUT", "/v1/tenants/vision", {"quota": quota, "budget": {"usd_per_month": "0.000001"}})
+    wait_until(lambda: "nothing new is attached" in card.inner_text(), "its warning")
+    own = open_page(token=token)
+    wait_until(lambda: own.page.locator("#accelerators tbody tr").count() == 1, "the one row")
+    wait_until(lambda: own.page.locator("#tenants .card").count() == 1, "its own card")
+    assert "tenant vision" in own.page.locator("#host-id").inner_text()
+    assert [own.page.locator(name).is_hidden() for name in ("#attach", "#drain", "#device-section")] == [
+        False, True, True,
+    ]  # fmt: skip
+    assert not any(word in own.page.content() for word in ("audio", "theirs"))
+    own.page.locator("#attach").click()
+    own.page.locator("#question").get_by_role("button", name="Attach").click()
+    own.wait("#question .refused")
+    assert "has spent" in own.page.locator("#question .refused").inner_text()
+    own.page.locator("#question").get_by_role("button", name="Cancel").click()
+    own.page.get_by_role("button", name="mine").click()
+    own.page.get_by_role("button", name="Detach").click()
+    own.page.locator("#question").get_by_role("button", name="Detach").click()
+    wait_until(lambda: own.page.locator("#accelerators tbody tr").count() == 0, "its end")
+
+
 def test_a_host_that_says_nothing_is_seen_and_comes_back(
     host: HostProcess, operator: HostSession, open_page: Callable[..., Opened]
 ) -> None:
@@ -256,6 +300,9 @@ def test_a_host_that_is_gone_is_tried_again(browser: Any, start_host: Callable[.
 def test_it_fits_every_screen(
     size: str, scheme: str, operator: HostSession, open_page: Callable[..., Opened]
 ) -> None:
+    take_in(
+        operator, "a-name-so-long-that-it-does-not-fit-into-any-card-or-column", budget={"usd_per_month": "1"}
+    )
     operator.attach(
         "small", name="a name that is so long that it does not fit into any column of a table at all"
     )
@@ -318,6 +365,7 @@ def test_axe_finds_nothing(
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     operator.attach("large")
+    take_in(operator, "vision", quota={"max_share": 0.5}, budget={"usd_per_month": "0"})
     width, height = SIZES[size]
     opened = open_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     opened.wait("#accelerators tbody tr")

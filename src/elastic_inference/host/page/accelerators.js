@@ -73,6 +73,7 @@ const STATE = {
 // title, class, what it is sorted by, and how its cell is made and shown
 const COLUMNS = [
   ["State", "state-cell", (r) => stateOf(r), STATE],
+  ["Tenant", "tenant", (r) => r.tenant, text((r) => r.tenant || format.ABSENT)],
   ["Type", "", (r) => r.type, text((r) => r.type)],
   ["Device", "", (r) => r.device, text((r) => `${format.percent(r.share)} of ${r.device}`)],
   ["Busy", "busy", (r) => r.utilisation_share ?? -1, BUSY],
@@ -107,7 +108,7 @@ export function acceleratorTable(onOpen) {
   let wanted = "";
 
   const heads = [NAME, ...COLUMNS].map((column) => {
-    const head = el("th", { scope: "col", role: "columnheader", class: column[1].includes("number") ? "number" : null });
+    const head = el("th", { scope: "col", role: "columnheader", class: ["number", "tenant"].find((kind) => column[1].includes(kind)) ?? null });
     head.append(el("button", { type: "button", onclick: () => sortBy(column, head) }, column[0]));
     return head;
   });
@@ -128,7 +129,7 @@ export function acceleratorTable(onOpen) {
   }
 
   function filter({ line, row }) {
-    const hay = [row.name, row.accelerator_id, row.type, row.device, stateOf(row), models(row)].join(" ").toLowerCase();
+    const hay = [row.name, row.accelerator_id, row.tenant, row.type, row.device, stateOf(row), models(row)].join(" ").toLowerCase();
     line.hidden = wanted !== "" && !hay.includes(wanted);
   }
 

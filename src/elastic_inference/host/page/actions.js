@@ -40,9 +40,10 @@ function question(title, text, fields, confirm, act, isDangerous = false) {
 
 async function typeChoice(current) {
   const types = await ask("GET", "/v1/types");
-  const options = types.filter((t) => t.num_available || t.name === current).map((t) => {
+  const options = types.filter((t) => t.num_available !== 0 || t.name === current).map((t) => {
     const price = t.usd_per_hour === null ? "no price" : `${t.usd_per_hour} USD/hour`;
-    return el("option", { value: t.name, selected: t.name === current }, `${t.name}: ${t.compute}, ${price}, ${t.num_available} fit`);
+    const fit = t.num_available === null ? "" : `, ${t.num_available} fit`; // a tenant is not told what others leave
+    return el("option", { value: t.name, selected: t.name === current }, `${t.name}: ${t.compute}, ${price}${fit}`);
   });
   return el("select", { required: true }, ...options);
 }

@@ -5,7 +5,7 @@ import * as format from "./format.js";
 
 const MAX_SHOWN = 200;
 const MOODS = {
-  died: "bad", "out of memory": "bad", "does not answer": "bad", refused: "warn", host: "warn",
+  died: "bad", "out of memory": "bad", "does not answer": "bad", refused: "warn", host: "warn", budget: "warn", waits: "warn",
   attached: "good", "serves again": "good", "answers again": "good",
 };
 

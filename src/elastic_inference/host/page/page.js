@@ -8,14 +8,16 @@ import { byId, el, setText } from "./dom.js";
 import { eventList } from "./events.js";
 import * as format from "./format.js";
 import { openStream } from "./stream.js";
+import { tenantCards } from "./tenants.js";
 
 const detail = detailDialog([
-  ["Resize", "operator", actions.resize],
+  ["Resize", "attacher", actions.resize],
   ["Detach", "danger", actions.detach],
 ]);
 const table = acceleratorTable((id) => detail.open(id, table.row));
 const showDevices = deviceCards();
 const showEvents = eventList();
+const showTenants = tenantCards();
 let host = { is_draining: false };
 
 const sum = (rows, get) => rows.reduce((total, row) => total + get(row), 0);
@@ -55,9 +57,11 @@ const tiles = Object.entries(TILES).map(([name, get]) => {
 
 function showHost(told) {
   host = told;
-  document.body.classList.toggle("is-operator", told.is_operator);
-  setText(byId("host-id"), [told.host_id, told.version, told.is_draining ? "draining" : ""].filter(Boolean).join(" · "));
-  byId("attach").hidden = byId("drain").hidden = !told.is_operator;
+  document.body.classList.toggle("is-attacher", told.is_operator || told.tenant !== null);
+  const whose = told.tenant === null ? "" : `tenant ${told.tenant}`;
+  setText(byId("host-id"), [whose, told.host_id, told.version, told.is_draining ? "draining" : ""].filter(Boolean).join(" · "));
+  byId("attach").hidden = !told.is_operator && told.tenant === null;
+  byId("drain").hidden = !told.is_operator;
   byId("attach").disabled = told.is_draining;
   setText(byId("drain"), told.is_draining ? "Take new ones" : "Drain");
   const warnings = told.warnings.join("\n");
@@ -87,6 +91,8 @@ openStream(
   (frame) => {
     showHost(frame.host);
     showDevices(frame.devices);
+    showTenants(frame.tenants, frame.waiting);
+    document.body.classList.toggle("has-tenants", frame.host.is_operator && frame.tenants.length > 0);
     table.show(frame.accelerators, frame.gone, frame.is_whole);
     showEvents(frame.events, frame.is_whole);
     showTotals();
