@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from elastic_inference import EIPredictor
+from tests.waiting import WAIT_SECONDS
 from tests.waiting import wait_until as wait_until
 
 
@@ -23,3 +26,13 @@ class ManualClock:
 
     def now(self) -> float:
         return self.seconds
+
+
+def wait_for_host(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until what a host says holds; without haste, for it refuses whoever asks more than 100 times a second."""
+
+    def ask() -> object:
+        threading.Event().wait(0.1)
+        return condition()
+
+    wait_until(ask, what, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,10 +18,10 @@ import pytest
 
 from elastic_inference import Accelerator, EIPredictor
 from elastic_inference.client.host_session import HostSession
-from elastic_inference.client.waiting import Place
-from elastic_inference.errors import CapacityExceeded, InvalidInput, TenantQuotaExceeded
+from elastic_inference.client.waiting import MAX_PRIORITY, Place
+from elastic_inference.errors import CapacityExceeded, InvalidInput, TenantQuotaExceeded, TransportError
 from tests.host.conftest import RUN_EI, HostProcess
-from tests.host.support import wait_until
+from tests.host.support import wait_for_host, wait_until
 from tests.waiting import read_line
 
 NUM_WAITING = 20
@@ -50,44 +51,42 @@ def test_twenty_wait_through_the_hosts_death_and_all_are_served_in_order(
     session = host.session()
     first = session.attach("whole", name="first", lease_seconds=None)
     served: list[int] = []
-    lock = threading.Lock()
+    failed: list[BaseException] = []
 
     def wait_and_use(number: int) -> None:
-        attached = session.attach(
-            "whole",
-            name=f"n{number}",
-            wait_seconds=600.0,
-            priority=1 if number == 0 else 0,
-            lease_seconds=LEASE_SECONDS,
-        )
-        with lock:
+        priority = MAX_PRIORITY if number == 0 else 0
+        try:
+            attached = session.attach(
+                "whole", name=f"n{number}", wait_seconds=600.0, priority=priority, lease_seconds=LEASE_SECONDS
+            )
             served.append(number)
-        session.detach(attached.accelerator_id, drain_seconds=0)
+            with contextlib.suppress(TransportError):  # the host dies; then its lease gives it back
+                session.detach(attached.accelerator_id, drain_seconds=0)
+        except BaseException as error:
+            failed.append(error)
 
-    with ThreadPoolExecutor(NUM_WAITING) as pool:
-        futures = []
-        for number in reversed(range(NUM_WAITING)):  # the last that comes has priority
-            futures.append(pool.submit(wait_and_use, number))
-            num_before = NUM_WAITING - number
-            wait_until(lambda num=num_before: len(waiting(session)) == num, "the next to wait")
-        places = waiting(session)
-        assert [row["place"] for row in places] == list(range(1, NUM_WAITING + 1))
-        assert places[0]["priority"] == 1
-        host.kill()
-        host = start()
-        session.detach(first.accelerator_id, drain_seconds=0)
-        wait_until(lambda: len(served) >= NUM_WAITING // 2, "half of them", 300.0)
-        host.kill()  # in the middle of serving them
-        host = start()
-        for future in futures:
-            future.result(300.0)
-    assert len(served) == NUM_WAITING
+    for number in reversed(range(NUM_WAITING)):  # the last that comes has priority
+        threading.Thread(target=wait_and_use, args=(number,), daemon=True).start()
+        num_waiting = NUM_WAITING - number
+        wait_for_host(lambda num=num_waiting: failed or len(waiting(session)) == num, "the next to wait")
+    assert failed == []
+    places = waiting(session)
+    assert [row["place"] for row in places] == list(range(1, NUM_WAITING + 1))
+    assert [row["priority"] for row in places] == [MAX_PRIORITY] + [0] * (NUM_WAITING - 1)
+    host.kill()
+    host = start()
+    session.detach(first.accelerator_id, drain_seconds=0)
+    wait_until(lambda: failed or len(served) >= NUM_WAITING // 2, "half of them", 300.0)
+    host.kill()  # in the middle of serving them
+    host = start()
+    wait_until(lambda: failed or len(served) == NUM_WAITING, "the other half", 300.0)
+    assert failed == []
     in_order = [0, *reversed(range(1, NUM_WAITING))]
     # The one that was being attached as the host died may have come back behind the next one.
     moved = [number for number, wanted in zip(served, in_order, strict=True) if number != wanted]
     assert len(moved) <= 2, served
-    wait_until(lambda: waiting(session) == [], "an empty line")
-    assert session.request("GET", "/v1/accelerators") == []
+    wait_for_host(lambda: waiting(session) == [], "an empty line")
+    wait_for_host(lambda: session.request("GET", "/v1/accelerators") == [], "all to be detached")
 
 
 def test_a_client_says_where_it_waits_and_gives_its_place_up(start: Callable[[], HostProcess]) -> None:
@@ -118,9 +117,9 @@ def test_interrupting_the_command_leaves_the_line(start: Callable[[], HostProces
     ei.send_signal(signal.SIGINT)
     assert "interrupted" in ei.communicate(timeout=60)[0]
     assert ei.returncode == 130
-    wait_until(lambda: host.session().request("GET", "/v1/board")["waiting"] == [], "an empty line")
+    wait_for_host(lambda: host.session().request("GET", "/v1/board")["waiting"] == [], "an empty line")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd="/") as waits:
-        wait_until(lambda: len(waiting(session)) == 1, "the command to wait")
+        wait_for_host(lambda: len(waiting(session)) == 1, "the command to wait")
         session.detach(holder.accelerator_id, drain_seconds=0)
         assert read_line(waits).startswith("attached eia-")
         waits.communicate(timeout=60)
@@ -141,7 +140,7 @@ def test_a_predictor_waits_for_its_accelerator(
             output_names={"y": "y:0"},
             accelerator=accelerator,
         )
-        wait_until(lambda: len(waiting(session)) == 1, "the predictor to wait")
+        wait_for_host(lambda: len(waiting(session)) == 1, "the predictor to wait")
         session.detach(holder.accelerator_id, drain_seconds=0)
         with future.result(120.0) as predictor:
             assert predictor({"x": [2.0]})["y"][0] == 4.0

@@ -17,6 +17,7 @@ import pytest
 from elastic_inference.client.host_session import Attachment, HostSession
 from elastic_inference.errors import (
     AcceleratorNotFound,
+    BudgetReached,
     CapacityExceeded,
     ComputeQuotaExceeded,
     InvalidInput,
@@ -28,7 +29,7 @@ from elastic_inference.errors import (
 from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.host import Host
 from tests.host.conftest import HostProcess, _starter, new_state_dir
-from tests.host.support import predictor, wait_until
+from tests.host.support import predictor, wait_for_host, wait_until
 
 TYPES = """
 ["small"]
@@ -119,7 +120,7 @@ def test_tokens_are_several_end_and_are_kept_as_hashes(host: HostProcess, operat
             return True
         return False
 
-    wait_until(is_refused, "the end of a token")
+    wait_for_host(is_refused, "the end of a token")
     assert first.request("GET", "/v1/tenants")[0]["name"] == "vision"
     operator.request("DELETE", f"/v1/tenants/vision/tokens/{second['token_id']}")
     with pytest.raises(PermissionDenied):
@@ -165,6 +166,26 @@ def test_a_quota_holds_at_attach_and_at_resize(
     assert vision.attach("bursty").accelerator_type == "bursty"
 
 
+def test_a_spent_budget_refuses_attaches_and_resizes_and_says_so(operator: HostSession) -> None:
+    vision = take_in(operator, "vision")
+    mine = vision.attach("small")
+    operator.request("PUT", "/v1/tenants/vision", {"budget": {"usd_per_month": "0.000001"}})
+    with pytest.raises(
+        BudgetReached, match=r"tenant 'vision' has spent 0.0\d USD in .*, and its budget is 0.000001 USD"
+    ):
+        vision.attach("small")
+    with pytest.raises(BudgetReached):
+        operator.attach("small", tenant="vision")
+    with pytest.raises(BudgetReached):
+        vision.request("PATCH", f"/v1/accelerators/{mine.accelerator_id}", {"type": "bursty"})
+    assert operator.attach("small").accelerator_type == "small"
+    wait_for_host(lambda: vision.describe(mine.accelerator_id).warning, "the warning")
+    shown = vision.describe(mine.accelerator_id).warning
+    assert shown.startswith("tenant vision has spent its budget of 0.000001 USD")
+    assert "what is attached continues and costs more" in shown
+    assert HostSession(operator.url, mine.token).beat(mine.accelerator_id)[1] == shown
+
+
 def test_what_is_left_is_not_told_to_a_tenant(operator: HostSession) -> None:
     vision = take_in(operator, "vision")
     for _ in range(3):
@@ -196,7 +217,7 @@ def test_requests_a_second_hold_at_the_accelerator_and_change_while_it_runs(
             except ComputeQuotaExceeded:
                 return False
 
-        wait_until(is_served, "the quota to be taken away")
+        wait_for_host(is_served, "the quota to be taken away")
 
 
 def test_a_tenant_with_accelerators_is_not_removed_unless_with_them(operator: HostSession) -> None:

@@ -83,7 +83,7 @@ def attach(
     Examples:
       ei attach --type cpu.quarter --name mybox
       ei attach --type cpu.quarter --lease 10min --doors http,grpc --json
-      ei attach --type cpu.half --wait 10min
+      ei attach --type cpu.quarter --wait 10min
       export EI_ACCELERATOR=$(ei attach --type cpu.quarter --json | jq -r .accelerator_id)
     """
     body: dict[str, Any] = {"type": type_name, "name": name}

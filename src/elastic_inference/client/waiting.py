@@ -20,7 +20,7 @@ from elastic_inference.errors import (
 MAX_PRIORITY = 9
 _TRY_AGAIN_SECONDS = 1.0  # where the host does not answer
 _LEAVE_SECONDS = 5.0
-_NOT_THERE = (ConnectError, ConnectionLost, DeadlineExceeded, ComputeQuotaExceeded)
+_NOT_THERE = (ConnectError, ConnectionLost, DeadlineExceeded)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ def ask_until_there_is_room(
             pause_seconds = _TRY_AGAIN_SECONDS
             try:
                 value = ask({**body, "wait": True, "ticket": ticket})
+            except ComputeQuotaExceeded:  # the host answers too many others now
+                if time.monotonic() >= until:
+                    raise
             except _NOT_THERE:
                 # Before it has a place, an attach whose answer was lost may have been carried out.
                 if ticket is None or time.monotonic() >= until:

@@ -106,8 +106,14 @@ class Attacher:
                     text = f"for {kind.name}, in place {allocation.place}"
                     self._log.add(self._now(), events.Kind.WAITS, text, name=name, tenant=wanted.tenant)
                 return allocation
-            token, kind = make_token(), allocation.settled(kind)
-            return self._start(accelerator_id, name, kind, allocation, wanted, hash_token(token)), token
+            token, settled = make_token(), allocation.settled(kind)
+            try:
+                record = self._start(accelerator_id, name, settled, allocation, wanted, hash_token(token))
+            except CapacityExceeded as error:
+                if wanted.tenant == OPERATOR:
+                    raise
+                raise _no_room(kind) from error  # of ports or users, whose number says what others have
+            return record, token
         except ElasticInferenceError:
             # Not where the process dies here: who waits asks the next one with the same ticket.
             if wanted.ticket is not None:
@@ -160,3 +166,10 @@ class Attacher:
         except Exception:  # such as a database that is away: it is tried again, as if its lease had ended
             logger.exception("attach not undone yet", extra={"accelerator_id": record.accelerator_id})
             self._leases.grant(record.accelerator_id, MIN_LEASE_SECONDS)
+
+
+def _no_room(kind: AcceleratorType) -> CapacityExceeded:
+    text = (
+        f"this host has no room for another accelerator, whatever its type; type {kind.name!r} was asked for"
+    )
+    return CapacityExceeded(text, requested=kind.name, available="not that much now")

@@ -15,6 +15,7 @@ from elastic_inference.host.accounts.budgets import Level, Spending, month_of, s
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.accounts.tenant_store import TenantStore
 from elastic_inference.host.accounts.tenants import (
+    MAX_PRIORITY,
     MAX_TENANTS,
     MAX_TOKEN_SECONDS,
     MAX_TOKENS,
@@ -26,7 +27,7 @@ from elastic_inference.host.accounts.tenants import (
 )
 from elastic_inference.host.tokens import hash_token, make_token
 
-_NO_QUOTA = Quota()
+_NO_QUOTA = Quota(max_priority=MAX_PRIORITY)
 _MAX_LABEL_LENGTH = 100
 
 
