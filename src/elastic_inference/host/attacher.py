@@ -104,7 +104,9 @@ class Attacher:
             if isinstance(allocation, Waiting):
                 if wanted.ticket is None:
                     text = f"for {kind.name}, in place {allocation.place}"
-                    self._log.add(self._now(), events.Kind.WAITS, text, name=name, tenant=wanted.tenant)
+                    self._log.add(
+                        self._now(), events.Kind.WAITS, text, name=wanted.name or "", tenant=wanted.tenant
+                    )
                 return allocation
             token, settled = make_token(), allocation.settled(kind)
             try:

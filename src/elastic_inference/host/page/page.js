@@ -62,6 +62,7 @@ function showHost(told) {
   setText(byId("host-id"), [whose, told.host_id, told.version, told.is_draining ? "draining" : ""].filter(Boolean).join(" · "));
   byId("attach").hidden = !told.is_operator && told.tenant === null;
   byId("drain").hidden = !told.is_operator;
+  setText(byId("tenants-title"), told.is_operator ? "Tenants" : "Quota and budget");
   byId("attach").disabled = told.is_draining;
   setText(byId("drain"), told.is_draining ? "Take new ones" : "Drain");
   const warnings = told.warnings.join("\n");
