@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,11 +122,12 @@ def _starter(state_dir: Path) -> Iterator[Callable[..., HostProcess]]:
     ports = free_ports()
     running: list[HostProcess] = []
 
-    def start(*arguments: str, num_descriptors: int | None = None) -> HostProcess:
+    def start(*arguments: str, num_descriptors: int | None = None, within: Sequence[str] = ()) -> HostProcess:
         state_dir.parent.joinpath("cache").mkdir(exist_ok=True)
         environment = {**os.environ, "XDG_CACHE_HOME": _measured_cache(state_dir.parent / "cache")}
         log_path = state_dir.parent / f"host{len(running)}.log"
         command = [
+            *within,
             *(() if num_descriptors is None else _within(num_descriptors)),
             *(sys.executable, "-c", RUN_EI, "host", "start", "--json"),
             *("--state-dir", str(state_dir), "--listen", "127.0.0.1:0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ from elastic_inference.units import parse_seconds
 if TYPE_CHECKING:
     from elastic_inference.host.settings import HostSettings
     from elastic_inference.protocol.endpoint import Endpoint
+logger = logging.getLogger(__name__)
+
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 StateDirOption = Annotated[
@@ -238,7 +241,7 @@ def start(
     with extra("host"):
         from elastic_inference.host.priority import come_first
 
-        come_first()  # before the imports, most of a start's work
+        comes_first = come_first()  # before the imports, most of a start's work
         from elastic_inference.host.doors import server
         from elastic_inference.host.doors.middleware import RequestIdFilter
         from elastic_inference.host.host import Host
@@ -248,6 +251,10 @@ def start(
     if log_level not in _LOG_LEVELS:
         raise InvalidInput(f"--log-level {log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
     set_up_logging(log_level, [RequestIdFilter()])
+    if not comes_first and os.geteuid() == 0:
+        logger.warning(
+            "the host runs at the priority of its accelerators: without CAP_SYS_NICE it answers late when they are busy"
+        )
     settings, address = settings_of(options)
     host = Host(settings)
 

@@ -11,16 +11,32 @@ HOST_NICE = -10
 38 s. Its work is short and rare, so that tenants notice little of its going first."""
 
 
-def come_first() -> None:
-    """Let this process, and the threads that it makes, run before others, if it is root.
+_CAP_SYS_NICE = 23  # linux/capability.h
+
+
+def may_change() -> bool:
+    """Whether this process may raise priorities: as root, but for a container that was given no CAP_SYS_NICE."""
+    if os.geteuid() != 0:
+        return False
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> _CAP_SYS_NICE & 1)
+
+
+def come_first() -> bool:
+    """Let this process, and the threads that it makes, run before others, where it may.
 
     What it starts inherits that; `launch` takes it back.
+
+    Returns:
+        Whether it does.
     """
-    if os.geteuid() != 0:
-        return
+    if not may_change():
+        return False
     os.setpriority(os.PRIO_PROCESS, 0, HOST_NICE)
     # The kernel may divide cores by session first, and then a process's own priority counts within its session alone.
     # Only where the session is the host's own: in a shell's, every other program of that shell would rise too.
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(HOST_NICE))
+    return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from elastic_inference.errors import LimitError
+from elastic_inference.limits.helper import run_as
+from elastic_inference.limits.processes import process_uid
 
 MEANS = "affinity of threads"
 
@@ -30,12 +31,22 @@ def keep_to_cores(pids: Iterable[int], cores: frozenset[int]) -> None:
 
 def _set_affinity(thread: int, cores: frozenset[int]) -> None:
     try:
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(thread, cores)
+        os.sched_setaffinity(thread, cores)
+    except ProcessLookupError:
+        return
+    except PermissionError:  # root in a container lacks the right to another user's (CAP_SYS_NICE)
+        _as_its_user(thread, cores)
     except OSError as error:
         raise LimitError(
             f"thread {thread} cannot be kept to cores {sorted(cores)}: {error.strerror}"
         ) from error
+
+
+def _as_its_user(thread: int, cores: frozenset[int]) -> None:
+    uid = process_uid(thread)
+    if uid is not None:
+        arguments = ["taskset", "--cpu-list", "--pid", ",".join(map(str, sorted(cores))), str(thread)]
+        run_as(uid, arguments, thread, f"thread {thread} cannot be kept to cores {sorted(cores)}")
 
 
 def _threads(pid: int) -> set[int]:

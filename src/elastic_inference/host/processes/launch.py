@@ -27,6 +27,7 @@ from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.errors import CapacityExceeded, ConnectError, StartFailed
+from elastic_inference.host import priority
 from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import Isolation
 from elastic_inference.host.processes.users import Users
@@ -249,7 +250,7 @@ class Launcher:
                 self._spares.append(child)
 
     def _set_nice(self, child: Child, nice: int) -> None:
-        if os.geteuid() == 0:  # others could not take it back
+        if priority.may_change():  # others could not take it back
             with contextlib.suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
 
