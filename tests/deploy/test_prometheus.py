@@ -65,7 +65,7 @@ def test_metrics_tell_outcomes_latency_parts_names_and_version(host: HostProcess
     assert re.search(r'requests_total\{[^}]*outcome="success"\} [1-9]', text)
     for part in ("total", "queue", "service", "wire"):
         assert re.search(rf'latency_seconds\{{[^}}]*part="{part}",percentile="p99"\}} ', text)
-    assert re.search(r'accelerator_info\{[^}]*device="cpu:0",name="mine"\} 1.0', text)
+    assert re.search(r'accelerator_info\{[^}]*device="cpu:0",name="mine",tenant=""\} 1.0', text)
     assert re.search(r'build_info\{limits="[^"]+",version="[^"]+"\} 1.0', text)
     assert "draining 0.0" in text
 

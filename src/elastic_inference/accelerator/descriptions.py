@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
+from elastic_inference.accelerator.model_statistics import Histogram
 from elastic_inference.accelerator.repository.repository import Repository
 from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.models.signature import Signature
@@ -133,6 +134,16 @@ def summary(entry: ModelEntry) -> dict[str, Any]:
             "batching": entry.batching.summary(),
             "service_seconds": done.service.total,
         }
+
+
+def histograms(entries: Iterable[ModelEntry]) -> dict[str, Any]:
+    """Return how long successful requests of the loaded models took: the whole, queue and service; see Histogram."""
+    sums = {"total": Histogram(), "queue": Histogram(), "service": Histogram()}
+    for entry in entries:
+        with entry.accounts() as done:
+            for name, histogram in sums.items():
+                histogram.add_all(getattr(done, name))
+    return {name: histogram.to_json() for name, histogram in sums.items()}
 
 
 def statistics(entry: ModelEntry) -> dict[str, Any]:

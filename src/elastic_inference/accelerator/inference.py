@@ -157,14 +157,14 @@ class Inference:
             timing.total_seconds = now - (arrived if began is None else began)
             if timing.ended:
                 timing.output_seconds = now - timing.ended
+            if self.shared.tracer is not None:
+                timing.trace_id = self.shared.tracer.record(
+                    trace_parent, entry.name, outcome, timing.queue_seconds, timing.service_seconds
+                )
             if outcome == "success":
                 entry.answered(timing)
             else:
                 entry.failed(outcome, timing)
-            if self.shared.tracer is not None:
-                self.shared.tracer.record(
-                    trace_parent, entry.name, outcome, timing.queue_seconds, timing.service_seconds
-                )
 
     def raw_request(self, model: str, data: memoryview, model_version: str = "") -> RequestHead:
         """Return the head of a request that is one tensor's bytes and nothing else, its shape told by their number.
@@ -387,6 +387,7 @@ class Inference:
             "memory_limit_bytes": self.config.memory_limit_bytes,
             "queue": asdict(self.shared.queue.statistics()),
             "latency": latency((entry.latest() for entry in entries), time.monotonic()),
+            "histograms": descriptions.histograms(entries),
             "lease": None if lease is None else asdict(lease),
             "models": self.served(),
         }

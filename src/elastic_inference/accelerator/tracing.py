@@ -35,8 +35,15 @@ class Tracer:
         outcome: str,
         queue_seconds: float,
         service_seconds: float,
-    ) -> None:
-        """Add the spans of a request that ended just now; `trace_parent` is W3C's header, or empty."""
+    ) -> str | None:
+        """Add the spans of a request that ended just now.
+
+        Args:
+            trace_parent: W3C's header, or empty.
+
+        Returns:
+            The trace's id (hex); None where the trace is not sampled, so that nobody could find it.
+        """
         end = time.time_ns()
         started = end - int(service_seconds * _NANOSECONDS)
         entered = started - int(queue_seconds * _NANOSECONDS)
@@ -48,6 +55,8 @@ class Tracer:
         for name, begin, until in (("queue", entered, started), ("service", started, end)):
             self._tracer.start_span(name, inner, start_time=begin).end(until)
         whole.end(end)
+        found = whole.get_span_context()
+        return f"{found.trace_id:032x}" if found.trace_flags.sampled else None
 
     @staticmethod
     def _inner_context(span: Any) -> Any:

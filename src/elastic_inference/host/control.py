@@ -178,6 +178,10 @@ class ControlApi(Protocol):
     def disk_figures(self) -> tuple[int, bool]:
         """Bytes free on the disk of the state directory, and whether that is too little."""
 
+    @property
+    def num_users_left(self) -> int | None:
+        """How many more accelerators can have a user of their own; None where they have none."""
+
     def status(self) -> dict[str, Any]:
         """Return what `host status` shows."""
 

@@ -356,3 +356,8 @@ class Host:
     def disk_figures(self) -> tuple[int, bool]:
         """Bytes free on the disk of the state directory, and whether that is too little."""
         return self.disk.free_bytes, self.disk.level is not Level.ENOUGH
+
+    @property
+    def num_users_left(self) -> int | None:
+        """How many more accelerators can have a user of their own; None where they have none."""
+        return self.users.num_left

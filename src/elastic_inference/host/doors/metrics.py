@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.openmetrics import exposition
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.scope import ALL, Scope
@@ -20,6 +22,27 @@ from elastic_inference.host.meter import Reading
 _PREFIX = "elastic_inference_host_"
 _LABELS = ("accelerator_id", "accelerator_type")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = exposition.CONTENT_TYPE_LATEST
+# Of the histograms: fewer than an accelerator's own, because each is a series for each accelerator and part.
+BOUNDS = (
+    "0.0005",
+    "0.001",
+    "0.002",
+    "0.005",
+    "0.01",
+    "0.02",
+    "0.05",
+    "0.1",
+    "0.2",
+    "0.5",
+    "1",
+    "2",
+    "5",
+    "10",
+    "+Inf",
+)
+_PARTS = ("total", "queue", "service")
+_TYPES = ("text/plain", "application/openmetrics-text")
 
 
 class HostCollector(Collector):
@@ -49,6 +72,7 @@ class HostCollector(Collector):
         yield from _gauges(readings)
         yield from _counters(readings)
         yield from _of_requests(readings)
+        yield _histograms(readings)
         yield _info(readings)
 
     def _of_devices(self, records: tuple[AcceleratorRecord, ...]) -> Iterator[Metric]:
@@ -87,6 +111,12 @@ class HostCollector(Collector):
         yield GaugeMetricFamily(
             f"{_PREFIX}disk_free_bytes", "Free on the disk of the state directory", value=free_bytes
         )
+        if self._host.num_users_left is not None:
+            yield GaugeMetricFamily(
+                f"{_PREFIX}users_left",
+                "Accelerators that can still have a user of their own",
+                value=self._host.num_users_left,
+            )
         yield GaugeMetricFamily(
             f"{_PREFIX}disk_low",
             "1 while too little of it is free",
@@ -142,6 +172,43 @@ def _of_requests(readings: list[tuple[AcceleratorRecord, Reading]]) -> Iterator[
     yield from (requests, latency)
 
 
+def _histograms(readings: list[tuple[AcceleratorRecord, Reading]]) -> Metric:
+    """Say how long requests took, with a trace to look at for each bucket where traces are on."""
+    family = HistogramMetricFamily(
+        f"{_PREFIX}request_seconds",
+        "Successful requests of models loaded now: the whole, waiting for the turn, computation",
+        labels=[*_LABELS, "part"],
+    )
+    for record, reading in readings:
+        histograms: Any = reading.statistics.get("histograms") or {}
+        for part in _PARTS:
+            if part in histograms:
+                labels = [record.accelerator_id, record.kind.name, part]
+                family.add_metric(labels, _buckets(histograms[part]), sum_value=histograms[part]["sum"])
+    return family
+
+
+def _buckets(histogram: dict[str, Any]) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+    """Give counts to the next bound of ours and add them up; of the exemplars of a bucket the latest stays."""
+    found: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    counts = {float(bound): count for bound, count in histogram["counts"].items()}
+    exemplars = {float(bound): exemplar for bound, exemplar in histogram["exemplars"].items()}
+    below = float("-inf")
+    total = 0
+    for text in BOUNDS:
+        bound = float(text)
+        total += sum(count for each, count in counts.items() if below < each <= bound)
+        latest = max(
+            (e for each, e in exemplars.items() if below < each <= bound), key=lambda e: e[2], default=None
+        )
+        if latest is None:
+            found.append((text, total))
+        else:
+            found.append((text, total, Exemplar({"trace_id": latest[0]}, latest[1], latest[2])))
+        below = bound
+    return found
+
+
 def _outcomes(models: list[dict[str, Any]]) -> Counter[str]:
     total: Counter[str] = Counter()
     for model in models:
@@ -193,17 +260,20 @@ def add_metrics(app: FastAPI, host: ControlApi, caller: Any) -> None:
     @app.get(
         "/metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {kind: {"schema": {"type": "string"}} for kind in _TYPES}}},
         tags=["host"],
     )
-    def host_metrics(who: Caller = caller) -> Response:
-        """Prometheus text; a tenant sees its own accelerators only."""
-        text = render(host, who.scope)
-        return Response(text, headers={"Content-Type": CONTENT_TYPE})
+    def host_metrics(request: Request, who: Caller = caller) -> Response:
+        """Prometheus text, or OpenMetrics where that is asked for; a tenant sees its own accelerators only."""
+        is_open = _TYPES[1] in request.headers.get("Accept", "")
+        text = render(host, who.scope, is_open)
+        return Response(text, headers={"Content-Type": OPENMETRICS_TYPE if is_open else CONTENT_TYPE})
 
 
-def render(host: ControlApi, scope: Scope = ALL) -> bytes:
-    """Return the text that `GET /metrics` answers."""
+def render(host: ControlApi, scope: Scope = ALL, is_open: bool = False) -> bytes:
+    """Return the text that `GET /metrics` answers; `is_open`: as OpenMetrics, which alone has exemplars."""
     registry = CollectorRegistry()
     registry.register(HostCollector(host, scope))
+    if is_open:
+        return bytes(exposition.generate_latest(registry))  # type: ignore[no-untyped-call]
     return generate_latest(registry)

@@ -64,6 +64,12 @@ class Users:
             available=f"none of {len(self._uids)}",
         )
 
+    @property
+    def num_left(self) -> int | None:
+        """How many this host has not given; None where accelerators run as its own user."""
+        with self._lock:
+            return None if self._uids is None else len(self._uids) - len(self._held)
+
     def take_back(self, uid: int) -> bool:
         """Claim the user of an accelerator of an earlier run; False where another host has it."""
         if self._uids is None:
