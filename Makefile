@@ -10,7 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 DOORS := src/elastic_inference/accelerator/doors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate release clean test-clients test-containers
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate release clean test-clients test-containers docs
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test-torch: .venv-torch/.done ## Run the tests of PyTorch models in an environme
 
 test-clients: $(VENV)/.dev .venv-clients/.done ## Run other makers' clients, unmodified, against an accelerator (150 MB, once)
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+docs: $(VENV)/.dev ## Build the documents as a site, with every link checked; writes site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file deploy/site/mkdocs.yml
 
 test-containers: $(VENV)/.dev .container-base/.done ## Build the containers by buildah and call them (Linux, root, debootstrap; 1.5 GB, 6 minutes)
 	EI_TEST_CONTAINER_BASE=$(CURDIR)/.container-base/debian $(BIN)/python -m pytest tests/deploy/test_containers.py $(ARGS)
@@ -102,7 +105,7 @@ release: .venv-release/.done ## Build sdist and wheel into dist/, check them, an
 	cd .venv-wheel && env -u PYTHONPATH bin/ei demo --frames 20 --output demo-output
 
 clean: ## Remove environments and outputs
-	rm -rf dist .container-base .venv .venv-* .tensorflow-serving-api .gpu-* gpu-check demo-output *.egg-info src/*.egg-info
+	rm -rf dist site .container-base .venv .venv-* .tensorflow-serving-api .gpu-* gpu-check demo-output *.egg-info src/*.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
