@@ -285,6 +285,11 @@ class Pool:
         return "hosts"
 
     @property
+    def num_users_left(self) -> int | None:
+        """None: users are its hosts' affair."""
+        return None
+
+    @property
     def disk_figures(self) -> tuple[int, bool]:
         """Bytes free on the disk of the state directory, and whether that is too little."""
         found = os.statvfs(self.folder.path)
