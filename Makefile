@@ -10,7 +10,7 @@ GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp
 DOORS := src/elastic_inference/accelerator/doors
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate release clean test-clients test-containers docs
+.PHONY: help demo test test-torch lint format bench bench-isolation bench-lease bench-storm bench-page bench-explorer bench-engines bench-pool bench-models bench-clients gpu-check gpu-wheels generate release clean test-clients test-containers docs bench-pool-real demo-pool
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ bench-explorer: $(VENV)/.dev ## Measure how few combinations the search needs (a
 
 bench-pool: $(VENV)/.dev ## Measure how well and quickly a pool places and simulates (about 3 minutes)
 	$(BIN)/python -m benchmarks.pool --json benchmark-pool.json
+
+bench-pool-real: $(VENV)/.dev ## Measure what deaths of nodes and of the pool service cost clients (about 8 minutes; needs ray)
+	$(BIN)/python -m benchmarks.pool.real --json benchmark-pool-real.json
+
+demo-pool: $(VENV)/.dev ## Show a pool on Ray: a node dies under calls, and its accelerator comes back elsewhere (a minute)
+	$(BIN)/python -m benchmarks.pool.demo
 
 bench-models: $(VENV)/.dev ## Run over 100 models of other people beside their own runtimes (700 MB once, an hour; goes on where it stopped)
 	$(BIN)/python -m benchmarks.models --json benchmarks/models/results.json $(ARGS)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import psutil
 
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.protocol.tls import Tls
 from tests.waiting import wait_until
 
 OBJECT_STORE_BYTES = 80 << 20
@@ -36,7 +38,7 @@ uids = "63300-63399"
 {host}
 """
 # Under a load of other tests processes may not run for seconds: a lease that ends then would be right, and no test.
-PATIENT = 'lease = "6s"'
+PATIENT = 'lease = "10s"'
 
 
 class RayNode:
@@ -53,6 +55,7 @@ class RayNode:
                 start_new_session=True,
             )
         self._known: set[psutil.Process] = set()
+        self.killed_at = 0.0  # on time.monotonic, as soon as all of its processes have the signal
 
     def tree(self) -> set[psutil.Process]:
         """All processes of the node that live, those that it started and that went on without it too."""
@@ -77,6 +80,7 @@ class RayNode:
             for process in tree:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+            self.killed_at = self.killed_at or time.monotonic()
             psutil.wait_procs([each for each in tree if each.pid != self.process.pid], 5)
             self.process.wait()
             tree = self.tree()
@@ -88,25 +92,41 @@ class PoolCluster:
     Args:
         folder: Short, since Unix sockets lie below it.
         times, host: Lines of `pool.toml`: of the pool, and of its hosts.
+        tls: A folder with what `ei host init-tls` made; None: nothing is encrypted.
     """
 
     def __init__(
-        self, folder: Path, num_nodes: int, times: str = PATIENT, host: str = "", spares: int = 1
+        self,
+        folder: Path,
+        num_nodes: int,
+        times: str = PATIENT,
+        host: str = "",
+        spares: int = 1,
+        tls: Path | None = None,
     ) -> None:
         self.folder = folder
+        folder.mkdir(mode=0o711, exist_ok=True)
         self.port, self._ray_port = _free_port(), _free_port()
         (folder / "types.toml").write_text(TYPES)
         text = POOL.format(port=self.port, folder=folder, times=times, host=host, spares=spares)
         (folder / "pool.toml").write_text(text)
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
+        self.tls = None if tls is None else Tls(str(tls / "ca.pem"))
         self.nodes: list[RayNode] = []
         self._num_started = 0
         try:
             for _ in range(num_nodes):
                 self.add_node()
-            self.ei("pool", "start", "--ray", self.ray, "--config", str(folder / "pool.toml"))
+            files: list[str] = []
+            for option, name in (
+                ("--tls-ca", "ca.pem"),
+                ("--tls-cert", "host.pem"),
+                ("--tls-key", "host.key"),
+            ):
+                files += [] if tls is None else [option, str(tls / name)]
+            self.ei("pool", "start", "--ray", self.ray, "--config", str(folder / "pool.toml"), *files)
             self.token = (folder / "p" / "operator.token").read_text().strip()
-            self.session = HostSession(self.url, self.token)
+            self.session = HostSession(self.url, self.token, tls=self.tls)
             self.wait_ready(num_nodes)
         except BaseException:
             self.close()

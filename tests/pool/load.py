@@ -24,7 +24,13 @@ class Client:
         seconds: Of each call, and when it ended, on time.monotonic.
     """
 
-    def __init__(self, pool: PoolCluster, model: Path, pause_seconds: float = 0.005) -> None:
+    def __init__(
+        self,
+        pool: PoolCluster,
+        model: Path,
+        pause_seconds: float = 0.005,
+        accelerator: Accelerator | None = None,
+    ) -> None:
         self.num_right = self.num_wrong = 0
         self.errors: list[Exception] = []
         self.seconds: list[tuple[float, float]] = []
@@ -35,7 +41,7 @@ class Client:
             input_names={"x": "x:0"},
             output_names={"y": "y:0"},
             timeout_seconds=CALL_SECONDS,
-            accelerator=Accelerator.attach("tiny", host=pool.url, token=pool.token),
+            accelerator=accelerator or Accelerator.attach("tiny", host=pool.url, token=pool.token),
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

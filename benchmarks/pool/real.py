@@ -1,0 +1,281 @@
+"""Run: python -m benchmarks.pool.real [--json benchmark-pool-real.json]. Real Ray nodes, deaths; one machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from tests.integration.tiny_model import write_doubling_graph
+from tests.pool.cluster import PoolCluster
+from tests.pool.load import Client
+
+from benchmarks.common import Row, describe_machine, table, write_json
+from elastic_inference import Accelerator, EIPredictor
+from elastic_inference.client.host_session import HostSession
+from elastic_inference.errors import ElasticInferenceError
+from elastic_inference.percentiles import percentile
+
+NUM_NODES, NUM_ACCELERATORS, NUM_CLIENTS = 3, 6, 8
+KILL_EVERY_SECONDS, KILL_SECONDS = 15.0, 120.0
+POOL_KILL_EVERY_SECONDS, POOL_KILL_SECONDS = 10.0, 60.0
+NUM_ATTACHES = 10
+NUM_CALLS = 1500
+_MEBIBYTE = 1 << 20
+
+
+@contextlib.contextmanager
+def clients_of(pool: PoolCluster, model: Path) -> Iterator[list[Client]]:
+    """Eight clients on six accelerators, each called without a pause longer than 5 ms."""
+    clients: list[Client] = []
+    attached = [pool.session.attach("tiny", lease_seconds=None) for _ in range(NUM_ACCELERATORS)]
+    try:
+        for number in range(NUM_CLIENTS):
+            mine = attached[number % NUM_ACCELERATORS]
+            accelerator = Accelerator.of_id(mine.accelerator_id, host=pool.url, token=mine.token)
+            clients.append(Client(pool, model, accelerator=accelerator))
+        for client in clients:
+            client.wait_for_answers(50)
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+        for each in attached:
+            pool.session.detach(each.accelerator_id)
+
+
+def count(clients: list[Client]) -> tuple[int, int, int]:
+    """Right answers, wrong answers, failed calls."""
+    return (
+        sum(client.num_right for client in clients),
+        sum(client.num_wrong for client in clients),
+        sum(len(client.errors) for client in clients),
+    )
+
+
+def kill_nodes(pool: PoolCluster, model: Path) -> list[Row]:
+    """Kill a node every 15 s for two minutes, and start another in its place."""
+    gaps: list[float] = []
+    with clients_of(pool, model) as clients:
+        end = time.monotonic() + KILL_SECONDS
+        number = 0
+        while time.monotonic() < end:
+            began = time.monotonic()
+            node = pool.nodes[1 + number % (NUM_NODES - 1)]  # not Ray's head
+            number += 1
+            held = {i for host in pool.hosts() if _is_on(pool, host, node) for i in host["accelerator_ids"]}
+            node.kill()
+            killed = node.killed_at
+            pool.nodes.remove(node)
+            pool.add_node()
+            time.sleep(max(0.0, KILL_EVERY_SECONDS - (time.monotonic() - began)))
+            for client in clients:
+                if client.accelerator_id in held:
+                    gaps.append(_first_after(client, killed) - killed)
+            print(f"killed {number} nodes, {len(held)} accelerators of the last came back", flush=True)
+        for client in clients:
+            client.wait_for_answers()
+        num_right, num_wrong, num_failed = count(clients)
+    lost = num_wrong + num_failed
+    what = f"{NUM_NODES} nodes, {NUM_ACCELERATORS} accelerators, {NUM_CLIENTS} clients, {number} nodes killed"
+    return [
+        Row(f"{what}: lost or wrong answers of {num_right + lost:,}", str(lost), "0", float(lost), 0.0),
+        Row(
+            f"from a node's death to the first answer from elsewhere, s ({len(gaps)} clients)",
+            f"{percentile(gaps, 0.5):.1f} at p50, {max(gaps):.1f} worst",
+            "",
+            percentile(gaps, 0.5),
+            5.0,
+            2.0,
+            detail={"seconds": gaps},
+        ),
+    ]
+
+
+def _is_on(pool: PoolCluster, host: dict[str, Any], node: Any) -> bool:
+    return pool.node_of(host) is node
+
+
+def _first_after(client: Client, moment: float) -> float:
+    for _ in range(600):
+        found = next((at for at, _ in list(client.seconds) if at > moment + 0.05), None)
+        if found is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"no answer for 30 s: {client.errors}")
+
+
+def drain(pool: PoolCluster, model: Path) -> list[Row]:
+    """Drain the host that has most accelerators."""
+    access = ("--host", pool.url, "--token", pool.token)
+    with clients_of(pool, model) as clients:
+        time.sleep(8.0)
+        began = time.monotonic()
+        host = max(pool.hosts(), key=lambda each: len(each["accelerator_ids"]))
+        before = [s for client in clients for at, s in client.seconds if began - 5 < at < began]
+        pool.ei("pool", "drain", host["host_id"], *access)
+        ended = time.monotonic()
+        for client in clients:
+            client.wait_for_answers(50)
+        during = [s for client in clients for at, s in client.seconds if began <= at < ended]
+        _, num_wrong, num_failed = count(clients)
+        pool.ei("pool", "drain", host["host_id"], "--off", *access)
+    p99_before, p99 = percentile(before, 0.99), percentile(during, 0.99)
+    return [
+        Row(
+            f"drain of a host with {len(host['accelerator_ids'])} accelerators in {ended - began:.1f} s: failed calls",
+            str(num_failed + num_wrong), "0", float(num_failed + num_wrong), 0.0,
+        ),
+        Row(
+            f"p99 of calls during the drain : before, ms (longest {max(during) * 1e3:.0f})",
+            f"{p99 * 1e3:.1f}", f"{p99_before * 1e3:.1f}", p99 / p99_before, 2.0, 1.3,
+        ),
+    ]  # fmt: skip
+
+
+def kill_service(pool: PoolCluster, model: Path) -> list[Row]:
+    """Kill the pool service every 10 s for a minute, while attaches go on."""
+    num_attached = num_retried = num_lost = num_kills = 0
+    with clients_of(pool, model) as clients:
+        end = time.monotonic() + POOL_KILL_SECONDS
+        next_kill = time.monotonic()
+        while time.monotonic() < end:
+            if time.monotonic() >= next_kill:
+                next_kill += POOL_KILL_EVERY_SECONDS
+                num_kills += kill_pool(pool)
+            for attempt in range(2):
+                try:
+                    mine = pool.session.attach("tiny", lease_seconds=30.0)
+                    with contextlib.suppress(ElasticInferenceError):
+                        pool.session.detach(mine.accelerator_id)
+                    num_attached += 1
+                    break
+                except ElasticInferenceError:
+                    num_retried += attempt == 0
+                    num_lost += attempt == 1
+                    time.sleep(1.0)
+        num_right, num_wrong, num_failed = count(clients)
+    failed = num_wrong + num_failed
+    return [
+        Row(
+            f"pool service killed {num_kills} times: failed calls of {num_right:,}", str(failed), "0",
+            float(failed), 0.0,
+        ),
+        Row(
+            f"attaches that fail beyond a retry, of {num_attached} ({num_retried} retried)", str(num_lost), "0",
+            float(num_lost), 0.0,
+        ),
+    ]  # fmt: skip
+
+
+def kill_pool(pool: PoolCluster) -> int:
+    """Kill it; 0 where none answers now."""
+    with contextlib.suppress(ElasticInferenceError):
+        psutil.Process(pool.pool_pid()).kill()
+        return 1
+    return 0
+
+
+def beside_a_host(pool: PoolCluster, model: Path) -> list[Row]:
+    """Attach and call through the pool, and at a host of it, by turns."""
+    host = pool.hosts()[0]
+    token = next(
+        path.read_text().strip()
+        for path in (pool.folder / "p" / "hosts").glob("*/operator.token")
+        if path.with_name("host.id").read_text().strip() == host["host_id"]
+    )
+    at_host = HostSession(host["url"], token)
+    attaches: dict[str, list[float]] = {"pool": [], "host": []}
+    for _ in range(NUM_ATTACHES):
+        for name, session in (("pool", pool.session), ("host", at_host)):
+            time.sleep(1.5)  # for the spares
+            began = time.monotonic()
+            mine = session.attach("tiny", lease_seconds=None)
+            attaches[name].append(time.monotonic() - began)
+            session.detach(mine.accelerator_id)
+    calls: dict[str, list[float]] = {"pool": [], "host": []}
+    mine = pool.session.attach("tiny", lease_seconds=None)
+    other = at_host.attach("tiny", lease_seconds=None)
+    try:
+        with _predictor(model, pool.url, mine) as pooled, _predictor(model, host["url"], other) as single:
+            for _ in range(NUM_CALLS):
+                calls["pool"].append(_time(lambda: pooled({"x": np.float32([1, 2])})))
+                calls["host"].append(_time(lambda: single({"x": np.float32([1, 2])})))
+    finally:
+        pool.session.detach(mine.accelerator_id)
+        with contextlib.suppress(ElasticInferenceError):
+            at_host.detach(other.accelerator_id)
+    attach = [percentile(attaches[name], 0.5) for name in ("pool", "host")]
+    call = [percentile(calls[name][100:], 0.5) for name in ("pool", "host")]
+    return [
+        Row("attach through the pool : at the host, ms", f"{attach[0] * 1e3:.0f}", f"{attach[1] * 1e3:.0f}",
+            attach[0] / attach[1], 1.5, 1.1, detail=attaches),
+        Row("a call through a pool's accelerator : a host's, us", f"{call[0] * 1e6:.0f}", f"{call[1] * 1e6:.0f}",
+            call[0] / call[1], 1.02, 1.0),
+    ]  # fmt: skip
+
+
+def _predictor(model: Path, url: str, attached: Any) -> EIPredictor:
+    return EIPredictor(
+        str(model),
+        input_names={"x": "x:0"},
+        output_names={"y": "y:0"},
+        accelerator=Accelerator.of_id(attached.accelerator_id, host=url, token=attached.token),
+    )
+
+
+def _time(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
+
+
+def overhead(pool: PoolCluster) -> list[Row]:
+    """What Ray's own processes take, and what ours beside them."""
+    rows = []
+    for name, node in (("the head", pool.nodes[0]), ("a node", pool.nodes[1])):
+        rays: list[float] = []
+        ours: list[float] = []
+        for process in node.tree():
+            with contextlib.suppress(psutil.Error):
+                is_ours = any("elastic_inference" in part for part in process.cmdline())
+                (ours if is_ours else rays).append(process.memory_full_info().pss / _MEBIBYTE)
+        rows.append(
+            Row(
+                f"Ray's processes on {name}, MiB (PSS), and the pool's beside them",
+                f"{len(rays)} processes, {sum(rays):.0f}",
+                f"{len(ours)} processes, {sum(ours):.0f}",
+                sum(rays),
+            )
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure, print and write it down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", default="benchmark-pool-real.json")
+    path = parser.parse_args().json
+    with tempfile.TemporaryDirectory(prefix="eip-", dir="/tmp") as folder:
+        Path(folder).chmod(0o711)
+        model = write_doubling_graph(Path(folder) / "doubling.pb")
+        pool = PoolCluster(Path(folder) / "pool", NUM_NODES, times="", spares=3)
+        rows: list[Row] = []
+        try:
+            rows += overhead(pool)
+            for measure in (beside_a_host, drain, kill_service, kill_nodes):
+                rows += measure(pool, model)
+                print(table(rows), flush=True)
+        finally:
+            pool.close()
+            write_json(path, rows, describe_machine(["ray"]))
+
+
+if __name__ == "__main__":
+    main()
