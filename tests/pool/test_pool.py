@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from elastic_inference import Accelerator, EIPredictor
@@ -21,6 +22,7 @@ from elastic_inference.errors import (
     NameTaken,
     PermissionDenied,
 )
+from elastic_inference.pool.supervision import is_held
 from tests.pool.cluster import PoolCluster
 from tests.pool.load import Client
 from tests.waiting import wait_until
@@ -142,6 +144,25 @@ def test_clients_go_on_when_the_pool_service_dies(cluster: PoolCluster, model: P
             pass
         for client in clients:
             client.wait_for_answers()
+
+
+def test_what_an_actor_started_outlives_it(cluster: PoolCluster) -> None:
+    def actors() -> set[int]:
+        found = set()
+        for process in cluster.nodes[0].tree():
+            with contextlib.suppress(psutil.Error):
+                if "ray::PoolActor" in " ".join(process.cmdline()):
+                    found.add(process.pid)
+        return found
+
+    (before,) = actors()
+    serves = cluster.pool_pid()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: actors() - {before}, "the actor that Ray starts again")
+    lock = cluster.folder / "p" / "supervisor.lock"
+    wait_until(lambda: is_held(lock), "its hold of what runs")
+    assert cluster.pool_pid() == serves
+    assert len(cluster.hosts()) == 3
 
 
 def test_a_drained_host_is_empty_and_no_call_fails(cluster: PoolCluster, model: Path) -> None:

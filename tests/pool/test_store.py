@@ -57,6 +57,7 @@ def test_a_successor_finds_what_was_written(open_store: Callable[[], PoolStore])
     assert second.list_hosts() == [HOST]
     assert second.list_placements() == [placement]
     assert second.placement("eia-1") == placement
+    assert second.placement("eia-2") is None
     second.remove("eia-1")
     second.remove_host("a1")
     assert second.list_hosts() == second.list_placements() == []

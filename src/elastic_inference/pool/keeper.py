@@ -65,6 +65,7 @@ class PlacementKeeper:
         self._pool = ThreadPoolExecutor(_MAX_AT_ONCE, "place")
         self._busy: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._homeless: set[str] = set()
         self._suspects: set[tuple[str, int, str]] = set()
 
     def close(self) -> None:
@@ -281,20 +282,24 @@ class PlacementKeeper:
                 num_restarts=record.num_restarts + 1,
             )
             self._write(lost, None, row.number, {})
+            self._homeless.add(accelerator_id)
         self._books.free(accelerator_id)
 
-    def bring_back(self, except_for: Iterable[str] = ()) -> None:
+    def note_homeless(self, accelerator_id: str) -> None:
+        """Note of an accelerator that it is nowhere, as an earlier service left it."""
+        self._homeless.add(accelerator_id)
+
+    def bring_back(self) -> None:
         """Place what is nowhere, in the order that `order_of_return` gives; waits for all of it."""
-        skipped = set(except_for)
-        lost = {
-            record.accelerator_id: record
-            for record in self._store.list_all()
-            if record.state is State.RESTARTING
-            and self._books.place_of(record.accelerator_id) is None
-            and record.accelerator_id not in skipped
-        }
-        if not lost or not any(row.state is HostState.READY for row in self._books.hosts()):
+        if not self._homeless or not any(row.state is HostState.READY for row in self._books.hosts()):
             return
+        lost: dict[str, AcceleratorRecord] = {}
+        for key in list(self._homeless):
+            record = self._store.get(key)
+            if record is None or record.state is not State.RESTARTING:
+                self._homeless.discard(key)  # detached, or back
+            else:
+                lost[key] = record
         requests = {key: self.request_of(key) for key in lost}
         order = order_of_return(requests, {key: record.share for key, record in lost.items()})
         list(self._pool.map(lambda key: self._bring_back(lost[key], requests[key]), order))

@@ -89,6 +89,8 @@ class PoolService:
                 _, _, device = record.device.partition("/")
                 allocation = Allocation.of(record.kind, device, record.share)
                 self._books.put(key, Place(row.host_id, row.host_epoch, allocation, row.request))
+            else:
+                self.keeper.note_homeless(key)
             self.tokens.set(key, record.token_sha256)
             self.leases.grant(key, record.lease_seconds)
             records.append(record)

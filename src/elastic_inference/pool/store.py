@@ -66,6 +66,10 @@ class PoolStore(StateStore):
 
     epoch = 0
 
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._known: dict[str, PlacementRow] = {}  # nobody else writes them
+
     def open(self) -> None:
         """Make the tables where they are absent.
 
@@ -145,36 +149,33 @@ class PoolStore(StateStore):
 
     def list_placements(self) -> list[PlacementRow]:
         """Where all accelerators are."""
-        return self._placements(None)
-
-    def _placements(self, only: str | None) -> list[PlacementRow]:
-        table = schema.placements
-        query = sa.select(table)
-        if only is not None:
-            query = query.where(table.c.accelerator_id == only)
         with self._lock, self._engine.begin() as db:
-            rows = db.execute(query).mappings().all()
-        return [
+            rows = db.execute(sa.select(schema.placements)).mappings().all()
+        found = [
             PlacementRow(
                 **{**row, "request": request_from_json(row["request"]), "limits": json.loads(row["limits"])}
             )
             for row in rows
         ]
+        self._known = {row.accelerator_id: row for row in found}
+        return found
 
     def placement(self, accelerator_id: str) -> PlacementRow | None:
-        """Where an accelerator is; None for one that is not attached."""
-        return next((row for row in self._placements(accelerator_id)), None)
+        """Where an accelerator is, as listed or put last; None for one that is not attached. Waits for nothing."""
+        return self._known.get(accelerator_id)
 
     def put_placement(self, row: PlacementRow) -> None:
         """Remember where an accelerator is, over what was known of it."""
         values = {**vars(row), "request": request_to_json(row.request), "limits": json.dumps(row.limits)}
         self._put(schema.placements, schema.placements.c.accelerator_id == row.accelerator_id, values)
+        self._known[row.accelerator_id] = row
 
     def remove(self, accelerator_id: str) -> None:
         """Forget an accelerator, its tags and its place, not its usage."""
         with self._lock, self._engine.begin() as db:
             for table in (host_schema.accelerators, host_schema.tags, schema.placements):
                 db.execute(sa.delete(table).where(table.c.accelerator_id == accelerator_id))
+        self._known.pop(accelerator_id, None)
 
     def _put(self, table: sa.Table, where: sa.ColumnElement[bool], values: dict[str, Any]) -> None:
         with self._lock, self._engine.begin() as db:

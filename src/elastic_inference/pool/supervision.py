@@ -37,13 +37,14 @@ def watch_supervisor(lock: Path, end: Callable[[], None] | None = None) -> None:
     last_seen = time.monotonic()
     while time.monotonic() - last_seen < UNSUPERVISED_SECONDS:
         time.sleep(_LOOK_SECONDS)
-        if _is_held(lock):
+        if is_held(lock):
             last_seen = time.monotonic()
     logger.warning("nobody supervises this process, so it ends", extra={"lock": str(lock)})
     (end or (lambda: os.kill(os.getpid(), signal.SIGTERM)))()
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
+    """Whether a supervisor holds this lock."""
     try:
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
