@@ -18,6 +18,7 @@ import psutil
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.protocol.tls import Tls
+from tests.pool.proxy import CuttingProxy
 from tests.waiting import wait_until
 
 OBJECT_STORE_BYTES = 80 << 20
@@ -92,6 +93,7 @@ class PoolCluster:
     Args:
         folder: Short, since Unix sockets lie below it.
         times, host: Lines of `pool.toml`: of the pool, and of its hosts.
+        proxy: What hosts reach the pool by, where `times` say so.
         tls: A folder with what `ei host init-tls` made; None: nothing is encrypted.
     """
 
@@ -103,10 +105,13 @@ class PoolCluster:
         host: str = "",
         spares: int = 1,
         tls: Path | None = None,
+        proxy: CuttingProxy | None = None,
     ) -> None:
         self.folder = folder
         folder.mkdir(mode=0o711, exist_ok=True)
         self.port, self._ray_port = _free_port(), _free_port()
+        if proxy is not None:
+            proxy.target = self.port
         (folder / "types.toml").write_text(TYPES)
         text = POOL.format(port=self.port, folder=folder, times=times, host=host, spares=spares)
         (folder / "pool.toml").write_text(text)
