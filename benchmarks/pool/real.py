@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 from tests.integration.tiny_model import write_doubling_graph
-from tests.pool.cluster import PoolCluster
+from tests.pool.cluster import PoolCluster, free_port
 from tests.pool.load import Client
 
 from benchmarks.common import Row, describe_machine, table, write_json
@@ -184,33 +186,49 @@ def kill_pool(pool: PoolCluster) -> int:
 
 def beside_a_host(pool: PoolCluster, model: Path) -> list[Row]:
     """Attach and call through the pool, and at a host of it, by turns."""
-    host = pool.hosts()[0]
-    token = next(
-        path.read_text().strip()
-        for path in (pool.folder / "p" / "hosts").glob("*/operator.token")
-        if path.with_name("host.id").read_text().strip() == host["host_id"]
-    )
-    at_host = HostSession(host["url"], token)
+    with a_host(pool.folder) as at_host:
+        return compare(pool.session, at_host, model)
+
+
+@contextlib.contextmanager
+def a_host(folder: Path) -> Iterator[HostSession]:
+    """A host of no pool, with the same types."""
+    state = folder / "h"
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        sys.executable, "-m", "elastic_inference", "host", "start", "--listen", address, "--state-dir", str(state),
+        "--types", str(folder / "types.toml"), "--uids", "63400-63499", "--ports", "22000-22999", "--spares", "3",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()  # it is ready
+            yield HostSession(f"http://{address}", (state / "operator.token").read_text().strip())
+        finally:
+            process.terminate()
+
+
+def compare(at_pool: HostSession, at_host: HostSession, model: Path) -> list[Row]:
+    """Attach and call by turns."""
     attaches: dict[str, list[float]] = {"pool": [], "host": []}
     for _ in range(NUM_ATTACHES):
-        for name, session in (("pool", pool.session), ("host", at_host)):
+        for name, session in (("pool", at_pool), ("host", at_host)):
             time.sleep(1.5)  # for the spares
             began = time.monotonic()
             mine = session.attach("tiny", lease_seconds=None)
             attaches[name].append(time.monotonic() - began)
             session.detach(mine.accelerator_id)
     calls: dict[str, list[float]] = {"pool": [], "host": []}
-    mine = pool.session.attach("tiny", lease_seconds=None)
+    mine = at_pool.attach("tiny", lease_seconds=None)
     other = at_host.attach("tiny", lease_seconds=None)
     try:
-        with _predictor(model, pool.url, mine) as pooled, _predictor(model, host["url"], other) as single:
+        with _predictor(model, at_pool.url, mine) as pooled, _predictor(model, at_host.url, other) as single:
             for _ in range(NUM_CALLS):
                 calls["pool"].append(_time(lambda: pooled({"x": np.float32([1, 2])})))
                 calls["host"].append(_time(lambda: single({"x": np.float32([1, 2])})))
     finally:
-        pool.session.detach(mine.accelerator_id)
-        with contextlib.suppress(ElasticInferenceError):
-            at_host.detach(other.accelerator_id)
+        at_pool.detach(mine.accelerator_id)
+        at_host.detach(other.accelerator_id)
     attach = [percentile(attaches[name], 0.5) for name in ("pool", "host")]
     call = [percentile(calls[name][100:], 0.5) for name in ("pool", "host")]
     return [

@@ -109,7 +109,7 @@ class PoolCluster:
     ) -> None:
         self.folder = folder
         folder.mkdir(mode=0o711, exist_ok=True)
-        self.port, self._ray_port = _free_port(), _free_port()
+        self.port, self._ray_port = free_port(), free_port()
         if proxy is not None:
             proxy.target = self.port
         (folder / "types.toml").write_text(TYPES)
@@ -155,7 +155,7 @@ class PoolCluster:
             ]
         )
         if not self.nodes:
-            where += ["--ray-client-server-port", str(_free_port())]
+            where += ["--ray-client-server-port", str(free_port())]
         log = self.folder / f"node{self._num_started}.log"
         self._num_started += 1
         node = RayNode(where, log)
@@ -229,7 +229,8 @@ class PoolCluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody has now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

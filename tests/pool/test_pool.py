@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from elastic_inference import Accelerator, EIPredictor
+from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import (
     AcceleratorNotFound,
     CapacityExceeded,
@@ -95,6 +96,14 @@ def test_what_no_host_can_give_is_said(cluster: PoolCluster) -> None:
     finally:
         for accelerator_id in held:
             cluster.session.detach(accelerator_id)
+    host = cluster.hosts()[0]
+    (token,) = [
+        path.read_text().strip()
+        for path in (cluster.folder / "p" / "hosts").glob("*/operator.token")
+        if path.with_name("host.id").read_text().strip() == host["host_id"]
+    ]
+    with pytest.raises(InvalidInput, match="attach at the pool's address"):
+        HostSession(host["url"], token).attach("tiny")
     with pytest.raises(InvalidInput, match="is not of this pool"):
         cluster.session.request("POST", "/v1/pool/hosts/nobody/drain", {"is_draining": True})
 

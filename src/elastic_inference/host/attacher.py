@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from elastic_inference.errors import CapacityExceeded, ElasticInferenceError
+from elastic_inference.errors import CapacityExceeded, ElasticInferenceError, InvalidInput
 from elastic_inference.host import events
 from elastic_inference.host.accounts.capacity import Allocation
 from elastic_inference.host.accounts.catalogue import AcceleratorType
@@ -91,6 +91,10 @@ class Attacher:
             )
 
     def _ask(self, wanted: Wanted) -> Attached | Waiting:
+        if self._context.settings.fence is not None:
+            raise InvalidInput(
+                "this host is of a pool, which places accelerators here; attach at the pool's address"
+            )
         kind = self._context.opening(self._type(wanted.type_name), wanted.doors)
         check_lease(wanted.lease_seconds)
         accelerator_id = f"eia-{secrets.token_hex(16)}"
