@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 from tests.integration.tiny_model import write_doubling_graph
-from tests.pool.cluster import PoolCluster, free_port
+from tests.pool.cluster import PoolCluster, RayNode, free_port
 from tests.pool.load import Client
 
 from benchmarks.common import Row, describe_machine, table, write_json
@@ -69,9 +69,8 @@ def kill_nodes(pool: PoolCluster, model: Path) -> list[Row]:
         number = 0
         while time.monotonic() < end:
             began = time.monotonic()
-            node = pool.nodes[1 + number % (NUM_NODES - 1)]  # not Ray's head
             number += 1
-            held = {i for host in pool.hosts() if _is_on(pool, host, node) for i in host["accelerator_ids"]}
+            node, held = fullest(pool)
             node.kill()
             killed = node.killed_at
             pool.nodes.remove(node)
@@ -100,8 +99,10 @@ def kill_nodes(pool: PoolCluster, model: Path) -> list[Row]:
     ]
 
 
-def _is_on(pool: PoolCluster, host: dict[str, Any], node: Any) -> bool:
-    return pool.node_of(host) is node
+def fullest(pool: PoolCluster) -> tuple[RayNode, set[str]]:
+    """Return the node whose host has most accelerators, and which; not Ray's head, with which Ray would end."""
+    found = [(pool.node_of(host), set(host["accelerator_ids"])) for host in pool.hosts()]
+    return max((each for each in found if each[0] is not pool.nodes[0]), key=lambda each: len(each[1]))
 
 
 def _first_after(client: Client, moment: float) -> float:
@@ -163,6 +164,8 @@ def kill_service(pool: PoolCluster, model: Path) -> list[Row]:
                     num_lost += attempt == 1
                     time.sleep(1.0)
         num_right, num_wrong, num_failed = count(clients)
+        for error in [error for client in clients for error in client.errors]:
+            print(f"failed: {error!r}", flush=True)
     failed = num_wrong + num_failed
     return [
         Row(
@@ -275,19 +278,24 @@ def overhead(pool: PoolCluster) -> list[Row]:
     return rows
 
 
+MEASURES = (beside_a_host, drain, kill_service, kill_nodes)
+
+
 def main() -> None:
     """Measure, print and write it down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", default="benchmark-pool-real.json")
-    path = parser.parse_args().json
+    parser.add_argument("--only", choices=[each.__name__ for each in MEASURES], help="One of them alone.")
+    given = parser.parse_args()
+    path, measures = given.json, [each for each in MEASURES if given.only in (None, each.__name__)]
     with tempfile.TemporaryDirectory(prefix="eip-", dir="/tmp") as folder:
         Path(folder).chmod(0o711)
         model = write_doubling_graph(Path(folder) / "doubling.pb")
-        pool = PoolCluster(Path(folder) / "pool", NUM_NODES, times="", spares=3)
+        pool = PoolCluster(Path(folder) / "pool", NUM_NODES, times='placement = "spread"', spares=3)
         rows: list[Row] = []
         try:
             rows += overhead(pool)
-            for measure in (beside_a_host, drain, kill_service, kill_nodes):
+            for measure in measures:
                 rows += measure(pool, model)
                 print(table(rows), flush=True)
         finally:

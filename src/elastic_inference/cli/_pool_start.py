@@ -153,6 +153,7 @@ _POOL_KEYS: dict[str, type] = {
     "lease": str,
     "margin": str,
     "drain": str,
+    "placement": str,
     "tls_ca": str,
     "tls_cert": str,
     "tls_key": str,
@@ -215,6 +216,7 @@ def config_of(options: dict[str, Any]) -> PoolConfig:
         database_url=database_url(options.get("database"), None),
         host_options=options.get("host", {}),
         tls=tls,
+        placement=options.get("placement", "pack"),
         **times,
     )
 

@@ -291,17 +291,21 @@ class RemoteModel:
         seconds = deadline.timeout_seconds
         pause = RETRY_FIRST_SECONDS
         num_loads = 0
+        lost: ModelNotFound | None = (
+            None  # an accelerator that was restarted lost its store, or another took its place
+        )
         while True:
             try:
+                if lost is not None:
+                    self._load_again(deadline, num_loads, lost)
+                    num_loads, lost = num_loads + 1, None
                 return once(seconds)
             except ModelNotFound as error:
-                # A restarted accelerator that lost its store; a load that fails itself must not come back here.
-                if not self._config:
-                    raise
+                if not self._config or lost is not None:
+                    raise  # of a load, which must not come back here
                 if num_loads:
                     pause = self._pause(pause, deadline, error)
-                self._load_again(deadline, num_loads, error)
-                num_loads += 1
+                lost = error
             except (ConnectError, ConnectionLost, ModelNotReady) as error:
                 if deadline.is_cancelled:
                     raise

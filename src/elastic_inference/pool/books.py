@@ -15,7 +15,7 @@ from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.pool.failover import Answer, FailoverRules, Standing, answer, lost_hosts
 from elastic_inference.pool.model import HostState, HostView, Placement, Request
-from elastic_inference.pool.placement.choosing import place
+from elastic_inference.pool.placement.choosing import Policy, place
 from elastic_inference.pool.store import HostRow
 
 
@@ -47,8 +47,9 @@ class Books:
         clock: The pool's.
     """
 
-    def __init__(self, clock: Clock, rules: FailoverRules) -> None:
+    def __init__(self, clock: Clock, rules: FailoverRules, policy: Policy = Policy.PACK) -> None:
         self.rules = rules
+        self._policy = policy
         self._clock = clock
         self._lock = threading.RLock()
         self._hosts: dict[str, _Host] = {}
@@ -156,7 +157,7 @@ class Books:
             shut = {place.host_id for other, place in self._places.items() if other.startswith(of_this)}
             shut |= set(without)
             views = [view for view in self._views() if view.host_id not in shut]
-            found: Placement = place(request, views)
+            found: Placement = place(request, views, self._policy)
             epoch = self._hosts[found.host_id].row.epoch
             taken = self._places[key] = Place(found.host_id, epoch, found.allocation, request)
             return taken

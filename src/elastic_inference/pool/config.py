@@ -11,6 +11,7 @@ from typing import Any
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.pool.failover import FailoverRules
+from elastic_inference.pool.placement.choosing import Policy
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class PoolConfig:
         state_dir: Of the pool service, on the machine where it runs.
         host_state_dir: Below it each host keeps its own, on its machine, under the name of its Ray node.
         database_url: SQLAlchemy URL; None: SQLite in `state_dir`.
+        placement: `pack`, which leaves room for large types, or `spread`, by which a death hits few of one kind.
         drain_seconds: For calls in flight where an accelerator moves.
         host_options: Of `ei host start`, as its TOML file has them.
         tls: None: nothing is encrypted.
@@ -54,6 +56,7 @@ class PoolConfig:
     report_seconds: float = 0.5
     lease_seconds: float = 3.0
     margin_seconds: float = 0.5
+    placement: str = "pack"
     drain_seconds: float = 10.0
     host_options: Mapping[str, Any] = field(default_factory=dict)
     tls: PoolTls | None = None
@@ -61,12 +64,21 @@ class PoolConfig:
 
     def __post_init__(self) -> None:
         self.rules()
+        self.policy()
         if not 0 <= self.drain_seconds <= 600:
             raise InvalidInput(f"drain_seconds {self.drain_seconds} is not between 0 and 600")
 
     def rules(self) -> FailoverRules:
         """Return the times that decide about hosts; InvalidInput where they contradict each other."""
         return FailoverRules(self.report_seconds, self.lease_seconds, self.margin_seconds)
+
+    def policy(self) -> Policy:
+        """Return how hosts are chosen; InvalidInput where there is no such way."""
+        try:
+            return Policy(self.placement)
+        except ValueError as error:
+            known = ", ".join(policy.value for policy in Policy)
+            raise InvalidInput(f"placement {self.placement!r:.40} is not one of {known}") from error
 
     def to_json(self) -> str:
         """Write it."""

@@ -99,7 +99,7 @@ class Pool:
         self._operator_sha256 = hash_token(self._own(self.folder.operator_token.name, make_token))
         self._join_sha256 = hash_token(self._own(JOIN_TOKEN, make_token))
         self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
-        self.books = Books(MonotonicClock(), self.config.rules())
+        self.books = Books(MonotonicClock(), self.config.rules(), self.config.policy())
         for row in self.store.list_hosts():
             self.books.admit(row)  # as heard of now: its reports went to whoever served before
 

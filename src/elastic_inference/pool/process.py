@@ -12,6 +12,7 @@ from pathlib import Path
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.host.doors import server
 from elastic_inference.host.doors.middleware import RequestIdFilter
+from elastic_inference.host.priority import come_first
 from elastic_inference.pool.config import PoolConfig
 from elastic_inference.pool.doors import pool_doors
 from elastic_inference.pool.pool import Pool
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> int:
     """Run it; the exit status."""
+    come_first()  # Ray's actors come last, and what they start with them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until it serves, it ends at once
     config = PoolConfig.from_json(sys.stdin.readline())
     set_up_logging(config.log_level, [RequestIdFilter()])
