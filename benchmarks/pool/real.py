@@ -87,7 +87,7 @@ def kill_nodes(pool: PoolCluster, model: Path) -> list[Row]:
             client.wait_for_answers()
         num_right, num_wrong, num_failed = count(clients)
     lost = num_wrong + num_failed
-    what = f"{NUM_NODES} nodes beside Ray's head, {NUM_ACCELERATORS} accelerators, {NUM_CLIENTS} clients, {number} killed"
+    what = f"{NUM_NODES} nodes and the head, {NUM_ACCELERATORS} accelerators, {NUM_CLIENTS} clients, {number} deaths"
     return [
         Row(f"{what}: lost or wrong answers of {num_right + lost:,}", str(lost), "0", float(lost), 0.0),
         Row(
