@@ -73,7 +73,7 @@ class Attacher:
 
     def place(self, accelerator_id: str, token_sha256: str, wanted: Wanted) -> AcceleratorRecord:
         """Attach what a pool wants, under the id and the token that it chose."""
-        kind = self._type(wanted.type_name)
+        kind = self._context.opening(self._type(wanted.type_name), wanted.doors)
         name = check_name(wanted.name) or accelerator_id[:12]
         self._check_open(wanted)
         self._store.check_name(name, wanted.tenant)

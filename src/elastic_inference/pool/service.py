@@ -179,6 +179,10 @@ class PoolService:
         try:
             if wanted.may_wait or wanted.ticket is not None:
                 raise InvalidInput("a pool has no line to wait in yet; ask without --wait, and again later")
+            if wanted.doors is not None:
+                raise InvalidInput(
+                    "an accelerator of a pool opens the doors of its type; choose no other ones"
+                )
             return self._attach(wanted.type_name, wanted.name, wanted.lease_seconds)
         except ElasticInferenceError as error:
             text = f"attach of {wanted.type_name:.80}: {error}"
