@@ -19,7 +19,7 @@ from elastic_inference.pool.simulation.simulate import SimulationOptions, Simula
 GIBIBYTE = 1024**3
 NUM_HOSTS = 250
 PEAK_SECONDS = 15 * 3600.0
-SERVICE = ServiceTime(0.1, 0.3, 0.001, 0.5)
+SERVICE = ServiceTime(0.05, 0.3, 0.001, 0.5)
 DAY = DemandModel(
     hours=24,
     num_tenants=10_000,
@@ -27,6 +27,7 @@ DAY = DemandModel(
     stay_hours=1.0,
     calls_per_second=1.0,
     peak_to_trough=1.5,
+    size_spread=0.5,
 )
 
 

@@ -94,7 +94,7 @@ def plan(
     seed: Annotated[int, typer.Option("--seed", help="Of what is drawn: demand of a TOML, and calls.")] = 0,
     max_calls: Annotated[
         int, typer.Option("--max-calls", help="Beyond these, parts of the calls stand for all of them.")
-    ] = 20_000_000,
+    ] = 100_000_000,
     write_trace: Annotated[
         Path | None,
         typer.Option("--write-trace", metavar="CSV", help="Write the demand, types chosen, as a trace."),

@@ -25,7 +25,7 @@ from elastic_inference.pool.simulation.control import (
 )
 from elastic_inference.pool.simulation.latencies import Latencies
 
-DEFAULT_MAX_CALLS = 20_000_000
+DEFAULT_MAX_CALLS = 100_000_000  # ten seconds or so of a core
 _PROGRESS_EVERY = 200
 
 

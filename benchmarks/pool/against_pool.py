@@ -1,0 +1,251 @@
+"""The simulation beside a real pool of three Ray nodes under the same trace: utilisation, p99 and refused attaches.
+
+Run: python -m benchmarks.pool.against_pool [--seconds 180] [--json benchmark-pool-real.json]; needs the extra `pool`.
+
+The model's service time is measured first, by `ei explore` on the pool itself, and read as `ei pool plan` reads it. All
+three hosts share this machine's cores, so the trace keeps them idle for most of the time: a real pool's would not
+share them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import shutil
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tests.pool.cluster import PoolCluster
+
+from benchmarks.common import Bystanders, Row, describe_machine, table, write_json
+from benchmarks.engines.onnx_models import dense
+from elastic_inference import Accelerator, EIPredictor
+from elastic_inference.errors import CapacityExceeded
+from elastic_inference.explorer.measuring.arrivals import poisson_offsets, run_open_loop
+from elastic_inference.explorer.prices import load_prices
+from elastic_inference.percentiles import percentile
+from elastic_inference.pool.model import HostView
+from elastic_inference.pool.planning.kinds import HostKind, kinds_of
+from elastic_inference.pool.simulation.attachment import Attachment
+from elastic_inference.pool.simulation.control import ControlRules
+from elastic_inference.pool.simulation.demand_model import DemandModel, draw_demand
+from elastic_inference.pool.simulation.profile import read_profile
+from elastic_inference.pool.simulation.simulate import SimulationOptions, SimulationResult, simulate
+
+TYPE = "cpu.half"
+ROWS, WIDTH, LAYERS = 32, 1024, 4
+NUM_NODES = 3
+HOUR = 3600.0
+
+
+@dataclass
+class Lived:
+    """What became of one attachment in the real pool.
+
+    Attributes:
+        attached_seconds: From when it served until it was detached.
+        attach_seconds: Until it served.
+    """
+
+    was_refused: bool = False
+    attach_seconds: float = 0.0
+    attached_seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    service_seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def make_trace(seconds: float, seed: int) -> list[Attachment]:
+    """Draw attachments of a minute or so, more than six of them at once now and then."""
+    hours = seconds / HOUR
+    model = DemandModel(
+        hours=hours, num_tenants=8, mean_accelerators=5.0, stay_hours=hours / 4, calls_per_second=4.0,
+        peak_to_trough=1.0, size_spread=0.4, burst_share=0.0, types={TYPE: 1.0},
+    )  # fmt: skip
+    return draw_demand(model, seed)
+
+
+class Driver:
+    """Attaches and calls as a trace says, each attachment on a thread of its own."""
+
+    def __init__(self, pool: PoolCluster, model: Path) -> None:
+        self._pool, self._model = pool, model
+
+    def run(self, demand: Sequence[Attachment]) -> dict[str, Lived]:
+        """Live through a trace."""
+        lived = {one.name: Lived() for one in demand}
+        begun = time.monotonic()
+        threads = [
+            threading.Thread(target=self._live, args=(one, lived[one.name], begun), daemon=True)
+            for one in demand
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return lived
+
+    def _live(self, one: Attachment, lived: Lived, begun: float) -> None:
+        time.sleep(max(0.0, begun + one.start - time.monotonic()))
+        try:
+            predictor = self._attach()
+        except CapacityExceeded:
+            lived.was_refused = True
+            return
+        with predictor:
+            ready = time.monotonic()
+            lived.attach_seconds = ready - begun - one.start
+            left = begun + one.end - ready
+            x = np.ones((ROWS, WIDTH), np.float32)
+
+            def call() -> None:
+                lived.service_seconds.append(predictor.predict_timed({"x": x})[1].service_seconds)
+
+            offsets = poisson_offsets(one.pieces[0].calls_per_second, zlib.crc32(one.name.encode()))
+            limited = itertools.takewhile(lambda offset: offset < left, offsets)
+            done = run_open_loop(call, limited, lambda _: False, max_in_flight=16)
+            lived.latencies, lived.errors = done.latencies_seconds, done.errors
+            time.sleep(max(0.0, begun + one.end - time.monotonic()))
+            lived.attached_seconds = time.monotonic() - ready
+
+    def _attach(self) -> EIPredictor:
+        return EIPredictor(
+            str(self._model),
+            batching="off",
+            proof="off",
+            accelerator=Accelerator.attach(TYPE, host=self._pool.url, token=self._pool.token),
+        )
+
+
+def measure_profile(pool: PoolCluster, model: Path, folder: Path) -> Path:
+    """Let `ei explore` measure the type on the pool; gives its measurements."""
+    pool.ei(
+        "explore", "--model", str(model), "--shape", f"float32:{ROWS},{WIDTH}", "--host", pool.url, "--token",
+        pool.token, "--accelerators", TYPE, "--only-ei", "--no-curves", "--repeats", "1", "--percentile", "95",
+        "--cell-time", "20s", "-o", str(folder),
+    )  # fmt: skip
+    return folder / "measurements.json"
+
+
+def simulated(
+    demand: Sequence[Attachment], measurements: Path, attach_seconds: float, kind: HostKind
+) -> SimulationResult:
+    """Run the same trace through the simulation.
+
+    Args:
+        attach_seconds: From attach to serving, model loaded, as the real pool took it in the mean.
+    """
+    profile = read_profile(measurements)
+    load_seconds = profile.of(TYPE).load_seconds
+    rules = ControlRules(start_seconds=max(0.0, attach_seconds - load_seconds))
+    hosts: list[HostView] = [kind.host(number) for number in range(NUM_NODES)]
+    return simulate(hosts, demand, lambda name, _: profile.of(name), SimulationOptions(rules))
+
+
+def rows_of(demand: Sequence[Attachment], lived: dict[str, Lived], found: SimulationResult) -> list[Row]:
+    """Compare."""
+    span = max(one.end for one in demand)
+    held = sum(each.attached_seconds for each in lived.values()) * 0.5 / (NUM_NODES * span)
+    simulated_held = (
+        0.5
+        * sum(
+            serving.end - serving.start for stay in found.course.stays.values() for serving in stay.servings
+        )
+        / (NUM_NODES * span)
+    )
+    services = [seconds for each in lived.values() for seconds in each.service_seconds]
+    busy = sum(services) / sum(each.attached_seconds for each in lived.values())
+    served = sum(s.end - s.start for stay in found.course.stays.values() for s in stay.servings)
+    latencies = [seconds for each in lived.values() for seconds in each.latencies]
+    refused = sum(each.was_refused for each in lived.values())
+    errors = [text for each in lived.values() for text in each.errors]
+    print(f"{len(lived)} attachments, {len(latencies)} calls, {len(errors)} failed {errors[:2]}")
+    pairs = (
+        ("share of devices held", found_share(simulated_held), found_share(held), simulated_held / held),
+        (
+            "share of what is held that computes",
+            found_share(found.calls.busy_seconds / served),
+            found_share(busy),
+            found.calls.busy_seconds / served / busy,
+        ),
+        (
+            "p50",
+            f"{found.latencies.percentile(0.5) * 1000:.1f} ms",
+            f"{percentile(latencies, 0.5) * 1000:.1f} ms",
+            found.latencies.percentile(0.5) / percentile(latencies, 0.5),
+        ),
+        (
+            "p99",
+            f"{found.latencies.percentile(0.99) * 1000:.1f} ms",
+            f"{percentile(latencies, 0.99) * 1000:.1f} ms",
+            found.latencies.percentile(0.99) / percentile(latencies, 0.99),
+        ),
+        (
+            f"attaches refused, of {len(lived)}",
+            str(found.course.num_refused),
+            str(refused),
+            (found.course.num_refused / refused) if refused else float(found.course.num_refused == 0),
+        ),
+        (
+            "mean computation of a call",
+            f"{found.calls.busy_seconds / found.calls.num_offered * 1000:.2f} ms",
+            f"{float(np.mean(services)) * 1000:.2f} ms",
+            found.calls.busy_seconds / found.calls.num_offered / float(np.mean(services)),
+        ),
+    )
+    return [
+        Row(
+            f"simulated : real pool, {what}", ours, real, max(ratio, 1 / ratio) if ratio else None, 1.15, 1.05
+        )
+        for what, ours, real, ratio in pairs
+    ]
+
+
+def found_share(share: float) -> str:
+    """A share as people read it."""
+    return f"{share:.1%}"
+
+
+def main() -> None:
+    """Measure, live, simulate, compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=180.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", default="benchmark-pool-real.json")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="eip-", dir="/tmp"))
+    folder.chmod(0o711)
+    bystanders = Bystanders()
+    demand = make_trace(given.seconds, given.seed)
+    model = dense(folder / "dense.onnx", WIDTH, LAYERS)
+    pool = PoolCluster(folder, NUM_NODES, host="", spares=1)
+    try:
+        print("the pool is up; measuring the profile", flush=True)
+        measurements = measure_profile(pool, model, folder / "report")
+        print(read_profile(measurements).times, flush=True)
+        lived = Driver(pool, model).run(demand)
+        attach = [each.attach_seconds for each in lived.values() if not each.was_refused]
+        (kind,) = kinds_of(_kinds_file(folder), load_prices())
+        found = simulated(demand, measurements, float(np.mean(attach)), kind)
+    finally:
+        pool.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    rows = rows_of(demand, lived, found)
+    print(table(rows))
+    write_json(given.json, rows, describe_machine(["ray", "openvino"]), bystanders_share=bystanders.share())
+
+
+def _kinds_file(folder: Path) -> str:
+    path = folder / "kinds.toml"
+    path.write_text('[node]\ncores = 2\nmemory = "24GiB"\n')
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()
