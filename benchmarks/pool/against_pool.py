@@ -39,7 +39,7 @@ from elastic_inference.pool.simulation.profile import read_profile
 from elastic_inference.pool.simulation.simulate import SimulationOptions, SimulationResult, simulate
 
 TYPE = "cpu.half"
-ROWS, WIDTH, LAYERS = 32, 1024, 4
+ROWS, WIDTH, LAYERS = 512, 1024, 12  # some 80 ms on half of two cores
 NUM_NODES = 3
 HOUR = 3600.0
 
@@ -65,7 +65,7 @@ def make_trace(seconds: float, seed: int) -> list[Attachment]:
     """Draw attachments of a minute or so, more than six of them at once now and then."""
     hours = seconds / HOUR
     model = DemandModel(
-        hours=hours, num_tenants=8, mean_accelerators=5.0, stay_hours=hours / 4, calls_per_second=4.0,
+        hours=hours, num_tenants=8, mean_accelerators=5.0, stay_hours=hours / 4, calls_per_second=1.5,
         peak_to_trough=1.0, size_spread=0.4, burst_share=0.0, types={TYPE: 1.0},
     )  # fmt: skip
     return draw_demand(model, seed)
