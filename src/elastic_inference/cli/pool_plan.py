@@ -99,6 +99,10 @@ def plan(
         Path | None,
         typer.Option("--write-trace", metavar="CSV", help="Write the demand, types chosen, as a trace."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="HTML", help="Write the plan as a page that loads nothing."),
+    ] = None,
 ) -> Planned:
     """Plan a pool: the cheapest hosts that hold a demand at a target of latency, some of them dying.
 
@@ -113,6 +117,7 @@ def plan(
           --service m5.4xlarge:cpu.quarter=40ms --json
     """
     with extra("host"):
+        from elastic_inference.cli._plan_page import write_page
         from elastic_inference.cli._plan_text import Planned
         from elastic_inference.explorer.prices import load_prices
         from elastic_inference.host.accounts.catalogue import load_types
@@ -131,7 +136,10 @@ def plan(
             write_trace.write_text(trace_text(made.demand), "utf-8")
         except OSError as error:
             raise InvalidInput(f"--write-trace {write_trace}: {error.strerror or error}") from error
-    return Planned(made, options, times.source, _warnings(kinds, prices, hosts))
+    planned = Planned(made, options, times.source, _warnings(kinds, prices, hosts))
+    if report is not None:
+        write_page(planned, report)
+    return planned
 
 
 def _options(

@@ -72,6 +72,23 @@ def test_the_demand_of_a_description_can_be_written_and_planned_again(
     assert as_json(capsys, "demand.toml", *times, "--seed", "1")["demand"] != first["demand"]
 
 
+def test_the_page_says_the_same_escaped_and_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "<b>tenant</b>,cpu.half,0,1h,1\n"
+    Path("odd.csv").write_text(f"tenant,type,start,end,calls_per_second\n{line}")
+    Path("kinds.toml").write_text("['<i>kind</i>']\nprice = 'm5.xlarge'\n")
+    arguments = ("odd.csv", *TIMES, "--hosts", "kinds.toml", "--failures", "0", "--report", "plan.html")
+    assert main(["pool", "plan", *arguments]) == 0
+    sentence = "hold this demand: 0.192 USD an hour"
+    assert sentence in capsys.readouterr().out
+    page = Path("plan.html").read_text()
+    assert sentence in page
+    assert "<i>" not in page
+    assert "&lt;i&gt;kind&lt;/i&gt;" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("<path") == 2
+
+
 def test_what_is_not_met_is_an_exit_code_and_says_what_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     Path("slow.csv").write_text("tenant,type,start,end,calls_per_second\na,cpu.quarter,0,1h,2\n")
     code = main(["pool", "plan", "slow.csv", *TIMES, "--target-latency", "60ms"])

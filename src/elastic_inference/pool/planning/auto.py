@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +91,31 @@ def choose_types(
             one = replace(one, request=replace(one.request, type_name=best.type_name))
         chosen.append(one)
     return chosen
+
+
+def larger_types(
+    demand: Sequence[Attachment], is_open: Collection[str], candidates: Sequence[Candidate], target: Target
+) -> list[Attachment] | None:
+    """Give attachments whose chosen type turned out too slow the next type that meets the target.
+
+    Args:
+        is_open: Names of those whose type may be changed.
+
+    Returns:
+        The demand with these types; None where nothing can be changed.
+    """
+    cost = {each.type_name: each.cost for each in candidates}
+    changed, has_changed = [], False
+    for one in demand:
+        now = one.request.type_name
+        if one.name in is_open and now in cost:
+            above = [each for each in candidates if each.cost > cost[now]]
+            best = cheapest(one, above, target)
+            if best is not None:
+                has_changed = True
+                one = replace(one, request=replace(one.request, type_name=best.type_name))
+        changed.append(one)
+    return changed if has_changed else None
 
 
 def cheapest(one: Attachment, candidates: Sequence[Candidate], target: Target) -> Candidate | None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.pool.planning.assignment import Assignment, assignments
-from elastic_inference.pool.planning.auto import AUTO, Candidate, Target, advice, choose_types
+from elastic_inference.pool.planning.auto import AUTO, Candidate, Target, advice, choose_types, larger_types
 from elastic_inference.pool.planning.kinds import HostKind
 from elastic_inference.pool.planning.outcome import Outcome, outcome_of
 from elastic_inference.pool.planning.search import Search, hosts_of
@@ -23,6 +23,9 @@ from elastic_inference.pool.simulation.simulate import (
     SimulationResult,
     simulate,
 )
+
+# Trials before the simulation draw fewer calls than it does, so that it may find a chosen type too slow.
+_MAX_ROUNDS = 3
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what goes on, steps done and all of them where that is known."""
@@ -120,13 +123,32 @@ def make_plan(
     typed = choose_types(
         demand, candidates, options.target, lambda done, of: progress("choosing types", done, of)
     )
+    open_names = {one.name for one in demand if one.request.type_name == AUTO}
+    for _ in range(_MAX_ROUNDS):
+        plan = _planned(typed, kinds, times, candidates, options, progress)
+        missed = open_names.intersection(() if plan.simulation is None else plan.simulation.over_target)
+        larger = larger_types(typed, missed, candidates, options.target) if missed else None
+        if larger is None:
+            break
+        typed = larger
+    return replace(plan, notes=_notes(demand, plan.demand, profile))
+
+
+def _planned(
+    demand: Sequence[Attachment],
+    kinds: Sequence[HostKind],
+    times: _Times,
+    candidates: Sequence[Candidate],
+    options: PlanOptions,
+    progress: Progress,
+) -> Plan:
+    """Plan for attachments of which each has its type."""
     found = []
-    for assignment in assignments(typed, kinds, times.find, options.target):
-        found.append(_option(assignment, typed, kinds, times, options, progress))
+    for assignment in assignments(demand, kinds, times.find, options.target):
+        found.append(_option(assignment, demand, kinds, times, options, progress))
     usable = [option for option in found if not option.problem]
     chosen = min(usable, key=_order, default=None)
-    hours = span_seconds(typed) / 3600
-    plan = Plan(found, chosen, options.target, typed, hours, notes=_notes(demand, typed, profile))
+    plan = Plan(found, chosen, options.target, demand, span_seconds(demand) / 3600)
     return plan if chosen is None else _simulated(plan, chosen, kinds, times, candidates, options, progress)
 
 
