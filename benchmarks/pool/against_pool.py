@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,15 +32,16 @@ from elastic_inference.errors import CapacityExceeded
 from elastic_inference.explorer.measuring.arrivals import poisson_offsets, run_open_loop
 from elastic_inference.explorer.prices import load_prices
 from elastic_inference.percentiles import percentile
-from elastic_inference.pool.model import HostView
 from elastic_inference.pool.planning.kinds import HostKind, kinds_of
 from elastic_inference.pool.simulation.attachment import Attachment
 from elastic_inference.pool.simulation.control import ControlRules
 from elastic_inference.pool.simulation.demand_model import DemandModel, draw_demand
 from elastic_inference.pool.simulation.profile import read_profile
+from elastic_inference.pool.simulation.service_time import ServiceTime
 from elastic_inference.pool.simulation.simulate import SimulationOptions, SimulationResult, simulate
 
 TYPE = "cpu.half"
+HELD_SHARE = 0.5
 ROWS, WIDTH, LAYERS = 512, 1024, 12  # some 80 ms on half of two cores
 NUM_NODES = 3
 HOUR = 3600.0
@@ -58,6 +61,7 @@ class Lived:
     attached_seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     service_seconds: list[float] = field(default_factory=list)
+    wire_seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
@@ -105,7 +109,11 @@ class Driver:
             x = np.ones((ROWS, WIDTH), np.float32)
 
             def call() -> None:
-                lived.service_seconds.append(predictor.predict_timed({"x": x})[1].service_seconds)
+                timing = predictor.predict_timed({"x": x})[1]
+                lived.service_seconds.append(timing.service_seconds)
+                lived.wire_seconds.append(
+                    timing.latency_seconds - timing.queue_seconds - timing.service_seconds
+                )
 
             offsets = poisson_offsets(one.pieces[0].calls_per_second, zlib.crc32(one.name.encode()))
             limited = itertools.takewhile(lambda offset: offset < left, offsets)
@@ -123,93 +131,67 @@ class Driver:
         )
 
 
-def measure_profile(pool: PoolCluster, model: Path, folder: Path) -> Path:
-    """Let `ei explore` measure the type on the pool; gives its measurements."""
-    pool.ei(
+def measure_profile(pool: PoolCluster, model: Path, folder: Path) -> ServiceTime | None:
+    """Let `ei explore` measure the type on the pool; None where it calls the machine too busy for that."""
+    command = [
         "explore", "--model", str(model), "--shape", f"float32:{ROWS},{WIDTH}", "--host", pool.url, "--token",
         pool.token, "--accelerators", TYPE, "--only-ei", "--no-curves", "--repeats", "1", "--percentile", "95",
         "--cell-time", "20s", "-o", str(folder),
-    )  # fmt: skip
-    return folder / "measurements.json"
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "elastic_inference", *command], capture_output=True, text=True, timeout=300
+    )
+    if done.returncode:
+        print(f"no profile: {done.stderr}", flush=True)
+        return None
+    return read_profile(folder / "measurements.json").of(TYPE)
 
 
 def simulated(
-    demand: Sequence[Attachment], measurements: Path, attach_seconds: float, kind: HostKind
+    demand: Sequence[Attachment], service: ServiceTime, attach_seconds: float, kind: HostKind
 ) -> SimulationResult:
     """Run the same trace through the simulation.
 
     Args:
         attach_seconds: From attach to serving, model loaded, as the real pool took it in the mean.
     """
-    profile = read_profile(measurements)
-    load_seconds = profile.of(TYPE).load_seconds
-    rules = ControlRules(start_seconds=max(0.0, attach_seconds - load_seconds))
-    hosts: list[HostView] = [kind.host(number) for number in range(NUM_NODES)]
-    return simulate(hosts, demand, lambda name, _: profile.of(name), SimulationOptions(rules))
+    rules = ControlRules(start_seconds=max(0.0, attach_seconds - service.load_seconds))
+    hosts = [kind.host(number) for number in range(NUM_NODES)]
+    return simulate(hosts, demand, lambda *_: service, SimulationOptions(rules))
 
 
-def rows_of(demand: Sequence[Attachment], lived: dict[str, Lived], found: SimulationResult) -> list[Row]:
-    """Compare."""
-    span = max(one.end for one in demand)
-    held = sum(each.attached_seconds for each in lived.values()) * 0.5 / (NUM_NODES * span)
-    simulated_held = (
-        0.5
-        * sum(
-            serving.end - serving.start for stay in found.course.stays.values() for serving in stay.servings
-        )
-        / (NUM_NODES * span)
-    )
+def service_of_run(lived: Mapping[str, Lived], load_seconds: float) -> ServiceTime:
+    """Return the service times that the run itself had: what is left to differ is not the machine."""
     services = [seconds for each in lived.values() for seconds in each.service_seconds]
-    busy = sum(services) / sum(each.attached_seconds for each in lived.values())
-    served = sum(s.end - s.start for stay in found.course.stays.values() for s in stay.servings)
+    mean = float(np.mean(services))
+    wire = float(np.mean([seconds for each in lived.values() for seconds in each.wire_seconds]))
+    return ServiceTime(mean, float(np.std(services)) / mean, wire, load_seconds)
+
+
+def rows_of(
+    what: str, demand: Sequence[Attachment], lived: Mapping[str, Lived], found: SimulationResult
+) -> list[Row]:
+    """Compare."""
+    devices = NUM_NODES * max(one.end for one in demand) / HELD_SHARE
+    attached = sum(each.attached_seconds for each in lived.values())
+    served = sum(each.end - each.start for stay in found.course.stays.values() for each in stay.servings)
+    busy = sum(seconds for each in lived.values() for seconds in each.service_seconds)
     latencies = [seconds for each in lived.values() for seconds in each.latencies]
     refused = sum(each.was_refused for each in lived.values())
-    errors = [text for each in lived.values() for text in each.errors]
-    print(f"{len(lived)} attachments, {len(latencies)} calls, {len(errors)} failed {errors[:2]}")
-    pairs = (
-        ("share of devices held", found_share(simulated_held), found_share(held), simulated_held / held),
-        (
-            "share of what is held that computes",
-            found_share(found.calls.busy_seconds / served),
-            found_share(busy),
-            found.calls.busy_seconds / served / busy,
-        ),
-        (
-            "p50",
-            f"{found.latencies.percentile(0.5) * 1000:.1f} ms",
-            f"{percentile(latencies, 0.5) * 1000:.1f} ms",
-            found.latencies.percentile(0.5) / percentile(latencies, 0.5),
-        ),
-        (
-            "p99",
-            f"{found.latencies.percentile(0.99) * 1000:.1f} ms",
-            f"{percentile(latencies, 0.99) * 1000:.1f} ms",
-            found.latencies.percentile(0.99) / percentile(latencies, 0.99),
-        ),
-        (
-            f"attaches refused, of {len(lived)}",
-            str(found.course.num_refused),
-            str(refused),
-            (found.course.num_refused / refused) if refused else float(found.course.num_refused == 0),
-        ),
-        (
-            "mean computation of a call",
-            f"{found.calls.busy_seconds / found.calls.num_offered * 1000:.2f} ms",
-            f"{float(np.mean(services)) * 1000:.2f} ms",
-            found.calls.busy_seconds / found.calls.num_offered / float(np.mean(services)),
-        ),
-    )
-    return [
-        Row(
-            f"simulated : real pool, {what}", ours, real, max(ratio, 1 / ratio) if ratio else None, 1.15, 1.05
-        )
-        for what, ours, real, ratio in pairs
+    figures = [
+        ("devices held, share", served / devices, attached / devices),
+        ("what is held that computes, share", found.calls.busy_seconds / served, busy / attached),
+        ("p50, ms", found.latencies.percentile(0.5) * 1000, percentile(latencies, 0.5) * 1000),
+        ("p99, ms", found.latencies.percentile(0.99) * 1000, percentile(latencies, 0.99) * 1000),
+        (f"attaches refused, of {len(lived)}", float(found.course.num_refused), float(refused)),
     ]
+    return [_row(f"simulated {what} : real, {name}", ours, real) for name, ours, real in figures]
 
 
-def found_share(share: float) -> str:
-    """A share as people read it."""
-    return f"{share:.1%}"
+def _row(name: str, ours: float, real: float) -> Row:
+    """The larger : the smaller, whichever it is; equal ones are 1."""
+    ratio = 1.0 if ours == real else max(ours, real) / max(1e-9, min(ours, real))
+    return Row(name, f"{ours:.3g}", f"{real:.3g}", ratio, 1.15, 1.05)
 
 
 def main() -> None:
@@ -227,18 +209,27 @@ def main() -> None:
     pool = PoolCluster(folder, NUM_NODES, host="", spares=1)
     try:
         print("the pool is up; measuring the profile", flush=True)
-        measurements = measure_profile(pool, model, folder / "report")
-        print(read_profile(measurements).times, flush=True)
+        profile = measure_profile(pool, model, folder / "report")
         lived = Driver(pool, model).run(demand)
         attach = [each.attach_seconds for each in lived.values() if not each.was_refused]
         (kind,) = kinds_of(_kinds_file(folder), load_prices())
-        found = simulated(demand, measurements, float(np.mean(attach)), kind)
+        of_run = service_of_run(lived, 0.0 if profile is None else profile.load_seconds)
+        times = {"with the run's own service times": of_run}
+        if profile is not None:
+            times["with its profile"] = profile
+        found = {what: simulated(demand, each, float(np.mean(attach)), kind) for what, each in times.items()}
     finally:
         pool.close()
         shutil.rmtree(folder, ignore_errors=True)
-    rows = rows_of(demand, lived, found)
+    rows = [row for what, each in found.items() for row in rows_of(what, demand, lived, each)]
+    print(*(f"{what}: {each}" for what, each in times.items()), sep="\n")
+    print(f"{sum(len(each.latencies) for each in lived.values())} calls, failed: {_failed(lived)}")
     print(table(rows))
     write_json(given.json, rows, describe_machine(["ray", "openvino"]), bystanders_share=bystanders.share())
+
+
+def _failed(lived: Mapping[str, Lived]) -> list[str]:
+    return [text for each in lived.values() for text in each.errors]
 
 
 def _kinds_file(folder: Path) -> str:
