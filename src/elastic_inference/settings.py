@@ -109,6 +109,12 @@ def _size(text: str) -> int:
         raise ValueError("is not a size such as 4GiB or 500MB") from None
 
 
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("is neither on nor off")
+    return text == "on"
+
+
 def _folders(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(os.pathsep) if part)
 
@@ -177,6 +183,10 @@ LOG_LEVEL = Setting(
 PROGRESS_SECONDS = Setting(
     "EI_PROGRESS_SECONDS", "Between two lines of progress where standard error is no terminal", "5s", _seconds
 )
+CUDA_GRAPHS = Setting(
+    "EI_CUDA_GRAPHS", "`on`: engine torch tries CUDA graphs, and takes those that are equal and faster; a host hands "
+    "it on to its accelerators", "off", _switch,
+)  # fmt: skip
 MPS_DIRECTORY = Setting(
     "CUDA_MPS_PIPE_DIRECTORY", "Folder of the pipes of NVIDIA's MPS daemon, for `ei host start --gpu-sharing mps`",
     "`/tmp/nvidia-mps`", _folder,
@@ -236,7 +246,7 @@ def check() -> None:
     Raises:
         InvalidInput: A variable holds what it cannot mean.
     """
-    for setting in (LOG_LEVEL, PROGRESS_SECONDS):
+    for setting in (LOG_LEVEL, PROGRESS_SECONDS, CUDA_GRAPHS):
         setting.get()
 
 

@@ -32,7 +32,7 @@ def test_gpu_check_dry_run_breaks_no_row(tmp_path: Path) -> None:
     ]
     paths = os.pathsep.join((str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")))
     done = subprocess.run(
-        [*command, "--rows", "device,start,faults", "--limit", "240"],
+        [*command, "--rows", "device,start,graphs,faults", "--limit", "240"],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
@@ -42,7 +42,7 @@ def test_gpu_check_dry_run_breaks_no_row(tmp_path: Path) -> None:
     )
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert done.returncode == 0, [line for line in lines if "error" in line.get("detail", {})]
-    assert {line["row"] for line in lines[1:]} == {"device", "start", "faults"}
+    assert {line["row"] for line in lines[1:]} == {"device", "start", "graphs", "faults"}
     table = (tmp_path / "table.md").read_text()
     assert "the same process answers on: yes" in table
     assert len(table.splitlines()) == len(lines) - 1 + 2

@@ -14,9 +14,12 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, TypeVar
 
+from elastic_inference import settings
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.engines.preemption import is_preemptible, let_others, paced
+from elastic_inference.engines.torch.graphs import CudaRecorder, GraphedRun
 from elastic_inference.engines.torch.library import use_threads
+from elastic_inference.engines.torch.program import Program, Run
 from elastic_inference.errors import EngineNotAvailable, InvalidInput
 
 T = TypeVar("T")
@@ -54,6 +57,10 @@ class Cpu:
         use_threads(self._torch, self._num_threads)
         with self._torch.inference_mode(), _autocast(self._torch, "cpu", self._precision):
             yield
+
+    def quickened(self, program: Program, _say: Callable[[str], None]) -> Run:
+        """Return how to run the program."""
+        return program.run
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the error says that no memory could be had."""
@@ -130,6 +137,20 @@ class Cuda:
         ):
             yield
 
+    def quickened(self, program: Program, say: Callable[[str], None]) -> Run:
+        """Return how to run the program: with CUDA graphs where the operator wants them tried.
+
+        Args:
+            say: Called with a sentence when something was decided.
+        """
+        if not settings.CUDA_GRAPHS.get():
+            return program.run
+        if not program.is_input_kept:
+            say("CUDA graphs are not tried for a model that may change its inputs, as TorchScript may.")
+            return program.run
+        longest_seconds = 2 * PIECE_SECONDS if is_preemptible() else None
+        return GraphedRun(program.run, CudaRecorder(self._torch, self._stream), longest_seconds, say)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the error says that no memory could be had; TorchScript hands on the text in an error of its own."""
         is_one = isinstance(error, self._torch.OutOfMemoryError | MemoryError)
@@ -199,5 +220,8 @@ def _autocast(torch: ModuleType, kind: str, precision: str) -> AbstractContextMa
     """Weights stay as they are; operations that bear it take their inputs in fewer bits."""
     if precision not in _REDUCED:
         return contextlib.nullcontext()
-    context: AbstractContextManager[Any] = torch.autocast(kind, dtype=getattr(torch, _REDUCED[precision]))
+    # A weight that was cast before a CUDA graph is recorded would be gone when it is replayed.
+    context: AbstractContextManager[Any] = torch.autocast(
+        kind, dtype=getattr(torch, _REDUCED[precision]), cache_enabled=kind == "cpu"
+    )
     return context

@@ -7,9 +7,11 @@ signature.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +27,7 @@ from elastic_inference.engines.base import (
 from elastic_inference.engines.preemption import is_preemptible
 from elastic_inference.engines.torch.device import Cpu, Cuda, find_device
 from elastic_inference.engines.torch.export import load_program
+from elastic_inference.engines.torch.graphs import GraphedRun
 from elastic_inference.engines.torch.library import import_torch
 from elastic_inference.engines.torch.program import Program, to_array, to_tensor
 from elastic_inference.engines.torch.script import load_script
@@ -42,6 +45,7 @@ from elastic_inference.models.resolve import named_signature
 from elastic_inference.models.signature import SignatureRequest, unfed_text
 from elastic_inference.units import format_bytes
 
+log = logging.getLogger(__name__)
 _PRECISION_OF_WEIGHTS = {"bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
 # Texts of operations that refuse values; PyTorch has one class for these and for all else that goes wrong.
 _VALUE_TEXTS = re.compile(
@@ -123,6 +127,11 @@ class TorchModel(LoadedModel):
             load_seconds=time.perf_counter() - started,
             notes=(*program.notes, *_of_points(program)),
         )
+        self._run = device.quickened(program, self._note)
+
+    def _note(self, sentence: str) -> None:
+        log.info("torch", extra={"note": sentence})
+        self.report = replace(self.report, notes=(*self.report.notes, sentence))
 
     def predict(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         program = self._program
@@ -137,6 +146,7 @@ class TorchModel(LoadedModel):
             if not self._device.is_out_of_memory(error):
                 raise _translated(error) from error
             problem = error.with_traceback(None)  # whose frames would keep the memory
+        self.empty()
         if self._device.free():
             try:
                 return self._predict(program, inputs)
@@ -156,7 +166,7 @@ class TorchModel(LoadedModel):
                     tensor.clone() if own is tensor else own
                     for own, tensor in zip(placed, tensors, strict=True)
                 ]
-            values = self._device.fetch(program.run(placed))
+            values = self._device.fetch(self._run(placed))
             lent = self._own_storages | _storages(tensors)
             return {
                 alias: to_array(self._torch, self._kept(values[position], lent), dtype)
@@ -168,7 +178,12 @@ class TorchModel(LoadedModel):
         is_lent = isinstance(value, self._torch.Tensor) and value.untyped_storage().data_ptr() in lent
         return value.clone() if is_lent else value
 
+    def empty(self) -> None:
+        if isinstance(self._run, GraphedRun):
+            self._run.forget()
+
     def close(self) -> None:
+        self.empty()
         self._program = None
         self._device.free()
 

@@ -36,11 +36,11 @@ from elastic_inference.limits.processes import ProcessIdentity, wait_readable
 logger = logging.getLogger(__name__)
 
 _PR_SET_NO_NEW_PRIVS = 38
-# Of the host's environment, what drivers of GPUs need. All else may hold what is the operator's, such as the keys of an
-# OpenTelemetry collector, or change what a tenant's engine computes.
+# Of the host's environment, what drivers of GPUs need and what the operator says of them. All else may hold what is the
+# operator's, such as the keys of an OpenTelemetry collector, or change what a tenant's engine computes.
 _PASSED_ON = (
     "CUDA_DEVICE_ORDER", "CUDA_MPS_LOG_DIRECTORY", "CUDA_MPS_PIPE_DIRECTORY", "CUDA_VISIBLE_DEVICES",
-    "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_VISIBLE_DEVICES",
+    "EI_CUDA_GRAPHS", "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_VISIBLE_DEVICES",
 )  # fmt: skip
 _READY_LINE_LIMIT_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 2000
