@@ -1,9 +1,11 @@
 """What an accelerator adds to PyTorch on the CPU: ResNet-50 through it against the bare module, on equal threads.
 
-`python -m benchmarks.torch_overhead [--threads N] [--rounds N] [--json FILE]`, in the environment of `make test-torch`.
+`python -m benchmarks.torch_overhead [--threads N] [--rounds N] [--compile] [--json FILE]`, in the environment of `make
+test-torch`.
 The bare module runs in this process in inference mode; through the accelerator go a .pt2 of the same module and float32
 images, one call at a time. Both take turns of a few calls, and the answers are compared. The second row is the
-processor time of both processes together, which others on the machine disturb less.
+processor time of both processes together, which others on the machine disturb less. `--compile` adds what
+torch.compile, which accelerators do not use, makes of the exported program.
 """
 
 from __future__ import annotations
@@ -45,29 +47,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="of both")
     parser.add_argument("--rounds", type=int, default=20, help="turns of each")
+    parser.add_argument("--model", default="resnet50", help="of torchvision.models")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile beside them; takes a minute, and g++"
+    )
     parser.add_argument("--batch", type=int, default=1, help="images of 224 x 224 a call")
     parser.add_argument("--json", help="write row and machine to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    module = torchvision.models.resnet50(weights=None).eval()
+    module = torchvision.models.get_model(options.model, weights=None).eval()
     image = torch.rand(options.batch, 3, 224, 224)
     bystanders = Bystanders()
     with TemporaryDirectory() as folder:
-        path = Path(folder, "resnet50.pt2")
+        path = Path(folder, "model.pt2")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.export.save(torch.export.export(module, (image,)), path)
+            exported = torch.export.export(module, (image,))
+            torch.export.save(exported, path)
         with EIPredictor(path, num_threads=options.threads) as predictor:
-            rows = _measure(module, predictor, image, options.rounds, options.threads)
+            rows = _measure(module, predictor, image, options)
+        if options.compile:
+            rows.append(_compiled(module, exported.module(), image, options))
     print(table(rows))
     print(f"others used {bystanders.share():.0%} of the machine meanwhile")
     if options.json:
         write_json(options.json, rows, describe_machine(["torch", "torchvision"]))
 
 
-def _measure(module: Any, predictor: EIPredictor, image: Any, rounds: int, num_threads: int) -> list[Row]:
-    array = image.numpy()
+def _measure(module: Any, predictor: EIPredictor, image: Any, options: argparse.Namespace) -> list[Row]:
+    array, rounds = image.numpy(), options.rounds
 
     def bare() -> Any:
         with torch.inference_mode():
@@ -83,7 +92,7 @@ def _measure(module: Any, predictor: EIPredictor, image: Any, rounds: int, num_t
         {"bare": _turn(bare, processor["bare"]), "ours": _turn(ours, processor["ours"])}, rounds
     )
     ratio = Ratio.of(taken["ours"], taken["bare"])
-    what = f"ResNet-50 .pt2, batch {len(array)}, {num_threads} threads : bare torch {torch.__version__}"
+    what = f"{options.model} .pt2, batch {len(array)}, {options.threads} threads : bare torch {torch.__version__}"
     used = {name: sum(seconds) / (rounds * CALLS_A_TURN) for name, seconds in processor.items()}
     return [
         Row(
@@ -102,6 +111,29 @@ def _measure(module: Any, predictor: EIPredictor, image: Any, rounds: int, num_t
             used["ours"] / used["bare"],
         ),
     ]
+
+
+def _compiled(module: Any, program: Any, image: Any, options: argparse.Namespace) -> Row:
+    def run(what: Any) -> Callable[[], Any]:
+        def call() -> Any:
+            with torch.inference_mode():
+                return what(image)
+
+        return call
+
+    started = time.perf_counter()
+    compiled = run(torch.compile(program))
+    difference = float((compiled() - run(module)()).abs().max())
+    first_seconds = time.perf_counter() - started
+    taken = interleave({"bare": _turn(run(module), []), "compiled": _turn(compiled, [])}, options.rounds)
+    ratio = Ratio.of(taken["compiled"], taken["bare"])
+    return Row(
+        f"torch.compile of the same program : bare torch (answers differ by at most {difference:.1g})",
+        f"{milliseconds(flat(taken['compiled']))}, first call {first_seconds:.0f} s",
+        milliseconds(flat(taken["bare"])),
+        ratio.median,
+        spread=(ratio.lowest_round, ratio.highest_round),
+    )
 
 
 def _turn(call: Callable[[], Any], processor: list[float]) -> Callable[[], list[float]]:

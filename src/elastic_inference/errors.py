@@ -18,6 +18,7 @@
     ├─ ModelNotReady (RuntimeError)         known but still loading; a retry is safe
     ├─ EngineNotAvailable (RuntimeError)    the engine asked for is not installed here
     ├─ ModelError (RuntimeError)            the model's own computation failed; carries its text
+    │  ├─ DeviceLost                        the device, or the process's use of it, is lost; its accelerator starts anew
     │  └─ InvalidArgumentError              the graph refused the values that it was fed
     │     └─ NotAsWritten                   this engine would compute other values than the model says; nothing ran
     ├─ AcceleratorNotFound (LookupError)    no accelerator of that id, or none visible
@@ -57,6 +58,7 @@ __all__ = [
     "ConnectError",
     "ConnectionLost",
     "DeadlineExceeded",
+    "DeviceLost",
     "ElasticInferenceError",
     "EngineNotAvailable",
     "Fenced",
@@ -163,6 +165,10 @@ class EngineNotAvailable(ElasticInferenceError, RuntimeError):
 
 class ModelError(ElasticInferenceError, RuntimeError):
     """The model's own computation failed; the text is the engine's."""
+
+
+class DeviceLost(ModelError):
+    """The device, or this process's use of it, was lost: nothing computes in it any more."""
 
 
 class InvalidArgumentError(ModelError):

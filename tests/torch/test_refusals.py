@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import warnings
@@ -10,12 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from elastic_inference.engines.base import EngineOptions
+from elastic_inference.engines.torch.device import Cpu, Cuda
 from elastic_inference.errors import (
+    DeviceLost,
     EngineNotAvailable,
     InvalidInput,
     InvalidModel,
+    ModelError,
     TensorNotFound,
     UnsafeModel,
     UnsupportedModel,
@@ -321,3 +327,48 @@ def test_a_device_that_is_not_there(linear: Path, load: Any) -> None:
     index = torch.cuda.device_count()
     with pytest.raises(EngineNotAvailable, match=rf"sees no device cuda:{index}; it sees cpu:0"):
         load(linear, device=f"cuda:{index}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: unspecified launch failure",
+        "CUDA error: no CUDA-capable device is detected",
+        "CUDA error: driver shutting down",
+        "CUDA error: unknown error",
+        "CUDA error: uncorrectable ECC error encountered",
+    ],
+)
+def test_a_device_whose_driver_vanishes_is_lost_and_not_the_models_fault(
+    linear: Path, load: Any, text: str
+) -> None:
+    model = load(linear)
+
+    def vanishes(_tensors: Any) -> Any:
+        raise RuntimeError(text)
+
+    cuda = Cuda.__new__(Cuda)  # whose constructor needs a GPU
+    cuda._torch, cuda.name = torch, "cuda:0"
+    model._run = vanishes
+    with pytest.raises(ModelError, match="PyTorch failed: CUDA error"):
+        model.predict({"input": np.zeros((1, 2), np.float32)})  # the CPU is not lost by what a text says
+    cuda.computing, cuda.bring = contextlib.nullcontext, list
+    model._device = cuda
+    with pytest.raises(
+        DeviceLost, match=r"^cuda:0 computes nothing in this process any more.*: CUDA error: .*"
+    ):
+        model.predict({"input": np.zeros((1, 2), np.float32)})
+    model._device = Cpu(torch, EngineOptions(), 1)  # which closes it
+
+
+def test_other_errors_of_cuda_lose_no_device() -> None:
+    cuda = Cuda.__new__(Cuda)
+    for text in (
+        "CUDA out of memory. Tried to allocate 8.00 GiB.",
+        "CUDA error: operation not permitted when stream is capturing",
+        "CUDA error: invalid configuration argument",
+        "shape '[2]' is invalid for input of size 3",
+    ):
+        assert not cuda.is_lost(RuntimeError(text))

@@ -1,6 +1,7 @@
 """One accelerator process from its configuration to its end: limits on itself, logging, serving, leaving.
 
-It ends by SIGTERM, by SIGINT, or with the process that it watches; a supervised one outlives its host on purpose.
+It ends by SIGTERM, by SIGINT, or with the process that it watches; a supervised one outlives its host on purpose. It
+also ends where its device is lost, for nothing in it would compute any more.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ log = logging.getLogger(__name__)
 SWITCH_SECONDS = 0.0005
 MAX_BODY_BYTES = 64 << 30
 DRAIN_SECONDS = 30.0
+LOST_STATUS = 3  # of the process, where its device was lost
 SEND_SECONDS = 5.0  # for the last answers to reach their clients
 
 
@@ -97,6 +99,7 @@ def run(config: AcceleratorConfig) -> int:
     if config.watch_pid is not None:
         watcher = threading.Thread(target=_watch, args=(config.watch_pid, waker), name="watch", daemon=True)
         watcher.start()
+    service.inference.shared.runner.on_device_lost = lambda: os.write(waker, b"!")
     os.read(wake, 1)
     is_supervised = config.watch_pid is None  # else the one client is gone
     return end(
@@ -137,13 +140,17 @@ def end(
     service.inference.drained.set()
     is_idle = shared.queue.drain(drain_seconds) and not is_busy()
     server.close(send_seconds)
-    if is_idle:
+    is_lost = shared.runner.is_device_lost
+    if is_idle and not is_lost:  # closing would ask the device
         shared.models.close()
     if shared.tracer is not None:
         shared.tracer.close()
     service.store.artifacts.close()
     if config.watch_pid is not None:
         shutil.rmtree(config.store_dir, ignore_errors=True)
+    if is_lost:
+        log.error("the device was lost, and this process ends")
+        os._exit(LOST_STATUS)
     if not is_idle:
         sys.stdout.flush()
         os._exit(0)  # an engine that computes in another thread would not survive the interpreter's end

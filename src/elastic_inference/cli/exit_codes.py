@@ -55,6 +55,7 @@ OF_ERROR: Mapping[type[errors.ElasticInferenceError], ExitCode] = {
     errors.ModelNotReady: ExitCode.UNREACHABLE,
     errors.EngineNotAvailable: ExitCode.BAD_INPUT,
     errors.ModelError: ExitCode.FAILED,
+    errors.DeviceLost: ExitCode.FAILED,
     errors.InvalidArgumentError: ExitCode.BAD_INPUT,
     errors.AcceleratorNotFound: ExitCode.NOT_FOUND,
     errors.CapacityExceeded: ExitCode.REFUSED,

@@ -61,6 +61,7 @@ STATUS_OF_ERROR: dict[type[errors.ElasticInferenceError], Status] = {
     errors.ModelNotReady: Status(503, GrpcCode.UNAVAILABLE),
     errors.EngineNotAvailable: Status(400, GrpcCode.FAILED_PRECONDITION),
     errors.ModelError: Status(500, GrpcCode.INTERNAL),
+    errors.DeviceLost: Status(500, GrpcCode.INTERNAL),
     errors.InvalidArgumentError: Status(400, GrpcCode.INVALID_ARGUMENT),
     errors.NotAsWritten: Status(400, GrpcCode.INVALID_ARGUMENT),
     errors.AcceleratorNotFound: Status(404, GrpcCode.NOT_FOUND),

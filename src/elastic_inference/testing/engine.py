@@ -2,13 +2,13 @@
 
 A model is a JSON file with the suffix `.testing`:
 `{"inputs": {alias: {"dtype", "shape"}}, "outputs": {alias: {"dtype", "shape"}}, "wait_seconds": 0.05,
-"row_wait_seconds": 0.01, "until_gone": "/tmp/gate", "fail": "text", "fail_at": 13, "mixes_rows": true,
+"row_wait_seconds": 0.01, "until_gone": "/tmp/gate", "fail": "text", "fail_at": 13, "lose_at": 14, "mixes_rows": true,
 "stall_seconds": 1.0, "stall_every_seconds": 20.0, "device": {"path": "/dev/shm/device", "seconds": 0.025,
 "piece_seconds": 0.002, "switch_seconds": 0.00014, "is_exclusive": true}}`; all but inputs and outputs may be absent,
 of `device` (a `FakeDevice`) all but path and seconds. An output of an input's name echoes it; others are zeros, their
 open axes 1. `row_wait_seconds` is for each row along axis 0, no call ends while the file `until_gone` is there,
-`fail_at` fails calls that hold this value, and `mixes_rows` adds the sum of all rows to each that is echoed. Only a
-process that calls `register` has it.
+`fail_at` fails calls that hold this value, `lose_at` loses the device with them, and `mixes_rows` adds the sum of all
+rows to each that is echoed. Only a process that calls `register` has it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from elastic_inference.engines import registry
 from elastic_inference.engines.base import Arrays, EngineOptions, EngineReport, LoadedModel
-from elastic_inference.errors import InvalidModel, ModelError
+from elastic_inference.errors import DeviceLost, InvalidModel, ModelError
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.tensors import TensorSpec
@@ -63,6 +63,7 @@ class TestingModel(LoadedModel):
         self._row_wait_seconds = float(value.get("row_wait_seconds", 0))
         self._fail = value.get("fail")
         self._fail_at = value.get("fail_at")
+        self._lose_at = value.get("lose_at")
         self._mixes_rows = bool(value.get("mixes_rows", False))
         self._until_gone = Path(value["until_gone"]) if "until_gone" in value else None
         self._stall_seconds = float(value.get("stall_seconds", 0))
@@ -86,6 +87,8 @@ class TestingModel(LoadedModel):
             raise ModelError(str(self._fail))
         if self._fail_at is not None and any((array == self._fail_at).any() for array in inputs.values()):
             raise ModelError(f"an input holds {self._fail_at}")
+        if self._lose_at is not None and any((array == self._lose_at).any() for array in inputs.values()):
+            raise DeviceLost(f"an input holds {self._lose_at}")
         return {
             alias: self._echo(inputs[alias]) if alias in inputs else _zeros(spec)
             for alias, spec in self.signature.outputs.items()

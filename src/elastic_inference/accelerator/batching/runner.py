@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from elastic_inference.accelerator.batching.lead import Answer, Lead, Outputs
 from elastic_inference.accelerator.batching.model import ShapeBatching
@@ -13,7 +14,7 @@ from elastic_inference.accelerator.model_entry import ModelEntry
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.queue import RequestQueue, Turn
 from elastic_inference.engines.base import Arrays
-from elastic_inference.errors import RequestCancelled
+from elastic_inference.errors import DeviceLost, ModelNotReady, RequestCancelled
 
 
 class Runner:
@@ -22,11 +23,17 @@ class Runner:
     Args:
         queue: The turns.
         trials: Finds out what may run together.
+
+    Attributes:
+        is_device_lost: Whether the device computes nothing in this process any more.
+        on_device_lost: Called, once or more often, when that is found out.
     """
 
     def __init__(self, queue: RequestQueue, trials: Trials) -> None:
         self._queue = queue
         self._trials = trials
+        self.is_device_lost = False
+        self.on_device_lost: Callable[[], object] = lambda: None
 
     def run(
         self,
@@ -51,7 +58,7 @@ class Runner:
         """
         entered = time.monotonic()
         timing.num_rows = timing.num_rows_run = entry.batching.num_rows(inputs)
-        with Turn(self._queue, timeout_seconds, False, (entry, inputs)) as turn:
+        with Turn(self._queue, timeout_seconds, False, (entry, inputs)) as turn, self._noticing_loss():
             if turn.waiter is not None and turn.waiter.answer is not None:
                 return _take_answer(turn.waiter.answer, entered, timing)
             timing.queue_seconds = turn.started - entered
@@ -65,6 +72,18 @@ class Runner:
             timing.ended = time.monotonic()
             timing.service_seconds = timing.ended - turn.started
             return outputs
+
+    @contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """Have others not run on a device that one has found lost: their clients try again, and find a new process."""
+        if self.is_device_lost:
+            raise ModelNotReady("the device was lost; the accelerator ends, and a host starts it again")
+        try:
+            yield
+        except DeviceLost:
+            self.is_device_lost = True
+            self.on_device_lost()
+            raise
 
     def _run_in_company(
         self, turn: Turn, entry: ModelEntry, inputs: Arrays, deadline: float, timing: Timing

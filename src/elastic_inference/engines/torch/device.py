@@ -7,6 +7,7 @@ PyTorch itself would use it in convolutions.
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,14 @@ from elastic_inference.errors import EngineNotAvailable, InvalidInput
 
 T = TypeVar("T")
 PIECE_SECONDS = 0.001  # of device time between two points at which another tenant may take the device
+# After these, which CUDA calls sticky, every call of the process fails; or its driver or its device is gone.
+_LOST = re.compile(
+    r"device-side assert|illegal memory access|illegal instruction|illegal address|misaligned address"
+    r"|unspecified launch failure|launch timed out|hardware stack error|ECC error|NVLink|unknown error"
+    r"|no CUDA-capable device|driver shutting down|GPU is lost|fallen off the bus"
+    r"|device\(s\) is/are busy or unavailable|driver version is insufficient|initialization error"
+    r"|system not yet initialized|invalid device context|context is destroyed"
+)
 _REDUCED = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -69,6 +78,10 @@ class Cpu:
             part in text
             for part in ("can't allocate memory", "bad_alloc", "could not create a memory object")
         )
+
+    def is_lost(self, _error: BaseException) -> bool:
+        """Whether the error says that nothing computes here any more."""
+        return False
 
     def free(self) -> bool:
         """Give back what is kept but not used; whether trying again may help."""
@@ -155,6 +168,10 @@ class Cuda:
         """Whether the error says that no memory could be had; TorchScript hands on the text in an error of its own."""
         is_one = isinstance(error, self._torch.OutOfMemoryError | MemoryError)
         return is_one or "CUDA out of memory" in str(error)
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the error says that the device, or this process's context on it, computes nothing any more."""
+        return _LOST.search(str(error)) is not None
 
     def free(self) -> bool:
         """Give back what the allocator keeps; trying again may then help."""

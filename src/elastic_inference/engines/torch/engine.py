@@ -32,6 +32,7 @@ from elastic_inference.engines.torch.library import import_torch
 from elastic_inference.engines.torch.program import Program, to_array, to_tensor
 from elastic_inference.engines.torch.script import load_script
 from elastic_inference.errors import (
+    DeviceLost,
     ElasticInferenceError,
     InvalidArgumentError,
     InvalidInput,
@@ -144,7 +145,7 @@ class TorchModel(LoadedModel):
             return self._predict(program, inputs)
         except Exception as error:
             if not self._device.is_out_of_memory(error):
-                raise _translated(error) from error
+                raise _translated(error, self._device) from error
             problem = error.with_traceback(None)  # whose frames would keep the memory
         self.empty()
         if self._device.free():
@@ -152,7 +153,7 @@ class TorchModel(LoadedModel):
                 return self._predict(program, inputs)
             except Exception as error:
                 if not self._device.is_out_of_memory(error):
-                    raise _translated(error) from error
+                    raise _translated(error, self._device) from error
                 problem = error.with_traceback(None)
             self._device.free()
         raise _no_memory(problem, self._device) from problem
@@ -209,10 +210,14 @@ def _of_points(program: Program) -> tuple[str, ...]:
     )
 
 
-def _translated(error: Exception) -> ElasticInferenceError:
+def _translated(error: Exception, device: Cpu | Cuda) -> ElasticInferenceError:
     text = _last_line(error)
     if isinstance(error, ElasticInferenceError):
         return error
+    if device.is_lost(error):
+        return DeviceLost(
+            f"{device.name} computes nothing in this process any more, by this request or by one before it: {text}"
+        )
     if isinstance(error, ValueError | TypeError | IndexError | AssertionError) or _VALUE_TEXTS.search(text):
         return InvalidArgumentError(f"The model refused the values: {text}")
     return ModelError(f"PyTorch failed: {text}")
