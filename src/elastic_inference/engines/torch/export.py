@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from elastic_inference.engines.torch import points
+from elastic_inference.engines.torch import launching, points
 from elastic_inference.engines.torch.effects import changed_places
 from elastic_inference.engines.torch.library import import_torchvision
 from elastic_inference.engines.torch.program import OUTPUT, Program, Run, path_name, spec_of, spec_of_value
@@ -105,6 +105,7 @@ class _Exported:
         """Return the flattened program."""
         inputs, outputs = self._input_leaves(), self._output_leaves()
         changed_inputs, changed_attributes = changed_places(self.module.graph)
+        launching.hasten(self._torch, self.module)
         changed = {*self._signature.buffers_to_mutate.values(), *changed_attributes}
         return Program(
             inputs=tuple(leaf.spec for leaf in inputs if leaf.spec is not None),
