@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from elastic_inference.client.predictor import EIPredictor
 from elastic_inference.engines.torch.device import Cpu
 from elastic_inference.errors import InvalidArgumentError, MemoryQuotaExceeded, ModelError, PredictorClosed
 from elastic_inference.models.signature import SignatureRequest
@@ -71,8 +73,6 @@ class _Large(nn.Module):
 
 
 def test_too_little_memory_is_told_with_both_figures_and_the_accelerator_lives_on(tmp_path: Path) -> None:
-    from elastic_inference.client.predictor import EIPredictor
-
     shape = ({0: torch.export.Dim("batch", min=1, max=1 << 20)},)
     path = export(_Large(), tmp_path / "m.pt2", (torch.zeros(2),), dynamic=shape)
     limit = 3 << 30
@@ -90,3 +90,30 @@ def test_the_cpu_knows_its_limit() -> None:
     from elastic_inference.engines.base import EngineOptions
 
     assert Cpu(torch, EngineOptions(), 1).memory_limit_bytes >= 0
+
+
+class _Pieces(nn.Module):
+    """Has twenty pieces of a megabyte at once, and then none."""
+
+    def forward(self, x: Any) -> Any:
+        pieces = [x + number for number in range(20)]
+        return [piece.sum() for piece in pieces]
+
+
+def _num_faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def test_predictions_compute_in_memory_that_earlier_ones_used(tmp_path: Path) -> None:
+    path = export(_Pieces(), tmp_path / "m.pt2", (torch.zeros(1 << 18),))
+    x = np.zeros(1 << 18, np.float32)
+    before = set(psutil.Process().children())
+    with EIPredictor(path, num_threads=2) as model:  # as no other test has it, so in a process of its own
+        (accelerator,) = set(psutil.Process().children()) - before
+        for _ in range(5):
+            model({"x": x})
+        num_faults = _num_faults(accelerator.pid)
+        for _ in range(20):
+            model({"x": x})
+        # Cleared anew, the twenty pieces of a prediction would be 5,120 pages.
+        assert (_num_faults(accelerator.pid) - num_faults) / 20 < 500

@@ -42,6 +42,7 @@ from elastic_inference.accelerator.repository.sent_files import LoadCommands
 from elastic_inference.accelerator.server import Server
 from elastic_inference.accelerator.tracing import make_tracer
 from elastic_inference.clock import MonotonicClock
+from elastic_inference.engines import memory
 from elastic_inference.engines.base import EngineOptions
 from elastic_inference.engines.preemption import set_preemption
 from elastic_inference.errors import ElasticInferenceError
@@ -77,6 +78,7 @@ def main() -> int:
 def run(config: AcceleratorConfig) -> int:
     """Serve until told to end; the exit status."""
     set_up_logging(settings.LOG_LEVEL.get() or ("WARNING" if config.watch_pid is not None else "INFO"))
+    memory.claim_process()
     sys.setswitchinterval(SWITCH_SECONDS)
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))

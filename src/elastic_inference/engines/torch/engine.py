@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from elastic_inference.engines import memory
 from elastic_inference.engines.base import (
     Arrays,
     EngineOptions,
@@ -74,7 +75,7 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
     num_threads = options.num_threads or available_cores()
     device = find_device(torch, options, num_threads)
     try:
-        with device.computing():  # the threads of it also for what loading computes
+        with memory.kept_outside(), device.computing():  # the threads of it also for what loading computes
             program = _read(torch, package, request, options, device.name)
     except Exception as error:
         if device.is_out_of_memory(error):
