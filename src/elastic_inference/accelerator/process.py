@@ -78,8 +78,7 @@ def main() -> int:
 def run(config: AcceleratorConfig) -> int:
     """Serve until told to end; the exit status."""
     set_up_logging(settings.LOG_LEVEL.get() or ("WARNING" if config.watch_pid is not None else "INFO"))
-    memory.claim_process()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    claim_process()
     if config.memory_limit_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (config.memory_limit_bytes, config.memory_limit_bytes))
     if config.is_store_shared:
@@ -101,12 +100,23 @@ def run(config: AcceleratorConfig) -> int:
     if config.watch_pid is not None:
         watcher = threading.Thread(target=_watch, args=(config.watch_pid, waker), name="watch", daemon=True)
         watcher.start()
-    service.inference.shared.runner.on_device_lost = lambda: os.write(waker, b"!")
-    os.read(wake, 1)
+    wait_for_end(service, wake, waker)
     is_supervised = config.watch_pid is None  # else the one client is gone
     return end(
         service, server, DRAIN_SECONDS if is_supervised else 0.0, SEND_SECONDS if is_supervised else 0.0
     )
+
+
+def claim_process() -> None:
+    """Have the interpreter and the C library do as suits an accelerator; only in a process of its own."""
+    memory.claim_process()
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def wait_for_end(service: Service, wake: int, waker: int) -> None:
+    """Return when a signal wakes us, or a device is lost."""
+    service.inference.shared.runner.on_device_lost = lambda: os.write(waker, b"!")
+    os.read(wake, 1)
 
 
 def wake_on_signals() -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +90,7 @@ def serve(
     if not options.folder.is_dir():
         raise InvalidInput(f"{options.folder} is not a folder")
     set_up_logging(options.log_level)
-    sys.setswitchinterval(process.SWITCH_SECONDS)
+    process.claim_process()
     with tempfile.TemporaryDirectory(prefix="elastic-inference-", ignore_cleanup_errors=True) as own_folder:
         config = _config(options, own_folder)
         wake, waker = process.wake_on_signals()
@@ -102,7 +101,7 @@ def serve(
         on_listening(endpoints)
         loader = _Loader(service.inference, options.poll_seconds, waker)
         loader.start(on_progress, lambda models: on_ready(Served(endpoints, models)))
-        os.read(wake, 1)
+        process.wait_for_end(service, wake, waker)
         loader.stop()
         status = process.end(
             service, server, options.drain_seconds, process.SEND_SECONDS, is_busy=loader.is_busy
