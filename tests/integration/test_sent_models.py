@@ -91,6 +91,8 @@ def test_a_model_comes_with_its_load_and_is_replaced_by_the_next(
         check(client, name, 4)
         check(client, name, 3, "2")
         client.load(name, max_batch_size=4)  # another configuration of what came before
+        config = client.raw.get_model_config(name, headers=client.headers)
+        assert (config["max_batch_size"] if kind == "http" else config.config.max_batch_size) == 4
         assert client.versions(name) == ["2", "7"]
         with pytest.raises(TritonError, match=r"the configuration names input 'z'; the model has x"):
             client.load(name, input=[{"name": "z", "data_type": "TYPE_FP32", "dims": [-1, 4]}])

@@ -68,6 +68,8 @@ def config(entry: ModelEntry) -> dict[str, Any]:
     assert entry.model is not None
     signature = entry.model.signature
     max_batch_size = _max_batch_size(signature)
+    if max_batch_size:  # as a folder's config.pbtxt, or the load, said it
+        max_batch_size = entry.load.get("max_batch_rows") or max_batch_size
     return metadata(entry) | {
         "backend": entry.model.report.engine,
         "max_batch_size": max_batch_size,

@@ -54,7 +54,7 @@ class ServeOptions:
     drain_seconds: float = 30.0
     allow_unsafe_operations: bool = False
     default_model: str | None = None
-    log_level: str = "warning"
+    log_level: str = "info"
 
 
 @dataclass(frozen=True)

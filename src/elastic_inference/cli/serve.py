@@ -162,7 +162,7 @@ def serve(
             "--allow-unsafe-operations", help="Allow graphs that use files, processes or the network."
         ),
     ] = False,
-    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "warning",
+    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve a folder of models to clients of every kind, in one process and without a host.
 
