@@ -42,7 +42,7 @@ def install() -> None:
         return
     venv.create(HOME, with_pip=True, clear=True)
     pip = [HOME / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-    subprocess.run([*pip, "numpy"], check=True)  # of the models' process, which is this Python
+    subprocess.run([*pip, "numpy<2"], check=True)  # its python backend reads outputs of numpy 2 as empty
     subprocess.run([*pip, "--no-deps", *REQUIREMENTS], check=True)
     stub = f"python_backend_stubs/{sys.version_info[0]}.{sys.version_info[1]}/triton_python_backend_stub"
     shutil.copy(_SERVER / stub, BACKENDS / "python")
@@ -74,7 +74,8 @@ def environ() -> dict[str, str]:
     return {
         **os.environ,
         "LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder),
-        "PYTHONPATH": str(_PACKAGES),
+        # The python backend heeds no PYTHONPATH: it takes the packages of the first python3 that it finds.
+        "PATH": f"{HOME / 'bin'}:{os.environ['PATH']}",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from benchmarks.clients import environment
 from elastic_inference import EIPredictor
@@ -58,7 +59,9 @@ def ours() -> Iterator[Served]:
         model = write_model(Path(folder) / "echo.testing", tensor, tensor)
         with EIPredictor(str(model), address=accelerator.address, token=accelerator.token, name=MODEL):
             address = accelerator.address.removeprefix("tcp:")
-            yield Served("ours", address, address, (f"authorization: Bearer {accelerator.token}",))
+            served = Served("ours", address, address, (f"authorization: Bearer {accelerator.token}",))
+            _check(served)
+            yield served
 
 
 @contextlib.contextmanager
@@ -82,10 +85,23 @@ def triton() -> Iterator[Served]:
             )
         try:
             _wait_until_ready(process, http, log)
-            yield Served("triton", f"127.0.0.1:{http}", f"127.0.0.1:{grpc}")
+            served = Served("triton", f"127.0.0.1:{http}", f"127.0.0.1:{grpc}")
+            _check(served)
+            yield served
         finally:
             process.terminate()
             process.wait()
+
+
+def _check(served: Served) -> None:
+    """Raise RuntimeError unless the model gives back its input, which perf_analyzer does not look at."""
+    given = {"name": "x", "datatype": "UINT8", "shape": [1, 3], "data": [1, 2, 3]}
+    headers = dict(header.split(": ", 1) for header in served.headers)
+    url = f"http://{served.http}/v2/models/{MODEL}/infer"
+    with urlopen(Request(url, json.dumps({"inputs": [given]}).encode(), headers), timeout=30) as answer:
+        outputs = json.loads(answer.read())["outputs"]
+    if outputs != [given]:
+        raise RuntimeError(f"{served.name} answers {outputs}, not {given}")
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
