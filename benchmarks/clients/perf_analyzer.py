@@ -60,7 +60,7 @@ def run(case: Case, served: Served, window_ms: int) -> Measured:
             "-u", served.http if case.protocol == "http" else served.grpc,
             "--shape", f"x:{case.size_bytes}", "-b", str(case.batch_size),
             "--concurrency-range", str(case.concurrency), "--percentile", "50",
-            "-p", str(window_ms), "--max-trials", "3", "-s", "500", "-f", table,
+            "-p", str(window_ms), "--max-trials", "10", "-s", "999", "-f", table,
         ]  # fmt: skip
         for header in served.headers:
             command += ["-H", header]
