@@ -263,6 +263,15 @@ def test_the_answer_comes_in_the_form_that_is_accepted(served: Served) -> None:
         assert (status, headers["Content-Type"]) == (200, kind)
 
 
+NPY_HEAD = "{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 4)}"
+
+
+def npy_file(head: str) -> bytes:
+    """A file with this head, whose numbers are a row of 4."""
+    padded = head.ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + bytes(16)
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status", "told"),
     [
@@ -272,6 +281,9 @@ def test_the_answer_comes_in_the_form_that_is_accepted(served: Served) -> None:
         (b"a,b\n", {"Content_Type": "text/csv"}, 400, "not CSV of numbers"),
         (b"", {"Content_Type": "text/csv"}, 400, "holds no row"),
         (b"nothing", {"Content_Type": "application/x-npy"}, 400, "not a .npy array"),
+        (npy_file("{'shape': (3,"), {"Content_Type": "application/x-npy"}, 400, "not a .npy array"),
+        (npy_file(NPY_HEAD % -3), {"Content_Type": "application/x-npy"}, 400, "not a .npy array"),
+        (npy_file(NPY_HEAD % 10**12), {"Content_Type": "application/x-npy"}, 400, "not a .npy array"),
         ({"instances": [], "inputs": []}, {}, 400, "exactly one of"),
     ],
 )
