@@ -11,7 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from elastic_inference.models.package import ModelPackage
 from elastic_inference.testing import start_accelerator
 from tests.integration.small_models import expected as right
 from tests.integration.small_models import write_saved_model
-from tests.models.artifacts.disks import small_disk
+from tests.models.artifacts.disks import make_read_only, small_disk
 from tests.waiting import files_of, read_line, wait_until
 
 SEED = 3
@@ -157,6 +157,60 @@ def test_a_full_disk_is_told_and_neighbours_go_on(model: Path, tmp_path: Path) -
         (disk / "filler").unlink()
         with predictor(model, disk / "store") as predict:
             check(predict)
+
+
+def test_a_disk_that_may_only_be_read_is_told_and_the_model_loads_all_the_same(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with predictor(model, tmp_path) as neighbour, small_disk(300) as disk:
+        with predictor(model, disk / "store") as first:
+            check(first)
+        make_read_only(disk)
+        before = {path: path.stat().st_mtime_ns for path in stored(disk)}
+        with predictor(model, disk / "store") as predict:
+            check(predict)
+        assert "models are not kept for the next load" in capfd.readouterr().err
+        check(neighbour)
+        assert {path: path.stat().st_mtime_ns for path in stored(disk)} == before
+
+
+def test_a_disk_that_becomes_read_only_under_a_running_accelerator_changes_no_answer(
+    model: Path, tmp_path: Path
+) -> None:
+    other_model = write_saved_model(tmp_path / "other", SEED + 2)
+    with small_disk(300) as disk, predictor(model, disk / "store") as predict:
+        check(predict)
+        make_read_only(disk)
+        check(predict)
+        with pytest.raises(CapacityExceeded, match="Read-only file system"):
+            predictor(other_model, disk / "store")
+        check(predict)
+
+
+def test_two_accelerators_on_one_store_do_not_miss_what_one_of_them_removes(
+    model: Path, tmp_path: Path
+) -> None:
+    def started() -> Any:
+        return start_accelerator(artifacts_dir=str(tmp_path), num_threads=1)
+
+    def place(running: Any) -> Accelerator:
+        return Accelerator.at(running.address, token=running.token)
+
+    with started() as one, started() as other:
+        with EIPredictor(model, accelerator=place(one), load=OFF) as first:
+            check(first)
+            with EIPredictor(model, accelerator=place(other), load=OFF) as second:
+                assert second.report.source.startswith("from the store, ")
+                assert main(["model", "remove", "--all", "--store", str(tmp_path)]) == 0
+                check(first)
+                check(second)
+        os.kill(one.pid, signal.SIGKILL)
+        with EIPredictor(model, accelerator=place(other), load=OFF) as again:
+            check(again)  # it is loaded there still
+        with started() as third, EIPredictor(model, accelerator=place(third), load=OFF) as anew:
+            assert anew.report.source.startswith("compiled here in ")
+            check(anew)
+    assert {found.kind for found in ArtifactStore.at(tmp_path).artifacts()} >= {Kind.MODEL, Kind.COMPILED}
 
 
 def test_a_store_too_small_for_the_compiled_model_says_so_in_the_report(
