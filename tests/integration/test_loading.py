@@ -18,6 +18,7 @@ import pytest
 
 from elastic_inference import Accelerator, CapacityExceeded, EIPredictor, LoadOptions
 from elastic_inference.cli import main
+from elastic_inference.engines.stages import Stage
 from elastic_inference.models.artifacts.blobs import BlobFolder
 from elastic_inference.models.artifacts.store import ArtifactStore, Kind
 from elastic_inference.models.package import ModelPackage
@@ -327,3 +328,46 @@ def test_a_program_that_is_killed_while_it_loads_leaves_a_store_that_works(
     later = BlobFolder(tmp_path, wall_clock=lambda: time.time() + 7200)
     later.clean()
     assert list((tmp_path / "arriving").iterdir()) == list((tmp_path / "open").iterdir()) == []
+
+
+def test_stages_of_a_first_load_are_told_in_their_order_and_a_later_one_has_fewer(
+    model: Path, tmp_path: Path
+) -> None:
+    """The accelerator waits for the lock of who compiles the same, so that the client sees what it does."""
+    order = [stage.value for stage in Stage]
+    store = ArtifactStore.at(tmp_path / "store")
+    with start_accelerator(artifacts_dir=str(tmp_path / "store")) as running:
+        place = Accelerator.at(running.address, token=running.token)
+        load = LoadOptions(proof="off", engine="openvino")
+        with EIPredictor(model, accelerator=place, load=load) as predict:
+            check(predict)
+        what = next(found.key for found in store.artifacts() if found.kind is Kind.COMPILED)
+        other = write_saved_model(tmp_path / "other", SEED + 5)
+        told: list[str] = []
+        with ThreadPoolExecutor(1) as threads:
+            key = {**what, "model": ModelPackage.read(other).content_hash}
+            with store.making(Kind.COMPILED, key):
+                loading = threads.submit(
+                    EIPredictor, other, accelerator=place, load=load, on_stage=told.append
+                )
+                wait_until(lambda: Stage.READING.value in told, "the client is told that the model is read")
+            with loading.result(60):
+                pass
+        assert told[0] == "sending"
+        assert told[1:] == sorted(told[1:], key=order.index)
+        with EIPredictor(model, accelerator=place, load=load, on_stage=told.append) as predict:
+            check(predict)  # it is loaded: nothing is told of the accelerator
+        assert told[-1] == "sending"
+
+
+def test_stages_in_this_process(model: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    load = LoadOptions(engine="openvino", cache_dir=str(tmp_path))
+    for _ in range(2):
+        told.clear()
+        with EIPredictor(model, accelerator=Accelerator.local(), load=load, on_stage=told.append) as predict:
+            check(predict)
+        stages = [Stage(each) for each in told]
+        assert stages[0] is Stage.READING
+        assert (Stage.COMPILING in stages) is (Stage.REWRITING in stages)
+    assert Stage.COMPILING not in stages  # from the store

@@ -57,7 +57,7 @@ class ModelEntry:
         self.load = load
         self.package = package
         self.state = ModelState.LOADING
-        self.reason = ""
+        self.reason = ""  # why it is unavailable; while it loads, what that does now
         self.error: ElasticInferenceError | None = None
         self.model: LoadedModel | None = None
         self.warm_up_seconds = 0.0
@@ -75,6 +75,10 @@ class ModelEntry:
     def key(self) -> str:
         """What the table, logs and metrics call it."""
         return self._key or self.name
+
+    def is_at(self, stage: str) -> None:
+        """Note what its load does now."""
+        self.reason = stage
 
     def loaded(self) -> LoadedModel:
         """Return the model; ModelNotFound where it was unloaded meanwhile."""

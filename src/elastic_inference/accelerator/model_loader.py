@@ -13,6 +13,7 @@ from elastic_inference.accelerator.proofs import Loaded, Proofs
 from elastic_inference.accelerator.seen_shapes import SeenShapes
 from elastic_inference.engines import select
 from elastic_inference.engines.base import EngineOptions, LoadedModel
+from elastic_inference.engines.stages import Stage, begin, told_to
 from elastic_inference.engines.warm_up import warm_up
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
@@ -43,8 +44,9 @@ class ModelLoader:
             ElasticInferenceError: Whatever went wrong, as its client may be told.
         """
         model: LoadedModel | None = None
+        entry.reason = Stage.WAITING.value
         try:
-            with self._lock:
+            with self._lock, told_to(entry.is_at):
                 load_errors.check_size(package, self._memory_limit_bytes)
                 signature = SignatureRequest.from_json(request.signature)
                 mode = Mode.parse(request.proof)
@@ -56,8 +58,11 @@ class ModelLoader:
                     options.store, {"model": package.content_hash, "signature": signature.key()}
                 )
                 seen = entry.shapes.recall()
+                begin(Stage.WARMING_UP)
                 entry.warm_up_seconds, entry.warm_up_note = warm_up(model, request.warm_up, seen)
                 if self._proofs is not None:
+                    if mode is Mode.BEFORE:
+                        begin(Stage.PROVING)
                     shapes = request.warm_up if isinstance(request.warm_up, Mapping) else {}
                     self._proofs.begin(Loaded(model, package, signature, options, shapes), mode, entry.proof)
             entry.batching = ModelBatching.of(model, batching)

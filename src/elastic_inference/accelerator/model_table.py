@@ -229,7 +229,7 @@ class ModelTable:
         """Load a model and let requests run; whatever it fails with is an error that its client may be told."""
         model = self._loader.load(entry, request, package)
         self._set_apart(entry, model, request)
-        entry.model, entry.state = model, ModelState.READY
+        entry.model, entry.state, entry.reason = model, ModelState.READY, ""
         log.info("model loaded", extra={"model": entry.key, "engine": model.report.engine})
 
     def _set_apart(self, entry: ModelEntry, model: LoadedModel, request: LoadRequest) -> None:

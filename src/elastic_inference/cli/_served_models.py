@@ -88,7 +88,13 @@ def load(
     with (
         Progress("sending model", "bytes", output.as_json) as progress,
         EIPredictor(
-            path, signature, accelerator=place, load=chosen, progress=progress.update, use_shared_memory=False
+            path,
+            signature,
+            accelerator=place,
+            load=chosen,
+            progress=progress.update,
+            on_stage=lambda stage: output.say(f"loading {name}: {stage}"),
+            use_shared_memory=False,
         ) as predictor,
     ):
         report = predictor.report

@@ -127,7 +127,13 @@ def _run(
         )
         said.say(f"{title}: loading {model.name}, then {clip.name}")
         return detect(
-            job, Listener(on_choosing=said.say, on_progress=progress.update, on_picture=recorder.see)
+            job,
+            Listener(
+                on_stage=lambda stage: said.say(f"{title}: {stage}"),
+                on_choosing=said.say,
+                on_progress=progress.update,
+                on_picture=recorder.see,
+            ),
         )
 
 

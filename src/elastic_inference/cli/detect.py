@@ -131,6 +131,7 @@ def detect(
         )
         listener = Listener(
             on_loading=lambda info: said.say(f"{video}: {info.width}x{info.height}; loading {found.name}"),
+            on_stage=lambda stage: said.say(f"loading {found.name}: {stage}"),
             on_choosing=said.say,
             on_progress=progress.update,
         )

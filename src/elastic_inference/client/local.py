@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from elastic_inference import settings
 from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.client.load_stages import OnStage
 from elastic_inference.client.prediction import Prediction
 from elastic_inference.client.report import PredictorReport
 from elastic_inference.deadline import Deadline
@@ -43,6 +44,7 @@ class LocalModel:
         allow_unsafe_operations: bool = True,
         graph: Any = None,
         config: Any = None,
+        on_stage: OnStage | None = None,
     ) -> None:
         """Load; engines are imported here, so that a client without them stays small.
 
@@ -53,6 +55,7 @@ class LocalModel:
         try:
             from elastic_inference.engines import memory, registry, select
             from elastic_inference.engines.base import EngineOptions
+            from elastic_inference.engines.stages import told_to
             from elastic_inference.engines.warm_up import warm_up as run_once
         except ImportError as error:
             raise EngineNotAvailable(
@@ -67,7 +70,7 @@ class LocalModel:
             engine, device, load.precision, num_threads, _store(load.cache_dir), allow_unsafe_operations
         )
         _check_process()
-        with _session_arguments(graph, config):
+        with _session_arguments(graph, config), told_to(on_stage):
             self._model = select.load(package, request, options)
         self._run = memory.predict
         self._pid = os.getpid()

@@ -22,6 +22,7 @@ from elastic_inference.client import checks, graph_view, placement, shorthand
 from elastic_inference.client.accelerator import Accelerator, Local
 from elastic_inference.client.feeds import Feeds
 from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.client.load_stages import OnStage
 from elastic_inference.client.local import LocalModel
 from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.remote import LOAD_SECONDS, RemoteModel
@@ -71,6 +72,7 @@ class EIPredictor:
         timeout_seconds: From a call to its return, queue wait and retries included; None waits without limit.
         strict: Whether a cast that loses information is an error.
         progress: Called with (bytes sent, bytes in all) while the model is sent.
+        on_stage: Called with what loading does now, such as "sending" or "compiling"; from another thread too.
         use_shared_memory: Whether large inputs may go through shared memory where the accelerator is on this machine.
         input_specs: alias -> dtype and sizes such as `{"image": "float32:3,-1,-1"}`, which TorchScript does not say.
         address, token, tls_ca, tls_cert, tls_key: Short for `accelerator=Accelerator.at(address, ...)`.
@@ -106,6 +108,7 @@ class EIPredictor:
         timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS,
         strict: bool = False,
         progress: Progress | None = None,
+        on_stage: OnStage | None = None,
         use_shared_memory: bool = True,
         address: str | None = None,
         token: str | None = None,
@@ -134,17 +137,9 @@ class EIPredictor:
         checks.flag("strict", strict)
         checks.flag("use_shared_memory", use_shared_memory)
         keywords = shorthand.PlaceKeywords(
-            accelerator_id,
-            address,
-            token,
-            host,
-            accelerator_type,
-            tls_ca,
-            tls_cert,
-            tls_key,
-            num_threads,
+            accelerator_id, address, token, host, accelerator_type, tls_ca, tls_cert, tls_key, num_threads,
             allow_unsafe_operations,
-        )
+        )  # fmt: skip
         self._accelerator = shorthand.where(accelerator, use_ei, keywords)
         self._load = shorthand.how(
             load, engine, precision, warm_up, cache_dir, proof, batching, max_batch_rows, name
@@ -152,10 +147,11 @@ class EIPredictor:
         self._cache_dir = shorthand.cache_dir_of(self._accelerator, self._load)
         self._unused = shorthand.unused(self._accelerator, keywords)
         self._model_dir = model_dir
-        self._tensorflow = {"graph": graph, "config": config}
+        self._here = {"graph": graph, "config": config, "on_stage": on_stage}
         self.timeout_seconds = timeout_seconds
         self._strict = strict
         self._progress = progress
+        self._on_stage = on_stage
         self._use_shared_memory = use_shared_memory
         self._is_closed = False
         self._executor: tuple[int, ThreadPoolExecutor] | None = None
@@ -183,7 +179,7 @@ class EIPredictor:
         self._set_graph()
 
     def _load_here(self, package: ModelPackage, accelerator: Local) -> LocalModel:
-        return LocalModel(package, self._request, self._load, accelerator.threads, **self._tensorflow)
+        return LocalModel(package, self._request, self._load, accelerator.threads, **self._here)
 
     def _load_there(
         self, package: ModelPackage, deadline: Deadline
@@ -193,14 +189,9 @@ class EIPredictor:
         start_seconds = time.monotonic() - start
         try:
             remote = RemoteModel(
-                place.pool,
-                package,
-                self._request,
-                self._load,
-                self._use_shared_memory,
-                self._progress,
-                place.explain,
-            )
+                place.pool, package, self._request, self._load, self._use_shared_memory, self._progress,
+                place.explain, self._on_stage,
+            )  # fmt: skip
             remote.load(deadline)
             self.report = remote.report(start_seconds)
         except BaseException:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from elastic_inference.client import regions
 from elastic_inference.client.connection import MAX_JSON_BYTES, Connection, ConnectionPool
 from elastic_inference.client.load_options import LoadOptions
+from elastic_inference.client.load_stages import OnStage, watching
 from elastic_inference.client.model_name import model_name
 from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.report import PredictorReport
@@ -71,6 +72,7 @@ class RemoteModel:
         options: How it is loaded.
         use_shared_memory: Whether to try it; it is used where the accelerator can open the region.
         progress: Called with (bytes sent, bytes in all) while files are sent.
+        on_stage: Told what is done meanwhile, here and there.
         explain: Asked after each broken connection, with the call's deadline; returns the error to raise where the
             accelerator has ended for good, None where it may come back.
     """
@@ -84,6 +86,7 @@ class RemoteModel:
         use_shared_memory: bool = True,
         progress: Progress | None = None,
         explain: Callable[[Deadline], Exception | None] = lambda _: None,
+        on_stage: OnStage | None = None,
     ) -> None:
         self._pool = pool
         self._explain = explain
@@ -97,6 +100,7 @@ class RemoteModel:
         self._use_shared_memory = use_shared_memory and pool.address.endpoint.is_local()
         self._shared_memory_note = ""
         self._progress = progress
+        self._on_stage = on_stage
         self._request_heads: dict[tuple[Any, ...], bytes] = {}
         self._response_heads: dict[bytes, ParsedHead] = {}
         self.signature: Signature
@@ -125,15 +129,16 @@ class RemoteModel:
                 self._region(connection, SHARED_MEMORY_FROM_BYTES)
 
     def _load_once(self, deadline: Deadline) -> dict[str, Any]:
-        start = time.monotonic()
-        upload(self._pool, self._package, self._progress, deadline)
-        self._upload_seconds = time.monotonic() - start
-        with self._pool.connection(deadline) as connection:
+        with watching(self._pool, self._shared_name, self._on_stage):
+            start = time.monotonic()
+            upload(self._pool, self._package, self._progress, deadline)
+            self._upload_seconds = time.monotonic() - start
             own: dict[str, Any] = {"label": str(self._package.main_path)}
             if self._instance is not None:
                 own["instance"] = self._instance
             body = json.dumps({"parameters": {**self._load_body, **own}}).encode()
-            config = connection.call("POST", f"/v2/repository/models/{self._shared_name}/load", body)
+            with self._pool.connection(deadline) as connection:
+                config = connection.call("POST", f"/v2/repository/models/{self._shared_name}/load", body)
         if config["name"] != self.name:
             self.name = config["name"]
             self._request_heads.clear()

@@ -13,6 +13,7 @@ from elastic_inference.engines import choices, memory, registry
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.guarded import GuardedModel
 from elastic_inference.engines.registry import Engine
+from elastic_inference.engines.stages import Stage, begin
 from elastic_inference.errors import (
     ElasticInferenceError,
     EngineNotAvailable,
@@ -38,6 +39,7 @@ def load(package: ModelPackage, request: SignatureRequest, options: EngineOption
         raise InvalidInput(
             f"input_specs are for TorchScript; a model of format {package.format.value} says itself what its inputs are"
         )
+    begin(Stage.READING)
     loaded = _load(package, request, options)
     memory.give_back()
     return loaded

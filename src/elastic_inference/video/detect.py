@@ -85,6 +85,7 @@ class Listener:
 
     Attributes:
         on_loading: Before the model is loaded, with the video's figures.
+        on_stage: While the model is loaded, with what that does now, such as "compiling"; from another thread too.
         on_choosing: While precision "auto" is chosen, with a sentence for each step.
         on_progress: Pictures written so far and in all (None: unknown); from another thread.
         on_picture: Each annotated picture in order with all its detections; from another thread. The pixels
@@ -92,6 +93,7 @@ class Listener:
     """
 
     on_loading: Callable[[VideoInfo], None] | None = None
+    on_stage: Callable[[str], None] | None = None
     on_choosing: Callable[[str], None] | None = None
     on_progress: Callable[[int, int | None], None] | None = None
     on_picture: Callable[[Picture, Detections], None] | None = None
@@ -168,6 +170,7 @@ def _load(
         load=replace(job.load, warm_up=False, cache_dir=folder),
         timeout_seconds=job.timeout_seconds,
         progress=job.on_upload,
+        on_stage=listener.on_stage,
     )
     try:
         alias = _picture_alias(list(predictor.feed_tensors))

@@ -19,6 +19,7 @@ from elastic_inference.engines.openvino.knowledge import Knowledge, accept, stud
 from elastic_inference.engines.openvino.rewrites.driver import install
 from elastic_inference.engines.openvino.runner import NO_MEMORY_TEXTS, last_line
 from elastic_inference.engines.openvino.shapes import compiled_differences
+from elastic_inference.engines.stages import Stage, begin
 from elastic_inference.errors import (
     ElasticInferenceError,
     InvalidModel,
@@ -113,6 +114,7 @@ def _newly_compiled(
     try:
         model, knowledge = _model(read, what, options, tensors)
         accept(knowledge.differences, options)
+        begin(Stage.COMPILING)
         compiled = core().compile_model(model, "CPU", properties_of(options))
     except LOAD_ERRORS as error:
         raise load_error(error) from error

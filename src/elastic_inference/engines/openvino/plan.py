@@ -21,6 +21,7 @@ from elastic_inference.engines.openvino import kept
 from elastic_inference.engines.openvino.knowledge import Knowledge, call_checks, with_assertions
 from elastic_inference.engines.openvino.rewrites.driver import REWRITES_VERSION, rewrite
 from elastic_inference.engines.openvino.runner import Runner, shape_of_port
+from elastic_inference.engines.stages import Stage, begin
 from elastic_inference.errors import InvalidArgumentError, UnsupportedModel
 from elastic_inference.models.assertions import assertions
 from elastic_inference.models.package import ModelPackage
@@ -183,9 +184,11 @@ def _serialized(message: Any) -> bytes:
 def read_cut(made: Cut, resolved: ResolvedGraph, precision: str = "fp32") -> openvino_compile.Read:
     """Have OpenVINO read a cut graph, in which is rewritten what can be for this precision."""
     graph_def = made.graph_def if made.saved_model is None else made.saved_model.meta_graphs[0].graph_def
+    begin(Stage.REWRITING)
     notes = rewrite(
         openvino_compile.core(), graph_def, made.fetches.values(), in_bfloat16=precision == "bf16"
     )
+    begin(Stage.READING)
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
         path = Path(folder)
         if made.saved_model is None:
