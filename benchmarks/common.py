@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from elastic_inference.percentiles import percentile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,6 +189,19 @@ class Bystanders:
         )  # without idle and waiting for disks
         times = os.times()
         return busy, sum(times[:4]), time.monotonic()
+
+
+def take_the_machine() -> None:
+    """Let this process and its accelerators go before all others.
+
+    Engines that give each thread an equal part, as OpenVINO does, suffer more from others than those that do not.
+    """
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        priority = (
+            "6" if process == own else "5"
+        )  # a client that is answered need not wait until engines stop spinning
+        subprocess.run(["chrt", "--all-tasks", "--fifo", "--pid", priority, str(process.pid)], check=True)
 
 
 def write_json(path: str | Path, rows: Sequence[Row], machine: Mapping[str, Any], **more: Any) -> None:

@@ -9,7 +9,6 @@ ONNX Runtime reads no TensorFlow graphs and has no row here.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import openvino as ov
-import psutil
 
 from benchmarks.common import (
     Bystanders,
@@ -31,6 +29,7 @@ from benchmarks.common import (
     interleave,
     milliseconds,
     table,
+    take_the_machine,
     write_json,
 )
 from benchmarks.engines import precision
@@ -94,7 +93,7 @@ def _rows_of(subject: Subject, path: Path, num_rounds: int, is_real_time: bool) 
         for turn in turns.values():
             turn()
         if is_real_time:
-            _take_the_machine()
+            take_the_machine()
         taken = interleave(turns, num_rounds, lambda line: print(line, file=sys.stderr))
     return list(_compared(subject, taken, proofs))
 
@@ -145,17 +144,6 @@ def _row(
     if is_upper:
         texts.reverse()
     return Row(measure, texts[0], texts[1], ratio.median, must, aim, is_upper=is_upper, spread=spread)
-
-
-def _take_the_machine() -> None:
-    """Let this process and its accelerators go before all others.
-
-    Engines that give each thread an equal part, as OpenVINO does, suffer more from others than those that do not.
-    """
-    own = psutil.Process()
-    for process in (own, *own.children(recursive=True)):
-        priority = "6" if process == own else "5"  # a client that is answered need not wait until engines stop spinning
-        subprocess.run(["chrt", "--all-tasks", "--fifo", "--pid", priority, str(process.pid)], check=True)
 
 
 def _turn(call: Callable[[], Any], calls: int) -> list[float]:
