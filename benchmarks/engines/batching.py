@@ -1,7 +1,7 @@
 """Requests that wait together: 8 clients and 1 client, with batching and without, beside the bare engine's batches.
 
-`python -m benchmarks.engines.batching [--quick] [--real-time] [--json FILE]`. One accelerator has each model twice,
-batched and not; both take turns with the bare engine in this process, which shows what a batch can save at all.
+`python -m benchmarks.engines.batching [--quick] [--lone] [--real-time] [--json FILE]`. One accelerator has each model
+twice, batched and not; both take turns with the bare engine in this process, which shows what a batch can save at all.
 """
 
 from __future__ import annotations
@@ -87,17 +87,19 @@ def subjects(folder: Path) -> Iterator[Subject]:
     yield Subject("ResNet-50", onnx_models.resnet50(folder / "resnet50.onnx"), (3, 224, 224))
 
 
-def rows(is_quick: bool, *, is_real_time: bool = False) -> list[Row]:
-    """Three rows for each model."""
+def rows(is_quick: bool, *, is_real_time: bool = False, is_lone: bool = False) -> list[Row]:
+    """Four rows for each model, or that of the lone client alone."""
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects(Path(folder)):
-            found += _rows_of(subject, *(2, 1.0) if is_quick else (8, 3.0), is_real_time)
+            found += _rows_of(subject, *(2, 1.0) if is_quick else (8, 3.0), is_real_time, is_lone)
             print(table(found), file=sys.stderr, flush=True)
     return found
 
 
-def _rows_of(subject: Subject, num_rounds: int, seconds: float, is_real_time: bool) -> list[Row]:
+def _rows_of(
+    subject: Subject, num_rounds: int, seconds: float, is_real_time: bool, is_lone: bool
+) -> list[Row]:
     with ExitStack() as stack:
         predictors = {}
         place = Accelerator.embedded(threads=THREADS)
@@ -108,10 +110,12 @@ def _rows_of(subject: Subject, num_rounds: int, seconds: float, is_real_time: bo
         said = {mode: _tried(predictors[mode], subject) for mode in MODES if mode != "off"}
         if is_real_time:
             take_the_machine()
-        crowds = {mode: partial(_throughput, predictors[mode], subject, seconds) for mode in MODES}
-        many = interleave(crowds, num_rounds)
         lone = {mode: partial(_latencies, predictors[mode], subject) for mode in MODES}
         alone = interleave(lone, num_rounds * LONE_TURNS)
+        if is_lone:
+            return [_alone(subject, alone)]
+        crowds = {mode: partial(_throughput, predictors[mode], subject, seconds) for mode in MODES}
+        many = interleave(crowds, num_rounds)
     bare = interleave({str(size): _bare(subject, size) for size in BATCHES}, num_rounds)
     limit = _limit(subject, bare)
     return [
@@ -234,13 +238,16 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short runs, to see that all works")
+    parser.add_argument(
+        "--lone", action="store_true", help="only the client alone, for a machine that is quiet"
+    )
     parser.add_argument("--json", help="write rows and machine to this file")
     parser.add_argument(
         "--real-time", action="store_true", help="go before all other processes while measuring (root)"
     )
     options = parser.parse_args()
     bystanders = Bystanders()
-    found = rows(options.quick, is_real_time=options.real_time)
+    found = rows(options.quick, is_real_time=options.real_time, is_lone=options.lone)
     print(table(found))
     for row in found:
         if "batching" in row.detail:
