@@ -90,10 +90,10 @@ def test_an_accelerators_life_in_words(run: Run) -> None:
     assert first[-1].endswith("(shown only now; keep it)")
     table = run("list").splitlines()
     assert re.split("  +", table[0]) == [
-        "ID", "NAME", "TYPE", "STATE", "DEVICE", "SHARE %", "GPU MiB", "MEMORY MiB", "USED MiB", "BUSY %",
+        "ID", "NAME", "TENANT", "TYPE", "STATE", "DEVICE", "SHARE %", "GPU MiB", "MEMORY MiB", "USED MiB", "BUSY %",
         "RESTARTS", "SINCE (UTC)",
     ]  # fmt: skip
-    assert table[1].split()[:6] == [accelerator_id, "mine", "cpu.quarter", "ready", "cpu:0", "25"]
+    assert table[1].split()[:7] == [accelerator_id, "mine", "-", "cpu.quarter", "ready", "cpu:0", "25"]
     assert "limit of memory" in run("show", accelerator_id)
     assert f"{accelerator_id} is cpu.half now" in run("resize", accelerator_id, "--type", "cpu.half")
     assert accelerator_id in run("usage", "--since", "1h")
@@ -280,7 +280,9 @@ def test_usage_ends_with_its_sum_and_comes_as_sums_and_csv(run: Run) -> None:
     days = run("usage", "--by", "day").splitlines()
     assert re.match(r"\d{4}-\d\d-\d\d ", days[1])
     lines = run("usage", "--csv").splitlines()
-    assert lines[0].startswith("accelerator_id,name,types,started_at,attached_hours,unpriced_hours,cost_usd")
-    assert any(line.split(",")[1:3] == ["mine", "cpu.quarter"] for line in lines[1:])
-    assert "--by 'model'" in run("usage", "--by", "model", code=2)
+    assert lines[0].startswith(
+        "accelerator_id,name,tenant,types,started_at,attached_hours,unpriced_hours,cost_usd"
+    )
+    assert any(line.split(",")[1:4] == ["mine", "", "cpu.quarter"] for line in lines[1:])
+    assert "--by 'colour'" in run("usage", "--by", "colour", code=2)
     assert "contradict" in run("usage", "--csv", "--json", code=2)

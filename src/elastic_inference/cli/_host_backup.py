@@ -122,7 +122,8 @@ def restore(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only check that the backup is whole.")] = False,
 ) -> BackupShown:
-    """Put a host's state back, while no host runs there; accelerators keep serving.
+    """Put a host's state back, while no host runs there (`ei host stop --keep-running`); accelerators
+    keep serving.
 
     The state of before is kept in before-restore.tar of the state directory. At its next start the host
     continues with accelerators that the backup knows and that still run, starts those that do not run, and ends those
@@ -130,8 +131,8 @@ def restore(
 
     \b
     Examples:
-      ei host stop --keep-running && ei host restore host.tar
       ei host restore host.tar --check
+      ei host restore host.tar
     """
     del config
     with extra("host"):

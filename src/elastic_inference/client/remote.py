@@ -23,7 +23,7 @@ from elastic_inference.client.load_stages import OnStage, watching
 from elastic_inference.client.model_name import model_name
 from elastic_inference.client.prediction import Outputs, Prediction
 from elastic_inference.client.report import PredictorReport
-from elastic_inference.client.response import ResponseHead
+from elastic_inference.client.response import ResponseHead, parse_tensors
 from elastic_inference.client.upload import Progress, upload
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
@@ -43,7 +43,6 @@ from elastic_inference.protocol.heads import (
     RegionRange,
     encode_head,
     encode_tensor,
-    parse_response_head,
 )
 from elastic_inference.protocol.heads import ResponseHead as ParsedHead
 from elastic_inference.protocol.shared_memory import Region
@@ -265,7 +264,7 @@ class RemoteModel:
         text = stream.read(length)
         parsed = self._response_heads.get(text)
         if parsed is None:
-            parsed = _parse_response(text)
+            parsed = parse_tensors(text)
             if len(self._response_heads) >= MAX_CACHED_HEADS:
                 self._response_heads.clear()
             self._response_heads[text] = parsed
@@ -387,16 +386,6 @@ class RemoteModel:
             self._pool.connection(Deadline(GIVE_BACK_SECONDS)) as connection,
         ):
             connection.call("POST", path)
-
-
-def _parse_response(text: bytes) -> ParsedHead:
-    try:
-        parsed = parse_response_head(text)
-    except InvalidInput as error:
-        raise ProtocolError(f"the accelerator's response: {error}") from error
-    if any(part.range is not None for part in parsed.outputs):
-        raise ProtocolError("the accelerator's response names shared memory that was not asked for")
-    return parsed
 
 
 def _aligned(offset: int) -> int:

@@ -1,10 +1,12 @@
-"""The head of an accelerator's answer: its status, and headers that are parsed once for all answers that have them."""
+"""The heads of an answer: status and headers, parsed once for all answers that have them, and that of its tensors."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from elastic_inference.errors import ProtocolError
+from elastic_inference.errors import InvalidInput, ProtocolError
+from elastic_inference.protocol.heads import ResponseHead as TensorsHead
+from elastic_inference.protocol.heads import parse_response_head
 
 MAX_HEADER_DIGITS = 18
 
@@ -47,3 +49,14 @@ def kept_headers(lines: bytes) -> dict[bytes, bytes]:
         name, _, value = line.partition(b":")
         headers[name.lower()] = value.strip()
     return headers
+
+
+def parse_tensors(text: bytes) -> TensorsHead:
+    """Read the JSON before an answer's tensors; ProtocolError where it is malformed or names shared memory."""
+    try:
+        parsed = parse_response_head(text)
+    except InvalidInput as error:
+        raise ProtocolError(f"the accelerator's response: {error}") from error
+    if any(part.range is not None for part in parsed.outputs):
+        raise ProtocolError("the accelerator's response names shared memory that was not asked for")
+    return parsed
