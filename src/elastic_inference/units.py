@@ -17,6 +17,8 @@ _BYTES = {
 _SECONDS = {
     "ns": 1e-9, "us": 1e-6, "ms": 1e-3, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0,
 }  # fmt: skip
+_MOST_USD = Decimal(10**12)  # more is a slip of the pen, and would make every table as wide
+_USD_PLACES = 12
 _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -49,6 +51,10 @@ def parse_usd(text: str, field: str = "price") -> Decimal:
         raise InvalidInput(f"{field} {text!r} is not a number of US dollars") from error
     if not amount.is_finite() or amount < 0:
         raise InvalidInput(f"{field} {text!r} must be finite and 0 or more")
+    if amount > _MOST_USD or int(amount.as_tuple().exponent) < -_USD_PLACES:
+        raise InvalidInput(
+            f"{field} {text!r:.80} is above {_MOST_USD:.0e} or has more than {_USD_PLACES} decimal places"
+        )
     return amount
 
 

@@ -90,6 +90,12 @@ def test_what_was_tried_and_taken_is_shown_and_the_next_load_takes_it(
     assert "calibrated: int8 on 4 samples" in shown
 
 
+def test_int8_without_samples_names_the_option(run: Run, model: Path) -> None:
+    code, _, err = run(model, "--precision", "int8")
+    assert code == ExitCode.BAD_INPUT
+    assert "give --calibration" in err
+
+
 def test_what_was_compiled_and_never_loaded_is_listed(
     run: Run, model: Path, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

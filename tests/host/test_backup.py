@@ -315,6 +315,19 @@ def test_what_is_no_backup_or_of_another_host_is_refused(made: Path, state_dir: 
     assert (state_dir / "host.id").read_text() == "0123456789abcdef"
     assert before is not None
     assert read_backup(before).host_id == "another"
+    _, again = restore_backup(made, HostFolder(state_dir), None)
+    assert again == state_dir / "before-restore-2.tar"
+    assert read_backup(before).host_id == "another"  # what the first one kept is there still
+
+
+def test_a_backup_replaces_a_backup_and_nothing_else(made: Path, state_dir: Path) -> None:
+    database = HostFolder(state_dir).database
+    content = database.read_bytes()
+    with pytest.raises(InvalidInput, match="is no backup; it is not written over"):
+        write_backup(HostFolder(state_dir), None, database)
+    assert database.read_bytes() == content
+    write_backup(HostFolder(state_dir), None, made)
+    assert read_backup(made).host_id == "0123456789abcdef"
 
 
 def test_a_newer_database_and_a_folder_without_state_are_refused(

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import pytest
 
 from elastic_inference.client.host_session import Attachment, HostSession
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     AcceleratorNotFound,
     BudgetReached,
     CapacityExceeded,
     ComputeQuotaExceeded,
+    ElasticInferenceError,
     InvalidInput,
     NameTaken,
     PermissionDenied,
@@ -28,6 +30,8 @@ from elastic_inference.errors import (
 )
 from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.host import Host
+from elastic_inference.protocol.endpoint import Endpoint
+from elastic_inference.protocol.requests import request_json
 from tests.host.conftest import HostProcess, _starter, new_state_dir
 from tests.host.support import predictor, wait_for_host, wait_until
 
@@ -249,6 +253,24 @@ def test_bad_tenants_are_refused(operator: HostSession, body: dict[str, Any], wh
     with pytest.raises(InvalidInput, match=what):
         operator.request("POST", "/v1/tenants", body)
     assert operator.request("GET", "/v1/tenants") == []
+
+
+@pytest.mark.parametrize("name", ["", "a/tokens/1f0af458", ".."])
+def test_a_name_that_would_be_another_path_is_refused_before_it_is_sent(
+    operator: HostSession, host: HostProcess, name: str
+) -> None:
+    """An empty one was redirected and reported as done; one with a slash revoked a token instead of a tenant."""
+    take_in(operator, "vision")
+    for path in (f"/v1/tenants/{quote(name, safe='')}", f"/v1/tenants/vision/tokens/{quote(name, safe='')}"):
+        with pytest.raises(InvalidInput, match="is empty or has a slash"):
+            operator.request("DELETE", path)
+    with pytest.raises(
+        ElasticInferenceError, match=r"404|Not Found|no such"
+    ):  # whoever sends it all the same
+        request_json(
+            Endpoint.parse(host.url), "DELETE", "/v1/tenants/vision/tokens/", None, token=operator.token,
+            deadline=Deadline(10.0),
+        )  # fmt: skip
 
 
 # Nothing of others

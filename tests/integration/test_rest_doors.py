@@ -207,7 +207,7 @@ def test_a_path_takes_its_own_method(served: Served) -> None:
 
 
 def test_without_the_token_nothing_is_told(served: Served) -> None:
-    for path in (f"/v1/models/{served.linear}", "/ping", "/invocations"):
+    for path in (f"/v1/models/{served.linear}", "/invocations"):
         assert served.ask("GET", path, Authorization="Bearer wrong")[0] == 401
 
 
@@ -218,8 +218,9 @@ def target(name: str) -> dict[str, str]:
     return {"X_Amzn_SageMaker_Target_Model": name}
 
 
-def test_ping_says_whether_models_are_ready(served: Served) -> None:
+def test_ping_says_whether_models_are_ready_to_whom_has_no_token_too(served: Served) -> None:
     assert served.ask("GET", "/ping")[0] == 200
+    assert served.ask("GET", "/ping", Authorization="")[0] == 200
 
 
 def test_invocations_take_json_csv_and_npy(served: Served) -> None:

@@ -182,6 +182,9 @@ def test_a_drained_host_is_empty_and_no_call_fails(cluster: PoolCluster, model: 
                 "pool", "drain", before["host_id"][:6], "--host", cluster.url, "--token", cluster.token
             )
             assert "is empty" in text
+            audited = cluster.ei("audit", "--host", cluster.url, "--token", cluster.token, "--json")
+            assert "/drain" in audited
+            assert "/report" not in audited  # what hosts tell several times a second
             for client in clients:
                 client.wait_for_answers()
                 assert cluster.holder(client.accelerator_id)["host_id"] != before["host_id"]

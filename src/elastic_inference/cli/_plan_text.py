@@ -90,7 +90,8 @@ class Planned:
         calls = sum(one.num_calls for one in demand)
         most = "" if self.plan.usual is None else f", at most {self.plan.usual.peak_accelerators} at once"
         drawn = ""
-        if self.plan.usual is not None and self.plan.usual.num_drawn < 0.99 * calls:
+        by_chance = 5 * calls**0.5  # each gap between calls is drawn, so their number is not exact either
+        if self.plan.usual is not None and calls - self.plan.usual.num_drawn > by_chance:
             drawn = f"; {self.plan.usual.num_drawn:,} were computed and stand for all"
         return [
             (

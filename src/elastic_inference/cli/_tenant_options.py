@@ -65,7 +65,7 @@ def quota_body(
     """Return a quota of the control API: `before` with what the options say; 'none' takes a limit away."""
     quota = dict(before)
     for name, text, read in (
-        ("max_accelerators", accelerators, lambda t: int(_number("--accelerators", t))),
+        ("max_accelerators", accelerators, lambda t: _whole("--accelerators", t)),
         ("max_share", share, lambda t: _share("--share", t)),
         ("max_memory_bytes", memory, parse_bytes),
         ("requests_per_second", requests, lambda t: _number("--requests", t)),
@@ -103,6 +103,13 @@ def budget_body(
     if grace is not None:
         budget["grace_seconds"] = parse_seconds(grace)
     return budget
+
+
+def _whole(option: str, text: str) -> int:
+    number = _number(option, text)
+    if not number.is_integer():
+        raise InvalidInput(f"{option} {text!r} is not a whole number")
+    return int(number)
 
 
 def _share(option: str, text: str) -> float:

@@ -105,6 +105,8 @@ def attach(
             lambda place: output.say(f"waiting for {type_name}: {place}"),
         )
     except KeyboardInterrupt as error:
+        if wait_seconds:
+            raise KeyboardInterrupt("interrupted; the place in the line is given up") from error
         raise KeyboardInterrupt(
             "interrupted; the host may attach it all the same: `ei list` shows it, `ei detach` detaches it"
         ) from error

@@ -184,6 +184,8 @@ def compile_model(
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise InvalidInput(f"tolerance {tolerance} must be above 0")
     shapes = dict(_shape(text) for text in shape or ())
+    if precision == "int8" and not calibration:
+        raise InvalidInput("--precision int8 is calibrated on inputs of yours: give --calibration")
     samples = _samples(said, calibration, shapes, pixels)
     found = fetch_model(model, said)
     package = ModelPackage.read(found.path)

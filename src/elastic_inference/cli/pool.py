@@ -144,6 +144,8 @@ def drain(
       ei pool drain 3f2a --host http://pool:8500
       ei pool drain 3f2a --off
     """
+    if not 0 <= timeout < float("inf"):
+        raise InvalidInput(f"--timeout {timeout} must be 0 or more, and finite")
     session = access.open()
     host = _find(session, host_id)
     body = {"is_draining": not off}
@@ -158,7 +160,7 @@ def drain(
             if time.monotonic() > deadline:
                 raise CapacityExceeded(
                     f"host {host.host_id} still has {len(host.accelerator_ids)} accelerators after {timeout:g} s; no "
-                    "other host has room for them (`ei pool hosts`)",
+                    "other host has room for them (`ei pool hosts`); it takes no new ones until `ei pool drain --off`",
                     requested=f"room for {len(host.accelerator_ids)} accelerators",
                     available="none elsewhere",
                 )
@@ -176,7 +178,7 @@ def _hosts(session: HostSession) -> list[PoolHost]:
 
 def _find(session: HostSession, wanted: str) -> PoolHost:
     known = _hosts(session)
-    found = [host for host in known if host.host_id.startswith(wanted)]
+    found = [host for host in known if wanted and host.host_id.startswith(wanted)]
     if len(found) != 1:
         names = ", ".join(host.host_id for host in found or known) or "none"
         raise InvalidInput(f"{wanted!r:.80} means {len(found)} hosts of this pool: give one of {names}")

@@ -15,6 +15,7 @@ from elastic_inference.cli import _predictor as options
 from elastic_inference.cli._support import Progress, extra
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Block, Column, Output, Table
+from elastic_inference.client import checks
 from elastic_inference.errors import InvalidInput
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.units import parse_seconds
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _DEFAULT_PORTS = {"http": "8000", "grpc": "8001"}  # Triton's
 _TF_SERVING = "tensorflow-serving"
+_SHORTEST_POLL_SECONDS = 0.05  # less would keep a core busy with looking
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,11 @@ def serve(
     """
     with extra("host"):
         from elastic_inference.accelerator import serving
+        from elastic_inference.engines.base import EngineOptions
+        from elastic_inference.engines.registry import engine_named
+    EngineOptions(engine, device, precision, threads)  # else each model would fail for the same wrong word
+    if engine != "auto":
+        engine_named(engine)
     if log_level not in _LOG_LEVELS:
         raise InvalidInput(f"--log-level {log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
     if sagemaker is None:
@@ -197,7 +204,7 @@ def serve(
         engine=engine,
         precision=precision,
         num_threads=threads,
-        poll_seconds=None if poll is None else parse_seconds(poll),
+        poll_seconds=None if poll is None else _poll_seconds(poll),
         artifacts_dir=str(settings.store_dir().absolute()) if keeps else None,
         store_limit_bytes=settings.store_limit_bytes() if keeps else None,
         drain_seconds=parse_seconds(drain),
@@ -237,10 +244,18 @@ def _serving(served: Served) -> Serving:
     )
 
 
+def _poll_seconds(text: str) -> float:
+    seconds = parse_seconds(text)
+    if seconds < _SHORTEST_POLL_SECONDS:
+        raise InvalidInput(f"--poll {text} is shorter than {_SHORTEST_POLL_SECONDS:g} s")
+    return seconds
+
+
 def _token(given: str | None) -> str | None:
     if given == "":
         raise InvalidInput("--token must not be empty")
     if given is not None:
+        checks.token(given)
         return given
     tokens = settings.TOKEN.get() or ()
     if len(tokens) > 1:

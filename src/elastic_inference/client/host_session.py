@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from elastic_inference import settings
 from elastic_inference.client.accelerator import DEFAULT_LEASE_SECONDS, HostAccess
@@ -112,7 +112,11 @@ class HostSession:
         Args:
             timeout_seconds: For the whole request; None: what the session was made with.
             deadline: Of the call that this request is a part of, in place of that.
+
+        Raises:
+            InvalidInput: A name in the path is empty or has a slash, with which it would be another path.
         """
+        _check_names(path)
         try:
             return request_json(
                 self.endpoint,
@@ -310,3 +314,11 @@ def accelerator_path(accelerator_id: str) -> str:
     if not accelerator_id or len(accelerator_id) > 100:
         raise InvalidInput(f"accelerator id {accelerator_id!r:.120} is not eia- and 32 hexadecimal digits")
     return f"/v1/accelerators/{quote(accelerator_id, safe='')}"
+
+
+def _check_names(path: str) -> None:
+    for part in path.partition("?")[0].split("/")[1:]:
+        if part in ("", ".", "..") or "%2f" in part.lower():
+            raise InvalidInput(
+                f"the name {unquote(part)!r:.80} in {path:.200} is empty or has a slash, so it names nothing"
+            )

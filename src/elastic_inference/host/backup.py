@@ -73,6 +73,8 @@ def write_backup(folder: HostFolder, database_url: str | None, path: Path) -> Ba
         raise InvalidInput(
             f"state directory {folder.path} holds no host's state: it has no {folder.host_id.name}"
         )
+    if path.exists() and not tarfile.is_tarfile(path):
+        raise InvalidInput(f"{path} is there and is no backup; it is not written over")
     host_id = folder.host_id.read_text().strip()
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -151,7 +153,10 @@ def _save_present(
         )
     if database_url is None and not folder.database.is_file():
         return None  # it was lost
-    before = folder.path / "before-restore.tar"
+    before, number = folder.path / "before-restore.tar", 1
+    while before.exists():  # a second restore does not take away what the first one kept
+        number += 1
+        before = folder.path / f"before-restore-{number}.tar"
     with contextlib.suppress(InvalidInput):  # what is damaged is why somebody restores
         write_backup(folder, database_url, before)
         return before

@@ -87,10 +87,18 @@ class Tenancy:
     def change(self, name: str, quota: Quota, budget: Budget | None) -> Tenant:
         """Give a tenant another quota and budget, in force at once; raises TenantNotFound."""
         with self._lock:
-            tenant = replace(self.get(name), quota=quota, budget=budget)
+            before = self.get(name)
+            tenant = replace(before, quota=quota, budget=self._since(budget, before.budget))
             self.store.change(tenant)
             self._tenants[name] = tenant
         return tenant
+
+    def _since(self, budget: Budget | None, before: Budget | None) -> Budget | None:
+        if budget is None:
+            return None
+        if before is not None and replace(budget, since=before.since) == before:
+            return before
+        return replace(budget, since=self.now())
 
     def note(self, name: str, noted: str) -> None:
         """Write down what was told of a tenant's budget; a tenant that is gone is fine."""

@@ -118,6 +118,8 @@ def request_json(
         connection.end()
     if response.status >= 400:
         raise decode_error(response.status, content)
+    if response.status >= 300:  # nothing of ours redirects, so nothing was done
+        raise ProtocolError(f"{endpoint} answered {response.status} to {method} {path}")
     if "json" not in response.headers.get("Content-Type", ""):
         return content.decode(errors="replace")
     try:

@@ -176,6 +176,20 @@ def test_a_tenant_is_warned_refused_and_ended_on_time_and_told_once(watched: Wat
     watched.tenancy.check_budget("vision")
 
 
+def test_a_grace_begins_no_earlier_than_the_budget_was_changed(watched: Watched) -> None:
+    """A budget that was lowered below what was spent ended what ran at once, without a warning."""
+    began, tenancy = watched.clock.now(), watched.tenancy
+    tenancy.add("lowered", Quota(), Budget(Decimal(100), at_limit=AtLimit.DETACH, grace_seconds=60))
+    watched.clock.advance(HOUR)
+    lowered = Budget(Decimal("1"), at_limit=AtLimit.DETACH, grace_seconds=60)
+    for _ in range(2):  # saying the same again begins no new grace
+        budget = tenancy.change("lowered", Quota(), lowered).budget
+        spent = spending(budget, [interval(began, None)], began + HOUR + 30)
+        assert (spent.level, spent.ends_at) == (Level.REACHED, began + HOUR + 60)
+        watched.clock.advance(20)
+    assert spending(budget, [interval(began, None)], began + HOUR + 60).level is Level.OVER
+
+
 def test_a_new_month_begins_anew(watched: Watched) -> None:
     watched.tenancy.add("vision", Quota(), Budget(Decimal("0.01")))
     watched.attach(1, "vision")

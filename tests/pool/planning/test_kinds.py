@@ -71,6 +71,8 @@ def test_a_file_says_what_differs_from_a_row_or_all_of_it(tmp_path: Path) -> Non
         ("[a]\nmemory = '1GiB'", "kind 'a': cores is missing, and no price row says it"),
         ("[a]\ncores = 4", "kind 'a': memory is missing"),
         ("[a]\ncores = -4\nmemory = '1GiB'", "kind 'a': cores -4.0 must be above 0"),
+        ("[a]\ncores = nan\nmemory = '1GiB'", "kind 'a': cores nan must be above 0"),
+        ("[a]\ncores = inf\nmemory = '1GiB'", "kind 'a': cores inf must be above 0"),
         ("[a]\ncores = 4\nmemory = 'much'", "size 'much' is not a number"),
         ("[a]\ncore = 4", "kind 'a': unknown field 'core'; known are price, cores, "),
         ("[a]\ncores = '4'", "kind 'a': cores must be a valid number, not '4'"),
@@ -96,6 +98,8 @@ def test_a_wrong_file_is_named_with_kind_field_and_value(tmp_path: Path, text: s
 def test_wrong_names(tmp_path: Path) -> None:
     with pytest.raises(PriceMissing, match=r"no price for 'm5\.huge'"):
         kinds_of("m5.huge", PRICES)
+    with pytest.raises(InvalidInput, match="names a kind twice"):
+        kinds_of("m5.xlarge,m5.xlarge", PRICES)
     with pytest.raises(InvalidInput, match="names no kind of host"):
         kinds_of(" , ", PRICES)
     with pytest.raises(InvalidInput, match="No such file"):

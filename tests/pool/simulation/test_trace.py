@@ -48,6 +48,14 @@ def test_what_is_written_is_read_again() -> None:
     assert parse_trace(write_trace(demand).splitlines(), "again") == demand
 
 
+def test_names_that_look_like_what_is_made_of_names_stay_apart() -> None:
+    demand = parse(
+        "a,x,t,0,1h,1,,,", "a,x,t,2h,3h,1,,,", "a,x#2,t,0,3h,1,,,", "a,b/c,t,0,1h,1,,,", "a/b,c,t,0,1h,1,,,"
+    )
+    assert len({one.name for one in demand}) == len(demand) == 5
+    assert parse_trace(write_trace(demand).splitlines(), "again") == demand
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [
@@ -75,6 +83,10 @@ def test_other_mistakes_in_a_trace(tmp_path: Path) -> None:
         parse(head="tenant,type,start,end,rate")
     with pytest.raises(InvalidInput, match="there is no demand"):
         parse()
+    with pytest.raises(InvalidInput, match="a column is named twice"):
+        parse(head="tenant,type,start,end,calls_per_second,type")
+    with pytest.raises(InvalidInput, match=r"t\.csv, line \d: field larger than field limit"):
+        parse(f"a,{'x' * 200_000},t,0,10,1,,,")
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_trace(tmp_path / "none.csv")
 

@@ -277,6 +277,8 @@ class Repository:
     def _forget(self, model: FoundModel) -> None:
         """Forget why versions failed that are not in the folder any more."""
         there = {Place(model.name, str(number)) for number in model.versions}
+        if model.problem:
+            there.add(Place(model.name, ""))
         for place in [place for place in self._reasons if place.name == model.name and place not in there]:
             del self._reasons[place]
 

@@ -75,7 +75,7 @@ def spending(budget: Budget | None, intervals: Iterable[Mapping[str, Any]], now:
     if budget is not None:
         reached_at = crossing(budget.usd_per_month, intervals_of(mine), now)
         if reached_at is not None and budget.at_limit is AtLimit.DETACH:
-            ends_at = reached_at + budget.grace_seconds
+            ends_at = max(reached_at, budget.since) + budget.grace_seconds
         level = _level(budget, spent_usd, reached_at, ends_at, now)
     return Spending(
         month=month,

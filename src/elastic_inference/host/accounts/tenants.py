@@ -123,12 +123,14 @@ class Budget:
     Attributes:
         warn_share: Of it; from there on the tenant is warned.
         grace_seconds: How long accelerators go on after it is reached, where they are to be detached.
+        since: When it was changed last, in seconds since 1970; a grace begins no earlier.
     """
 
     usd_per_month: Decimal
     warn_share: float = 0.8
     at_limit: AtLimit = AtLimit.WARN
     grace_seconds: float = 600.0
+    since: float = 0.0
 
     def __post_init__(self) -> None:
         parse_usd(str(self.usd_per_month), "usd_per_month")
@@ -151,6 +153,7 @@ def budget_from_json(value: Mapping[str, Any]) -> Budget:
         float(value["warn_share"]),
         AtLimit(value["at_limit"]),
         float(value["grace_seconds"]),
+        float(value.get("since", 0.0)),
     )
 
 

@@ -80,6 +80,7 @@ def make_app(
         title="elastic-inference host",
         version=host.version,
         description="Attach, list, resize and detach accelerators. Inference goes to the accelerators themselves.",
+        redirect_slashes=False,  # an empty name at a path's end is no other path
     )
     _add_error_handlers(app, HostPaths(host))
     app.add_middleware(BodyLimit)

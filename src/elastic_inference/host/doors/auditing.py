@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from elastic_inference.host.audit import AuditLog, Entry
-from elastic_inference.host.doors.middleware import App, Receive, Scope, Send, request_id
+from elastic_inference.host.doors.middleware import OF_A_POOL, App, Receive, Scope, Send, request_id
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _HEARTBEAT = re.compile(r"/v1/accelerators/[^/]+/heartbeat")
@@ -39,7 +39,7 @@ class Audit:
         self._writer = ThreadPoolExecutor(1, "audit")  # one, so that entries keep their order
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in _READING or _HEARTBEAT.fullmatch(scope["path"]):
+        if scope["type"] != "http" or scope["method"] in _READING or _is_heartbeat(scope["path"]):
             await self._app(scope, receive, send)
             return
         is_written = False
@@ -83,3 +83,8 @@ class Audit:
             request_id=request_id.get(),
             tenant=by or of or "",
         )
+
+
+def _is_heartbeat(path: str) -> bool:
+    """Whether it comes by itself several times a minute, from accelerators' clients and from hosts of a pool."""
+    return bool(_HEARTBEAT.fullmatch(path) or OF_A_POOL.match(path))

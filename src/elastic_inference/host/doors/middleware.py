@@ -23,7 +23,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT_BYTES = 1 << 16  # no request of this API needs more
 _RESERVED = re.compile(r"/v1/health|/v1/accelerators/[^/]+/heartbeat")  # answered however busy the host is
-_OF_A_POOL = re.compile(
+OF_A_POOL = re.compile(
     r"/v1/(placed$|pool/hosts/[^/]+/report$)"
 )  # several a second, and nobody asks for them
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -66,7 +66,7 @@ class RequestLog:
                 "status": status,
                 "seconds": round(time.monotonic() - started_at, 6),
             }
-            level = logging.DEBUG if _OF_A_POOL.match(scope["path"]) and status < 400 else logging.INFO
+            level = logging.DEBUG if OF_A_POOL.match(scope["path"]) and status < 400 else logging.INFO
             logger.log(level, "request", extra=extra)
 
 

@@ -66,7 +66,9 @@ class BudgetBody(Strict):
     @classmethod
     def of(cls, budget: Budget) -> BudgetBody:
         """Return it as JSON has it."""
-        return cls(**budget.to_json())
+        known = budget.to_json()
+        del known["since"]
+        return cls(**known)
 
 
 class TenantBody(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def kinds_of(text: str, prices: PriceTable, own_types: Sequence[AcceleratorType]
         raise InvalidInput(
             "--hosts names no kind of host; give names of prices, or a file such as kinds.toml"
         )
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"--hosts {text!r:.200} names a kind twice")
     return [_kind(name, {"price": name}, prices, own_types, Path()) for name in names]
 
 
@@ -184,7 +187,7 @@ def _machine(given: _Fields, row: PriceRow | None, where: str) -> _Machine:
     if memory is None and row is not None and row.memory_gib is not None:
         memory = int(row.memory_gib * _GIB)
     for field, value in (("cores", cores), ("memory", memory)):
-        if not value or value < 0:
+        if not value or not 0 < value < math.inf:
             raise InvalidInput(
                 f"{where}: {field} {value!r} must be above 0"
                 if value is not None

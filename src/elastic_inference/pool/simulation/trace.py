@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from elastic_inference.errors import InvalidInput
 from elastic_inference.pool.model import Request
@@ -60,7 +61,16 @@ def parse_trace(lines: Iterable[str], name: str) -> list[Attachment]:
     detach and a new attach. Without an accelerator each line is an attachment of its own.
     """
     reader = csv.DictReader(lines)
+    try:
+        return _parse_records(reader, name)
+    except csv.Error as error:
+        raise InvalidInput(f"{name}, line {reader.line_num}: {error}") from error
+
+
+def _parse_records(reader: csv.DictReader[str], name: str) -> list[Attachment]:
     columns = reader.fieldnames or []
+    if len(set(columns)) < len(columns):
+        raise InvalidInput(f"{name}: a column is named twice in {', '.join(columns)}")
     missing = [column for column in REQUIRED_COLUMNS if column not in columns]
     unknown = [column for column in columns if column not in COLUMNS]
     if missing or unknown:
@@ -147,9 +157,14 @@ def _join(lines: Sequence[_Line], name: str) -> list[Attachment]:
             else:
                 parts.append([line])
         for number, part in enumerate(parts):
-            called = f"{tenant}/{accelerator}" + (f"#{number + 1}" if number else "")
+            called = f"{_escaped(tenant)}/{_escaped(accelerator)}" + (f"#{number + 1}" if number else "")
             found.append(Attachment(called, part[0].request, tuple(line.piece for line in part)))
     return found
+
+
+def _escaped(name: str) -> str:
+    """Return a name in which no `/` and no `#` is the caller's: what is built of it is nobody else's."""
+    return name.replace("%", "%25").replace("/", "%2F").replace("#", "%23")
 
 
 def write_trace(demand: Sequence[Attachment]) -> str:
@@ -159,7 +174,7 @@ def write_trace(demand: Sequence[Attachment]) -> str:
     writer.writerow(COLUMNS)
     for one in demand:
         request = one.request
-        accelerator = one.name.removeprefix(f"{request.tenant}/")
+        accelerator = unquote(one.name.partition("/")[2].partition("#")[0])
         for piece in one.pieces:
             writer.writerow(
                 [

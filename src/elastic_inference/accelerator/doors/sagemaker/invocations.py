@@ -69,7 +69,7 @@ class SageMaker:
         target = target or self._inference.config.default_model or ""
         if target:
             return target
-        names = sorted({row["name"] for row in self._inference.index()})
+        names = sorted({row["name"] for row in self._inference.index(only_ready=True)})
         if len(names) != 1:
             raise InvalidInput(
                 f"{len(names)} models are here ({', '.join(names) or 'none'}); name one by the header "
