@@ -334,7 +334,7 @@ def other(operator: HostSession, model: Path) -> tuple[Attachment, list[str]]:
     tenant = take_in(operator, "other-tenant", budget={"usd_per_month": "77.31"})
     gone = tenant.attach("small", name="other-gone")
     tenant.detach(gone.accelerator_id, drain_seconds=0)
-    here = tenant.attach("small", name="other-name", lease_seconds=4321.0)
+    here = tenant.attach("small", name="other-name", lease_seconds=4321.125)
     with predictor(here.endpoints[0], here.token, model) as predict:
         predict({"x": np.ones(2, np.float32)})
     with pytest.raises(InvalidInput):
@@ -345,7 +345,7 @@ def other(operator: HostSession, model: Path) -> tuple[Attachment, list[str]]:
     )
     assert "token" in place or "ticket" in place
     words = [
-        "other-tenant", "other-gone", "other-name", "other-type", "operators-name", "77.31", "4321",
+        "other-tenant", "other-gone", "other-name", "other-type", "operators-name", "77.31", "4321.125",
         gone.accelerator_id, here.accelerator_id, operators.accelerator_id, here.token, "operator.token",
         *here.endpoints,
     ]  # fmt: skip
@@ -384,7 +384,7 @@ def test_no_endpoint_tells_or_lets_change_anything_of_others(
     assert after == before  # nothing was detached, resized or renamed
     assert operator.request("GET", "/v1/health")["status"] == "ok"
     assert {t["name"] for t in operator.request("GET", "/v1/tenants")} == {"mine", "other-tenant"}
-    assert HostSession(host.url, here.token).heartbeat(here.accelerator_id) == 4321.0
+    assert HostSession(host.url, here.token).heartbeat(here.accelerator_id) == 4321.125
     del own
 
 
