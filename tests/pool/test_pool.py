@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import psutil
 import pytest
 
 from elastic_inference import Accelerator, EIPredictor
-from elastic_inference.client.host_session import HostSession
+from elastic_inference.client.host_session import Attachment, HostSession
 from elastic_inference.errors import (
     AcceleratorNotFound,
     CapacityExceeded,
@@ -153,6 +155,32 @@ def test_clients_go_on_when_the_pool_service_dies(cluster: PoolCluster, model: P
             pass
         for client in clients:
             client.wait_for_answers()
+
+
+def test_no_attach_fails_while_the_pool_service_restarts(cluster: PoolCluster) -> None:
+    before, killed = cluster.pool_pid(), threading.Event()
+
+    def attach(number: int) -> Attachment:
+        if number == 2:
+            os.kill(before, signal.SIGKILL)
+            killed.set()
+        elif number > 2:
+            killed.wait(60)
+        return cluster.session.attach("tiny", name=f"again-{number}", lease_seconds=None)
+
+    attached: list[Attachment] = []
+    try:
+        with ThreadPoolExecutor(5) as pool:
+            attached += pool.map(attach, range(5))
+        assert cluster.pool_pid() != before
+        listed = cluster.session.request("GET", "/v1/accelerators")
+        assert {each["accelerator_id"] for each in listed} == {each.accelerator_id for each in attached}
+        for each in attached:
+            assert cluster.session.describe(each.accelerator_id, token=each.token).name == each.name
+    finally:
+        for each in attached:
+            cluster.session.detach(each.accelerator_id)
+    wait_until(lambda: not any(host["accelerator_ids"] for host in cluster.hosts()), "nothing left over")
 
 
 def test_what_an_actor_started_outlives_it(cluster: PoolCluster) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from elastic_inference import settings
 from elastic_inference.client.accelerator import DEFAULT_LEASE_SECONDS, HostAccess
-from elastic_inference.client.waiting import Place, ask_until_there_is_room
+from elastic_inference.client.waiting import Place, ask_through_restarts, ask_until_there_is_room
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     AcceleratorNotFound,
@@ -150,10 +151,12 @@ class HostSession:
     ) -> Attachment:
         """Take an accelerator; it serves when this returns.
 
+        While a host or pool restarts, it is asked again; however often, that makes one accelerator.
+
         Args:
             name: For lists and reports; None: the host makes one up.
             lease_seconds: The host takes it back when no heartbeat came for so long; None: never.
-            timeout_seconds: For each request; to wait for capacity is not a part of one.
+            timeout_seconds: For each request, repeated or not; to wait for capacity is not a part of one.
             tenant: For whom, where the operator asks; None: for the token's own tenant, or the operator itself.
             wait_seconds: How long to stand in line where there is no room; 0: not at all.
             priority: In the line, 0 to 9; a tenant may have as much of it as its quota says.
@@ -183,8 +186,15 @@ class HostSession:
     ) -> Any:
         """Post an attach, and stand in line for it where that is wanted; see `attach`. Returns the host's JSON."""
 
+        # What is asked for again by the same key is the same attach.
+        body = {"key": secrets.token_hex(32), **body}
+
         def ask(sent: Mapping[str, Any]) -> Any:
-            return self.request("POST", "/v1/accelerators", sent, timeout_seconds=timeout_seconds)
+            return ask_through_restarts(
+                lambda deadline: self.request("POST", "/v1/accelerators", sent, deadline=deadline),
+                timeout_seconds,
+                not self._is_default,
+            )
 
         def leave(ticket: str, seconds: float) -> None:
             self.request("DELETE", f"/v1/accelerators/waiting/{ticket}", timeout_seconds=seconds)

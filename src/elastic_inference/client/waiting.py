@@ -1,26 +1,35 @@
-"""Standing in a host's line for capacity: asking again with the same ticket, through restarts of the host too."""
+"""Asking a host again: while it or its pool restarts, and with the same ticket while there is no room."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
+    AcceleratorBusy,
     CapacityExceeded,
     ComputeQuotaExceeded,
     ConnectError,
     ConnectionLost,
     DeadlineExceeded,
     ElasticInferenceError,
+    Fenced,
 )
+
+log = logging.getLogger(__name__)
 
 MAX_PRIORITY = 9
 _TRY_AGAIN_SECONDS = 1.0  # where the host does not answer
 _LEAVE_SECONDS = 5.0
 _NOT_THERE = (ConnectError, ConnectionLost, DeadlineExceeded)
+
+_RESTART_SECONDS = 20.0  # of a host or pool; a busy machine needs some
+_RESTART_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,34 @@ class Place:
 
 Ask = Callable[[Mapping[str, Any]], Any]
 """Posts an attach and returns the JSON of the answer."""
+
+
+def ask_through_restarts(ask: Callable[[Deadline], Any], timeout_seconds: float, is_chosen: bool) -> Any:
+    """Ask again while what answers is being restarted; `ask` must have the same effect however often it is called.
+
+    Args:
+        ask: Makes the request within the deadline.
+        timeout_seconds: For all of it.
+        is_chosen: Whether somebody named this address: else that it refuses connections says that nobody is there.
+
+    Raises:
+        ElasticInferenceError: What was answered; or, where that lasts, why there was no answer the last time.
+    """
+    deadline = Deadline(timeout_seconds)
+    patience: Deadline | None = None
+    while True:
+        try:
+            return ask(deadline)
+        except (ConnectError, ConnectionLost, Fenced, AcceleratorBusy) as error:
+            is_refused = isinstance(error.__cause__, (ConnectionRefusedError, ConnectionResetError))
+            if isinstance(error, ConnectError) and not (is_chosen and is_refused):
+                raise
+            if patience is None:
+                patience = deadline.within(_RESTART_SECONDS)
+                log.warning("%s; asking again for up to %g s", error, patience.timeout_seconds)
+            if (patience.left_seconds() or 0.0) <= _RESTART_PAUSE_SECONDS:
+                raise
+        time.sleep(_RESTART_PAUSE_SECONDS)
 
 
 def ask_until_there_is_room(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 
 from elastic_inference.errors import CapacityExceeded, ElasticInferenceError, InvalidInput
@@ -16,12 +15,13 @@ from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.scope import OPERATOR
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.wanted import Waiting, Wanted
+from elastic_inference.host.attach_keys import Identity, KeyTurns
 from elastic_inference.host.control import Attached
 from elastic_inference.host.entrance import Entrance
 from elastic_inference.host.events import EventLog
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet
-from elastic_inference.host.tokens import hash_token, make_token
+from elastic_inference.host.tokens import hash_token
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,12 @@ class Attacher:
         self._is_draining = is_draining
         self._free = free
         self._now = now
+        self._turns = KeyTurns()
 
     def ask(self, wanted: Wanted) -> Attached | Waiting:
         """Attach what is wanted, or say where in the line it stands; see HostService.ask."""
         try:
-            return self._ask(wanted)
+            return self._ask_once(wanted)
         except ElasticInferenceError as error:
             text = f"attach of {wanted.type_name:.80}: {error}"
             name = wanted.name or ""
@@ -90,14 +91,24 @@ class Attacher:
                 available="none",
             )
 
-    def _ask(self, wanted: Wanted) -> Attached | Waiting:
+    def _ask_once(self, wanted: Wanted) -> Attached | Waiting:
+        identity = Identity.of(wanted.key)
+        with self._turns.turn(identity.accelerator_id):
+            found = None if wanted.key is None else self._store.get(identity.accelerator_id)
+            if found is None:
+                return self._ask(wanted, identity)
+            identity.check_same(found, wanted)
+            self._leases.renew(identity.accelerator_id)
+            return found, identity.token
+
+    def _ask(self, wanted: Wanted, identity: Identity) -> Attached | Waiting:
         if self._context.settings.fence is not None:
             raise InvalidInput(
                 "this host is of a pool, which places accelerators here; attach at the pool's address"
             )
         kind = self._context.opening(self._type(wanted.type_name), wanted.doors)
         check_lease(wanted.lease_seconds)
-        accelerator_id = f"eia-{secrets.token_hex(16)}"
+        accelerator_id = identity.accelerator_id
         name = check_name(wanted.name) or accelerator_id[:12]
         try:
             self._check_open(wanted)
@@ -112,7 +123,7 @@ class Attacher:
                         self._now(), events.Kind.WAITS, text, name=wanted.name or "", tenant=wanted.tenant
                     )
                 return allocation
-            token, settled = make_token(), allocation.settled(kind)
+            token, settled = identity.token, allocation.settled(kind)
             try:
                 record = self._start(accelerator_id, name, settled, allocation, wanted, hash_token(token))
             except CapacityExceeded as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 
 from elastic_inference.clock import Clock, MonotonicClock
@@ -27,6 +26,7 @@ from elastic_inference.host.accounts.sums import By, UsageSum
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow
 from elastic_inference.host.accounts.wanted import Wanted
+from elastic_inference.host.attach_keys import Identity
 from elastic_inference.host.board import Board
 from elastic_inference.host.control import MAX_DRAIN_SECONDS, Attached, Offer
 from elastic_inference.host.expiry import Expiry
@@ -183,7 +183,7 @@ class PoolService:
                 raise InvalidInput(
                     "an accelerator of a pool opens the doors of its type; choose no other ones"
                 )
-            return self._attach(wanted.type_name, wanted.name, wanted.lease_seconds)
+            return self._attach(wanted)
         except ElasticInferenceError as error:
             text = f"attach of {wanted.type_name:.80}: {error}"
             self.board.events.add(self._calendar.now(), events.Kind.REFUSED, text, name=wanted.name or "")
@@ -193,10 +193,20 @@ class PoolService:
         """Return that nobody waits."""
         return False
 
-    def _attach(self, type_name: str, name: str | None, lease_seconds: float | None) -> Attached:
-        check_lease(lease_seconds)
-        accelerator_id, token = f"eia-{secrets.token_hex(16)}", make_token()
-        name = check_name(name) or accelerator_id[:12]
+    def _attach(self, wanted: Wanted) -> Attached:
+        check_lease(wanted.lease_seconds)
+        identity = Identity.of(wanted.key)
+        with self.keeper.turn(identity.accelerator_id):
+            found = None if wanted.key is None else self._store.get(identity.accelerator_id)
+            if found is None:
+                return self._attach_new(wanted, identity), identity.token
+            identity.check_same(found, wanted)
+            self.leases.renew(identity.accelerator_id)
+            return found, identity.token
+
+    def _attach_new(self, wanted: Wanted, identity: Identity) -> AcceleratorRecord:
+        accelerator_id, type_name = identity.accelerator_id, wanted.type_name
+        name = check_name(wanted.name) or accelerator_id[:12]
         if self.is_draining:
             raise CapacityExceeded(
                 "this pool drains and attaches nothing new; let the operator run `ei host drain --off`",
@@ -213,22 +223,21 @@ class PoolService:
             kind=kinds[type_name],
             device="",
             share=0.0,
-            token_sha256=hash_token(token),
+            token_sha256=hash_token(identity.token),
             created_at=self._calendar.now(),
-            lease_seconds=lease_seconds,
+            lease_seconds=wanted.lease_seconds,
         )
-        with self.keeper.turn(accelerator_id):
-            self._store.add(record)
-            try:
-                attached = self.keeper.put(record, Request(type_name), 1)
-                self._store.begin_interval(attached, self._calendar.now())
-            except BaseException:
-                self._undo(accelerator_id)
-                raise
-            self.tokens.set(accelerator_id, record.token_sha256)
-            self.leases.grant(accelerator_id, lease_seconds)
+        self._store.add(record)
+        try:
+            attached = self.keeper.put(record, Request(type_name), 1)
+            self._store.begin_interval(attached, self._calendar.now())
+        except BaseException:
+            self._undo(accelerator_id)
+            raise
+        self.tokens.set(accelerator_id, record.token_sha256)
+        self.leases.grant(accelerator_id, wanted.lease_seconds)
         logger.info("attached", extra={"accelerator_id": accelerator_id, "type": type_name})
-        return attached, token
+        return attached
 
     def _undo(self, accelerator_id: str) -> None:
         """Forget an attach that failed; its host is told to end what it may have started (see `end_unknown`)."""

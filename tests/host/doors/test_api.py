@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,24 @@ def test_attach_show_heartbeat_detach(operator: HostSession) -> None:
         operator.describe(attached.accelerator_id)
     with pytest.raises(PermissionDenied):
         tenant.describe(attached.accelerator_id)
+
+
+def test_the_same_key_is_the_same_attach(operator: HostSession) -> None:
+    key = secrets.token_hex(32)
+    body = {"type": "small", "name": "once", "key": key}
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: operator.request("POST", "/v1/accelerators", body), range(3)))
+    assert len({(each["accelerator_id"], each["token"]) for each in answers}) == 1
+    assert len(operator.request("GET", "/v1/accelerators")) == 1
+    accelerator_id, token = answers[0]["accelerator_id"], answers[0]["token"]
+    assert HostSession(operator.url, token).describe(accelerator_id).name == "once"
+    with pytest.raises(InvalidInput, match="key was used before"):
+        operator.request("POST", "/v1/accelerators", {**body, "type": "bursty"})
+    operator.request("POST", f"/v1/accelerators/{accelerator_id}/token", {})
+    with pytest.raises(InvalidInput, match="key was used before"):  # its token opens nothing any more
+        operator.request("POST", "/v1/accelerators", body)
+    with pytest.raises(InvalidInput, match="key"):
+        operator.request("POST", "/v1/accelerators", {**body, "key": "short"})
 
 
 def test_a_tenant_sees_neither_existence_nor_figures_of_another(operator: HostSession) -> None:

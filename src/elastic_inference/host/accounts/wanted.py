@@ -19,6 +19,7 @@ class Wanted:
         priority: In the line.
         ticket: What the line gave it when it asked before; None: it has not.
         doors: Protocols that it opens, of those of its type; None: all of these.
+        key: Secret of the client's: the same one again is the same attach, see `host.attach_keys`; None: it is new.
     """
 
     type_name: str
@@ -29,6 +30,7 @@ class Wanted:
     priority: int = 0
     ticket: str | None = None
     doors: tuple[str, ...] | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True)

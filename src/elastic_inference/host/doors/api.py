@@ -55,6 +55,7 @@ def add_control_api(app: FastAPI, host: ControlApi, caller: Any) -> None:
 
 def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
     service, paths, check_owns = host.service, HostPaths(host), make_owner_check(host)
+    last_asked: dict[str | Request, Request] = {}  # by key, while it is under way
 
     def view(record: AcceleratorRecord, who: Caller) -> dict[str, Any]:
         accelerator_id = record.accelerator_id
@@ -80,15 +81,23 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
     async def attach(wanted: schemas.AttachRequest, request: Request, who: Caller = caller) -> Any:
         """Attach an accelerator; it serves when the answer is 201. 202: it waits for capacity; ask again."""
         who.check_may_attach()
-        found = await _change(service.ask, _wanted(wanted, who, host))
-        if isinstance(found, Waiting):
-            request.state.is_waiting = True  # for the audit log
-            return JSONResponse(schemas.WaitingView(**vars(found)).model_dump(), 202)
-        record, token = found
-        request.state.accelerator_id = record.accelerator_id  # for the audit log
-        if await request.is_disconnected():
-            await _change(service.detach, record.accelerator_id, 0.0)
-            raise ConnectionLost("the client left before it got the token, so the accelerator is detached")
+        key = wanted.key or request
+        last_asked[key] = request
+        try:
+            found = await _change(service.ask, _wanted(wanted, who, host))
+            if isinstance(found, Waiting):
+                request.state.is_waiting = True  # for the audit log
+                return JSONResponse(schemas.WaitingView(**vars(found)).model_dump(), 202)
+            record, token = found
+            request.state.accelerator_id = record.accelerator_id  # for the audit log
+            if await request.is_disconnected() and last_asked.get(key) is request:
+                await _change(service.detach, record.accelerator_id, 0.0)
+                raise ConnectionLost(
+                    "the client left before it got the token, so the accelerator is detached"
+                )
+        finally:
+            if last_asked.get(key) is request:
+                del last_asked[key]
         return schemas.AttachedView(**view(record, who), token=token)
 
     @app.get("/v1/accelerators", responses=schemas.errors(), tags=["accelerators"])
@@ -192,6 +201,7 @@ def _wanted(asked: schemas.AttachRequest, who: Caller, host: ControlApi) -> Want
         asked.priority,
         asked.ticket,
         asked.doors,
+        asked.key,
     )
 
 
