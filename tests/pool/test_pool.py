@@ -17,11 +17,14 @@ import pytest
 
 from elastic_inference import Accelerator, EIPredictor
 from elastic_inference.client.host_session import Attachment, HostSession
+from elastic_inference.client.remote import RemoteModel
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import (
     AcceleratorNotFound,
     CapacityExceeded,
     ElasticInferenceError,
     InvalidInput,
+    ModelNotFound,
     NameTaken,
     PermissionDenied,
 )
@@ -202,7 +205,17 @@ def test_what_an_actor_started_outlives_it(cluster: PoolCluster) -> None:
     assert len(cluster.hosts()) == 3
 
 
-def test_a_drained_host_is_empty_and_no_call_fails(cluster: PoolCluster, model: Path) -> None:
+def test_a_drained_host_is_empty_and_no_call_fails(
+    cluster: PoolCluster, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+    load_again = RemoteModel._load_again
+
+    def counted(self: RemoteModel, deadline: Deadline, num_loads: int, error: ModelNotFound) -> None:
+        loads.append(num_loads)
+        load_again(self, deadline, num_loads, error)
+
+    monkeypatch.setattr(RemoteModel, "_load_again", counted)
     with calling(cluster, model) as clients:
         before = cluster.holder(clients[0].accelerator_id)
         try:
@@ -216,6 +229,7 @@ def test_a_drained_host_is_empty_and_no_call_fails(cluster: PoolCluster, model: 
             for client in clients:
                 client.wait_for_answers()
                 assert cluster.holder(client.accelerator_id)["host_id"] != before["host_id"]
+            assert loads == []  # its models were there before its clients
         finally:
             cluster.ei(
                 "pool", "drain", before["host_id"], "--off", "--host", cluster.url, "--token", cluster.token

@@ -78,7 +78,7 @@ def run_host() -> None:
             host,
             listen,
             on_ready=member.start,
-            addition=Addition(lambda app, caller: add_member_api(app, caller, host, member.gate)),
+            addition=Addition(lambda app, caller: add_member_api(app, caller, host, member.gate, context)),
         )
     finally:
         member.close()

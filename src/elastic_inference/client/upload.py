@@ -22,17 +22,23 @@ def upload(
     package: ModelPackage,
     progress: Progress | None = None,
     deadline: Deadline = NO_DEADLINE,
+    open_file: Callable[[ModelFile], BinaryIO] | None = None,
 ) -> None:
     """Send those files of a model that the accelerator does not have.
 
     Args:
         deadline: Of the whole upload; without one each chunk alone is bounded.
+        open_file: Opens one of them; None: below the package's root, by its path.
 
     Raises:
         InvalidInput: A file changed while it was sent.
         CapacityExceeded: The accelerator has no room.
         DeadlineExceeded, TransportError: It took too long or broke; calling again goes on where it ended.
     """
+
+    def open_here(file: ModelFile) -> BinaryIO:
+        return open(package.root / file.path, "rb")
+
     sent = 0
     for file in package.files:
         before = sent
@@ -42,21 +48,23 @@ def upload(
                 progress(before + position, package.size_bytes)
 
         with pool.connection(deadline.within(CHUNK_SECONDS)) as connection:
-            _send(connection, package, file, report, deadline)
+            _send(connection, file, open_file or open_here, report, deadline)
         sent += file.size_bytes
         report(file.size_bytes)
 
 
 def _send(
     connection: Connection,
-    package: ModelPackage,
     file: ModelFile,
+    open_file: Callable[[ModelFile], BinaryIO],
     report: Callable[[int], None],
     deadline: Deadline,
 ) -> None:
     path = f"/v2/blobs/{file.sha256}"
     answer = _progress(connection.call("GET", path, ok=(200, 404)))
-    with open(package.root / file.path, "rb") as source:
+    if answer["is_whole"]:
+        return
+    with open_file(file) as source:
         while not answer["is_whole"]:
             # Where others send the same file, it stands further on each time. At least the last byte goes out, since
             # it is the request that has the accelerator check the whole.

@@ -27,8 +27,10 @@ from elastic_inference.host import events
 from elastic_inference.host.accounts.capacity import Allocation
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.usage import Sample
+from elastic_inference.host.tokens import hash_token, make_token
 from elastic_inference.pool.books import Books, Place, device_name
 from elastic_inference.pool.failover import order_of_return
+from elastic_inference.pool.handover import endpoint_between_hosts
 from elastic_inference.pool.link import HostLink
 from elastic_inference.pool.model import HostState, Request
 from elastic_inference.pool.store import HostRow, PlacementRow, PoolStore
@@ -118,13 +120,27 @@ class PlacementKeeper:
                 raise
 
     def _settle(
-        self, accelerator_id: str, place: Place, record: AcceleratorRecord, number: int
+        self,
+        accelerator_id: str,
+        place: Place,
+        record: AcceleratorRecord,
+        number: int,
+        old: Place | None = None,
     ) -> AcceleratorRecord:
-        """Let a place's host start the accelerator, and write down that it is there."""
+        """Let a place's host start the accelerator, and write down that it is there.
+
+        Args:
+            old: Where it still is; its models are brought from there first, under a token that clients do not have.
+        """
+        token = make_token()
         link = self.link(self._books.host(place.host_id))
         # One that is named by its id has no name: nobody may give such a one.
         name = None if record.name == accelerator_id[: len(record.name)] else record.name
-        told = link.place(accelerator_id, record.token_sha256, place.request.type_name, name)
+        given = record.token_sha256 if old is None else hash_token(token)
+        told = link.place(accelerator_id, given, place.request.type_name, name)
+        if old is not None:
+            self._hand_over(accelerator_id, old, told["endpoints"], token)
+            link.put_token(accelerator_id, record.token_sha256)
         if not self._books.serves(place):
             raise StartFailed(f"host {place.host_id} was lost while it started the accelerator")
         changed = replace(
@@ -138,6 +154,18 @@ class PlacementKeeper:
         )
         self._write(changed, place, number, dict(told["limits"]))
         return changed
+
+    def _hand_over(self, accelerator_id: str, old: Place, endpoints: list[str], token: str) -> None:
+        """Bring its models to its new place; where that fails, its clients load them there, as after a failover."""
+        try:
+            link = self.link(self._books.host(old.host_id))
+            told = link.hand_over(accelerator_id, endpoint_between_hosts(endpoints), token)
+        except ElasticInferenceError as error:
+            told = {"all": str(error)}
+        failed = {name: why for name, why in told.items() if why}
+        if failed:
+            extra = {"accelerator_id": accelerator_id, "why": failed}
+            logger.warning("moves without some models, which its clients load", extra=extra)
 
     def _write(
         self, record: AcceleratorRecord, place: Place | None, number: int, limits: dict[str, str]
@@ -338,7 +366,7 @@ class PlacementKeeper:
             number = self.row_of(accelerator_id).number + 1
             counted = record.sample
             try:
-                moved = self._settle(accelerator_id, place, record, number)
+                moved = self._settle(accelerator_id, place, record, number, old)
             except BaseException:
                 self._end_doubtful(key, place)
                 raise

@@ -14,6 +14,7 @@ from elastic_inference.protocol.requests import request_json
 PLACE_SECONDS = 90.0
 END_SECONDS = 60.0
 LOOK_SECONDS = 2.0
+HANDOVER_SECONDS = 60.0
 
 
 class HostLink:
@@ -49,6 +50,12 @@ class HostLink:
     def put_token(self, accelerator_id: str, token_sha256: str) -> None:
         """Put another token in force."""
         self._ask("POST", f"{accelerator_id}/token", {"token_sha256": token_sha256}, END_SECONDS)
+
+    def hand_over(self, accelerator_id: str, endpoint: str, token: str) -> dict[str, str]:
+        """Bring its models to where it moves; returns for each why it is not there, "" where it is."""
+        body = {"endpoint": endpoint, "token": token}
+        timeout_seconds = HANDOVER_SECONDS + LOOK_SECONDS
+        return dict(self._ask("POST", f"{accelerator_id}/models", body, timeout_seconds)["models"])
 
     def readings(self, must_write: bool) -> dict[str, Any]:
         """Return what the host saw last of its accelerators, by id; `must_write`: what it sees now."""

@@ -6,6 +6,8 @@ A command of a pool service that was given up, or meant for a time before this h
 from __future__ import annotations
 
 import contextlib
+import os
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,6 +18,8 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, Field
 
+from elastic_inference.client.connection import Address
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import AcceleratorNotFound, Fenced
 from elastic_inference.host.accounts.records import AcceleratorRecord
 from elastic_inference.host.accounts.usage import Sample
@@ -23,6 +27,9 @@ from elastic_inference.host.control import MAX_DRAIN_SECONDS
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.host import Host
+from elastic_inference.pool import handover
+from elastic_inference.pool.link import HANDOVER_SECONDS
+from elastic_inference.protocol.endpoint import Endpoint
 
 _T = TypeVar("_T")
 _MAX_CHANGES = 32
@@ -98,17 +105,31 @@ class PlacedView(schemas.AcceleratorView):
     was_restarted: bool = False
 
 
+class HandoverOrder(_Order):
+    """Where it moves: an accelerator of another host, which has none of its clients yet."""
+
+    endpoint: Annotated[str, Field(max_length=255)]
+    token: Annotated[str, Field(max_length=200)]
+
+
+class HandoverView(BaseModel):
+    """For each model that is loaded here: why it is not at the new place, empty where it is."""
+
+    models: dict[str, str]
+
+
 class EndedView(BaseModel):
     """What an accelerator did here."""
 
     total: dict[str, Any]
 
 
-def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate) -> None:
+def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate, tls: ssl.SSLContext | None) -> None:
     """Add the paths under `/v1/placed`.
 
     Args:
         caller: The dependency that gives the Caller of a request.
+        tls: With which other hosts' accelerators are spoken to.
     """
     service = host.service
     changes = CapacityLimiter(_MAX_CHANGES)
@@ -146,6 +167,15 @@ def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate) -> Non
             service.detach(accelerator_id, drain_seconds)
         return EndedView(total=totals([accelerator_id])[accelerator_id])
 
+    def hand_over(accelerator_id: str, order: HandoverOrder) -> HandoverView:
+        folder = host.folder.accelerator(accelerator_id)
+        uid = service.get(accelerator_id).uid
+        to = Address(Endpoint.parse(order.endpoint), order.token, tls)
+        found = handover.hand_over(
+            folder, os.geteuid() if uid is None else uid, to, Deadline(HANDOVER_SECONDS)
+        )
+        return HandoverView(models=found)
+
     @app.get("/v1/placed", tags=["pool"])
     def readings(
         must_write: Annotated[bool, Query(description="Read them now, and count all that is new.")] = False,
@@ -182,6 +212,11 @@ def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate) -> Non
         """Give it another type."""
         record, was_restarted = await obey(order, who, partial(service.resize, accelerator_id, order.type))
         return view(record, was_restarted)
+
+    @app.post("/v1/placed/{accelerator_id}/models", tags=["pool"])
+    async def models(accelerator_id: str, order: HandoverOrder, who: Caller = caller) -> HandoverView:
+        """Bring its models to where it moves; it goes on meanwhile."""
+        return await obey(order, who, partial(hand_over, accelerator_id, order))
 
     @app.post("/v1/placed/{accelerator_id}/token", status_code=204, tags=["pool"])
     async def token(accelerator_id: str, order: TokenOrder, who: Caller = caller) -> Response:
