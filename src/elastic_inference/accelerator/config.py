@@ -23,6 +23,9 @@ from elastic_inference.limits.lease.holder import LeaseConfig
 from elastic_inference.protocol.doors import DOORS, check_doors
 
 MAX_THREADS = 1024
+MAX_RECORDED_REQUESTS = 1024  # of each model
+MAX_RECORDED_MODEL_BYTES = 64 << 20
+MAX_RECORDED_BYTES = 256 << 20  # of all models
 _WHAT = "accelerator configuration"
 _COUNTS = (
     "memory_limit_bytes", "device_memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit",
@@ -67,6 +70,7 @@ class AcceleratorConfig:
         models_dir: A folder of models to serve; None: clients bring them.
         default_model: What SageMaker's door asks where a request names no model; None: the only one that is served.
         load_defaults: Engine and precision of models of the folder that name none.
+        record_requests: How many requests' inputs of each model may be kept, to choose a precision by them; 0: none.
         server_name: What the server metadata say; clients of other servers may ask for another name.
     """
 
@@ -100,6 +104,7 @@ class AcceleratorConfig:
     models_dir: str | None = None
     default_model: str | None = None
     load_defaults: Mapping[str, str] = field(default_factory=dict)
+    record_requests: int = 0
     server_name: str = "elastic-inference"
 
     def __post_init__(self) -> None:
@@ -116,6 +121,14 @@ class AcceleratorConfig:
             _refuse("tls_key", self.tls_key, "given exactly where tls_cert is")
         if self.num_threads is not None and not 1 <= self.num_threads <= MAX_THREADS:
             _refuse("num_threads", self.num_threads, f"1 to {MAX_THREADS}")
+        if not 0 <= self.record_requests <= MAX_RECORDED_REQUESTS:
+            _refuse("record_requests", self.record_requests, f"0 to {MAX_RECORDED_REQUESTS}")
+        if self.record_requests and not self.device.startswith("cpu"):
+            _refuse(
+                "record_requests",
+                self.record_requests,
+                f"0 on {self.device}: recorded requests choose for CPUs",
+            )
         if self.compute_share is not None and not 0 < self.compute_share <= 1:
             _refuse("compute_share", self.compute_share, "above 0 and up to 1")
         for name in (
@@ -165,6 +178,17 @@ class AcceleratorConfig:
         if len(fds) != len(config.lease.fds):
             raise InvalidInput(f"the lease came with {len(fds)} descriptors, not {len(config.lease.fds)}")
         return replace(config, lease=replace(config.lease, rules_fd=fds[0], turns_fd=fds[1]))
+
+
+def describe_recording(num_requests: int) -> dict[str, str]:
+    """Say what of requests is kept, as one of the limits of an accelerator; {} where nothing is."""
+    if not num_requests:
+        return {}
+    text = (
+        f"inputs of up to {num_requests} requests of each model ({MAX_RECORDED_MODEL_BYTES >> 20} MiB, of all models "
+        f"{MAX_RECORDED_BYTES >> 20}) are kept while it is loaded, to choose a precision by them"
+    )
+    return {"recording": text}
 
 
 def _receive_line(stdin_fd: int) -> tuple[str, list[int]]:

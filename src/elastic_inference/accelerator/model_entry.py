@@ -16,6 +16,7 @@ from elastic_inference.accelerator.batching.model import ModelBatching
 from elastic_inference.accelerator.model_statistics import ModelStatistics, Timing
 from elastic_inference.accelerator.proofs import ModelProof
 from elastic_inference.accelerator.recent import Recent
+from elastic_inference.accelerator.recording import Recording
 from elastic_inference.accelerator.seen_shapes import SeenShapes
 from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.engines import memory
@@ -64,6 +65,7 @@ class ModelEntry:
         self.warm_up_note = ""
         self.shapes = SeenShapes()
         self.proof = ModelProof()
+        self.recording: Recording | None = None
         self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
         self._statistics = ModelStatistics()
         self._recent = Recent()
@@ -94,7 +96,8 @@ class ModelEntry:
             is_batch: Whether these are several calls' inputs, of which neither sample nor shape is remembered.
         """
         model = self.loaded()
-        if self.proof.wants_sample and not is_batch:
+        wants_sample = self.proof.wants_sample and not is_batch
+        if wants_sample:
             self.proof.keep_sample(inputs)
         try:
             if is_batch:
@@ -102,6 +105,8 @@ class ModelEntry:
             started = time.monotonic()
             outputs = memory.predict(model, inputs)
             self.shapes.saw(inputs, time.monotonic() - started)
+            if wants_sample:
+                self.proof.answered(inputs)
             return outputs
         except MemoryError as error:
             if isinstance(error, ElasticInferenceError):

@@ -17,6 +17,7 @@ from elastic_inference.accelerator.model_loader import ModelLoader
 from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.recording import Recordings
 from elastic_inference.accelerator.versions import FIRST, Versions, of_key
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.errors import (
@@ -45,6 +46,7 @@ class ModelTable:
         queue: Whose turn it is to use the device.
         memory_limit_bytes: For the error when a model cannot fit; None: no limit.
         proofs: Decides which models are compared with their reference; None: none is.
+        recordings: Keep inputs of requests; None: none are kept.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class ModelTable:
         queue: RequestQueue,
         memory_limit_bytes: int | None = None,
         proofs: Proofs | None = None,
+        recordings: Recordings | None = None,
     ) -> None:
-        self._loader = ModelLoader(options, memory_limit_bytes, proofs)
+        self._loader = ModelLoader(options, memory_limit_bytes, proofs, recordings)
         self._store = store
         self._queue = queue
         self._records = LoadRecords(record_dir)
@@ -323,6 +326,7 @@ class ModelTable:
                     del self._unloaded[oldest]
         with self._queue.turn(None, is_own_work=True):
             model, entry.model = entry.model, None
+        self._loader.unloaded(entry)
         if model is not None:
             model.close()
         entry.shapes.keep()

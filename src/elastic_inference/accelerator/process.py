@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from elastic_inference import settings
-from elastic_inference.accelerator import log_file
+from elastic_inference.accelerator import log_file, recording
 from elastic_inference.accelerator.batching.runner import Runner
 from elastic_inference.accelerator.batching.trials import Trials
 from elastic_inference.accelerator.config import AcceleratorConfig
@@ -36,6 +36,7 @@ from elastic_inference.accelerator.proof_store import ProofStore
 from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.prover import Prover
 from elastic_inference.accelerator.queue import RequestQueue
+from elastic_inference.accelerator.recording import Recordings
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.repository.repository import Repository
 from elastic_inference.accelerator.repository.sent_files import LoadCommands
@@ -155,6 +156,7 @@ def end(
     is_lost = shared.runner.is_device_lost
     if is_idle and not is_lost:  # closing would ask the device
         shared.models.close()
+    recording.remove(Path(config.store_dir))
     if shared.tracer is not None:
         shared.tracer.close()
     service.store.artifacts.close()
@@ -192,7 +194,10 @@ def make_service(config: AcceleratorConfig) -> Service:
         device_memory_limit_bytes=config.device_memory_limit_bytes,
     )
     proofs = Proofs(Prover(queue, ProofStore(artifacts), config.memory_limit_bytes))
-    models = ModelTable(store, store_dir / "loaded", options, queue, config.memory_limit_bytes, proofs)
+    recordings = Recordings(store_dir, config.record_requests) if config.record_requests else None
+    models = ModelTable(
+        store, store_dir / "loaded", options, queue, config.memory_limit_bytes, proofs, recordings
+    )
     memory_bytes = config.memory_limit_bytes or psutil.virtual_memory().total
     body_limit_bytes = min(MAX_BODY_BYTES, memory_bytes // 2)
     tracer = make_tracer(config.accelerator_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from elastic_inference.models.signature import SignatureRequest
 from elastic_inference.proof.proof import Mode, Proof, Verdict
 
 log = logging.getLogger(__name__)
+Inputs = Mapping[str, npt.NDArray[Any]]
 MAX_SAMPLE_BYTES = 16 << 20  # of calls' inputs that are kept for the comparison
 MOST_SAMPLES = 6  # of calls; noise cannot judge a lower precision, and one call is little
 
@@ -38,11 +39,17 @@ class Loaded:
 
 
 class ModelProof:
-    """Where one model stands: its proof, and inputs of some calls while it is still to be compared."""
+    """Where one model stands: its proof, and inputs of some calls while it is still to be compared.
+
+    Attributes:
+        wants_sample: Whether anything is done with calls' inputs; all that a call costs where nothing is.
+    """
 
     def __init__(self) -> None:
         self.proof: Proof | None = None
         self.wants_sample = False
+        self._is_to_compare = False
+        self._record: Callable[[Inputs], None] | None = None
         self._samples: list[dict[str, npt.NDArray[Any]]] = []
         self._most = 0
         self._num_bytes = 0
@@ -55,31 +62,48 @@ class ModelProof:
 
     def want_samples(self, most: int) -> None:
         """Keep the inputs of so many calls from now on."""
-        self._most, self.wants_sample = most, True
+        with self._lock:
+            self._most = most
+            self._go_on(True)
 
-    def keep_sample(self, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+    def record(self, saw: Callable[[Inputs], None]) -> None:
+        """Tell `saw` the inputs of all calls that are answered from now on."""
+        with self._lock:
+            self._record = saw
+            self._go_on(self._is_to_compare)
+
+    def _go_on(self, is_to_compare: bool) -> None:
+        self._is_to_compare = is_to_compare
+        self.wants_sample = is_to_compare or self._record is not None
+
+    def answered(self, inputs: Inputs) -> None:
+        """Note that a call with these inputs was answered."""
+        if self._record is not None:
+            self._record(inputs)
+
+    def keep_sample(self, inputs: Inputs) -> None:
         """Keep a copy of a call's inputs: of the first, second, fourth, eighth call and so on, unless they are large.
 
         Neighbours are often nearly equal, such as the pictures of a video.
         """
         size = sum(array.nbytes for array in inputs.values())
         with self._lock:
-            if not self.wants_sample:
+            if not self._is_to_compare:
                 return
             self._num_seen += 1
             if self._num_seen & (self._num_seen - 1):
                 return
             if self._num_bytes + size > MAX_SAMPLE_BYTES or _has_strings(inputs):
-                self.wants_sample = False
+                self._go_on(False)
                 return
             self._num_bytes += size
             self._samples.append({alias: array.copy() for alias, array in inputs.items()})
-            self.wants_sample = len(self._samples) < self._most
+            self._go_on(len(self._samples) < self._most)
 
     def take_samples(self) -> list[dict[str, npt.NDArray[Any]]]:
         """Return the kept inputs, which are then forgotten."""
         with self._lock:
-            self.wants_sample = False
+            self._go_on(False)
             samples, self._samples = self._samples, []
             return samples
 
@@ -201,5 +225,5 @@ def _key(loaded: Loaded, subject: str) -> dict[str, Any]:
     }
 
 
-def _has_strings(inputs: Mapping[str, npt.NDArray[Any]]) -> bool:
+def _has_strings(inputs: Inputs) -> bool:
     return any(array.dtype == np.dtype(object) for array in inputs.values())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator import process
-from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.config import AcceleratorConfig, describe_recording
 from elastic_inference.accelerator.inference import Inference
 from elastic_inference.accelerator.server import Server
 from elastic_inference.errors import InvalidInput
@@ -37,6 +37,7 @@ class ServeOptions:
         artifacts_dir, store_limit_bytes: The store of models and what was compiled of them; None keeps nothing.
         drain_seconds: For requests to finish at the end.
         default_model: What SageMaker's door asks where a request names no model; None: the only one.
+        record_requests: See AcceleratorConfig.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class ServeOptions:
     drain_seconds: float = 30.0
     allow_unsafe_operations: bool = False
     default_model: str | None = None
+    record_requests: int = 0
     log_level: str = "info"
 
 
@@ -179,7 +181,8 @@ def _config(options: ServeOptions, own_folder: str) -> AcceleratorConfig:
         artifacts_dir=options.artifacts_dir,
         store_limit_bytes=options.store_limit_bytes,
         allow_unsafe_operations=options.allow_unsafe_operations,
-        limits={"compute": "none", "memory": "none"},
+        limits={"compute": "none", "memory": "none"} | describe_recording(options.record_requests),
+        record_requests=options.record_requests,
         models_dir=str(options.folder.absolute()),
         load_defaults={"engine": options.engine, "precision": options.precision},
         default_model=options.default_model,

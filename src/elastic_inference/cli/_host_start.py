@@ -224,6 +224,17 @@ def start(
             help="Models for all accelerators, as `ei model publish` writes them; they read it and never write.",
         ),
     ] = None,
+    record_requests: Annotated[
+        int,
+        typer.Option(
+            "--record-requests",
+            metavar="NUM",
+            min=0,
+            max=1024,
+            help="Let accelerators on a CPU keep the inputs of this many requests of each model while it is loaded, to "
+            "choose int8 or auto by them; 0 keeps none.",
+        ),
+    ] = 0,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Start a host on this machine.
@@ -234,6 +245,7 @@ def start(
     Examples:
       ei host start
       ei host start --listen 0.0.0.0:8500 --tls --types types.toml
+      ei host start --record-requests 36
       ei host start --listen unix:/run/ei.sock --data-listen none
       ei host start --config /etc/elastic-inference/host.toml
     """
@@ -312,6 +324,7 @@ def settings_of(options: Mapping[str, Any], is_trial: bool = False) -> tuple[Hos
         gpu_sharing=options["gpu_sharing"],
         cpu_sharing=options["cpu_sharing"],
         core_price=core_price(options["cpu_price"]),
+        record_requests=options["record_requests"],
     )
     return settings, address
 

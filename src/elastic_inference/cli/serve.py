@@ -164,6 +164,17 @@ def serve(
             "--allow-unsafe-operations", help="Allow graphs that use files, processes or the network."
         ),
     ] = False,
+    record_requests: Annotated[
+        int,
+        typer.Option(
+            "--record-requests",
+            metavar="NUM",
+            min=0,
+            max=1024,
+            help="Keep the inputs of this many requests of each model while it is loaded, to choose "
+            "int8 or auto by them; 0 keeps none.",
+        ),
+    ] = 0,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve a folder of models to clients of every kind, in one process and without a host.
@@ -210,6 +221,7 @@ def serve(
         drain_seconds=parse_seconds(drain),
         allow_unsafe_operations=allow_unsafe_operations,
         default_model=settings.SAGEMAKER_DEFAULT_MODEL.get(),
+        record_requests=record_requests,
         log_level=log_level,
     )
     _run(chosen, output)

@@ -10,11 +10,13 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +50,7 @@ class Order:
         options: Fields of EngineOptions, without `calibration` and `store`.
         store_dir: The candidate's own artifact store.
         calibration: Files with the arrays of one sample each, for int8.
+        memory_limit_bytes: What the process may take; None: as much as whoever started it.
     """
 
     model: Mapping[str, Any]
@@ -56,9 +59,12 @@ class Order:
     options: Mapping[str, Any]
     store_dir: str
     calibration: tuple[str, ...] = ()
+    memory_limit_bytes: int | None = None
 
     def load(self) -> LoadedModel:
         """Load the model; raises what the engine raises."""
+        if self.memory_limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (self.memory_limit_bytes, self.memory_limit_bytes))
         calibration = tuple(read_sample(path) for path in self.calibration)
         store = ArtifactStore.at(Path(self.store_dir))
         options = EngineOptions(**self.options, store=store, calibration=calibration)
@@ -83,9 +89,15 @@ class Told:
 
 
 def write_sample(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write the arrays of a sample or an answer to a file."""
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    """Write the arrays of a sample or an answer to a file that only this user can read.
+
+    As `numpy.savez` does, which takes no array that is called as one of its own arguments.
+    """
+    private = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(private, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for alias, array in arrays.items():
+            with archive.open(f"{alias}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
 def read_sample(path: str | Path) -> Arrays:
@@ -182,6 +194,8 @@ class CandidateProcess:
 def main() -> None:
     """Serve steps until nobody asks any more."""
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # whatever runs out of memory, it is the candidate that goes
+        Path("/proc/self/oom_score_adj").write_text("1000")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # what engines and NNCF print is no answer

@@ -44,7 +44,8 @@ def keep(package: ModelPackage, request: SignatureRequest, options: EngineOption
 def note(choice: Choice) -> str:
     """Say what was chosen and why, for the report."""
     day = datetime.fromtimestamp(choice.chosen_unix_seconds, timezone.utc).date().isoformat()
-    return f"{choice.reason} (measured on {day}, {choice.machine})."
+    on = f" on {choice.num_recorded} recorded requests" if choice.num_recorded else ""
+    return f"{choice.reason} (measured{on} on {day}, {choice.machine})."
 
 
 def none_note(options: EngineOptions) -> str:

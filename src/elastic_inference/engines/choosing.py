@@ -66,11 +66,19 @@ class Samples:
         calibration: For int8; none of them is held out.
         held_out: By which answers are judged. The first one is what predictions are timed on.
         are_made_up: Whether they are no real inputs; lower precisions are then not judged.
+        are_recorded: Whether they are inputs of requests that an accelerator recorded.
     """
 
     calibration: tuple[Sample, ...]
     held_out: tuple[Sample, ...]
     are_made_up: bool = False
+    are_recorded: bool = False
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], are_recorded: bool = False) -> Samples:
+        """Hold one of three out; the others are to calibrate on."""
+        calibration = tuple(each for i, each in enumerate(samples) if i % 3)
+        return cls(calibration, tuple(samples[0::3]), are_recorded=are_recorded)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ class Task:
         samples: Called with the model's signature.
         kind: By what answers are judged; None finds out from them.
         tolerance: Of a lower precision; None takes the kind's own.
+        scratch: Where samples and what candidates make lie meanwhile; None: where temporary files do.
+        memory_limit_bytes: What all candidates together may take; None: no limit.
         tell: Called with a sentence for each step.
         on_progress: Called with steps done and in all.
     """
@@ -92,6 +102,8 @@ class Task:
     samples: Callable[[Signature], Samples]
     kind: Kind | None = None
     tolerance: float | None = None
+    scratch: Path | None = None
+    memory_limit_bytes: int | None = None
     tell: Callable[[str], None] = lambda _: None
     on_progress: Callable[[int, int | None], None] = lambda _, __: None
 
@@ -106,7 +118,7 @@ def choose(task: Task) -> Choice:
         InvalidInput: The samples do not fit the model.
         EngineNotAvailable: The engine, or every one, is not installed.
     """
-    with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
+    with tempfile.TemporaryDirectory(prefix="elastic-inference-", dir=task.scratch) as folder:
         run = _Run(task, Path(folder))
         try:
             return run.choice()
@@ -120,6 +132,8 @@ class _Run:
         self._folder = folder
         self._trials = [Trial(engine.name, precision) for engine, precision in _candidates(task)]
         self._processes: dict[str, CandidateProcess] = {}  # by the trial's name
+        limit = task.memory_limit_bytes  # all stay until they are timed
+        self._memory_limit_bytes = None if limit is None else max(1, limit // len(self._trials))
         self._num_steps = 2 * len(self._trials) + 1
         self._num_done = 0
         self._files: list[Path] = []
@@ -175,6 +189,7 @@ class _Run:
             },
             str(folder),
             tuple(map(str, calibration)),
+            self._memory_limit_bytes,
         )
         process = self._processes[trial.name()] = CandidateProcess(order)
         try:
@@ -297,6 +312,7 @@ class _Run:
             candidates=decision.candidates,
             num_calibration=len(samples.calibration),
             num_held_out=0 if samples.are_made_up else len(samples.held_out),
+            num_recorded=len(samples.calibration) + len(samples.held_out) if samples.are_recorded else 0,
             shapes={alias: array.shape for alias, array in samples.held_out[0].arrays.items()},
             num_threads=self._told.num_threads,
             machine=processor(),

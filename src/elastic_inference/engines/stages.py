@@ -14,6 +14,7 @@ class Stage(Enum):
     WAITING = "waiting for another load"
     READING = "reading"
     REWRITING = "rewriting"  # and proving that what is rewritten computes the same
+    CHOOSING = "choosing a precision by recorded requests"
     COMPILING = "compiling"
     WARMING_UP = "warming up"
     PROVING = "comparing with the reference"

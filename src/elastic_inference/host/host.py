@@ -186,6 +186,7 @@ class Host:
                 gpu_sharing=settings.gpu_sharing,
                 doors=settings.doors,
                 mps_directory=self._mps_directory(),
+                record_requests=settings.record_requests,
             ),
             num_cores=num_cores,
             cores=CoreKeeper(self.store, self.limits, cores_to_keep(num_cores, leased)),

@@ -48,6 +48,7 @@ class HostSettings:
         gpu_sharing: How accelerators share a GPU, one of `GPU_SHARING`.
         cpu_sharing: How they share the CPU device, one of `CPU_SHARING`.
         fence: Whether accelerators answer only as long as the host's lease of its pool lasts; see `limits.fence`.
+        record_requests: See AcceleratorConfig; of accelerators on a CPU.
         core_price: USD an hour for one core, by which the CPU's own types are priced; None: they have no price.
     """
 
@@ -74,6 +75,7 @@ class HostSettings:
     doors: tuple[str, ...] = DOORS
     core_price: Decimal | None = None
     fence: bool = False
+    record_requests: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "doors", check_doors(self.doors, "doors"))

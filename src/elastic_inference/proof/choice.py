@@ -53,6 +53,7 @@ class Choice:
         reason: Why, in a sentence.
         candidates: All that were tried, in the order of trying.
         num_calibration, num_held_out: Samples on which int8 was calibrated, and others by which answers were judged.
+        num_recorded: How many of these samples were inputs of requests that the accelerator recorded.
         shapes: Of the inputs that were measured, by alias.
         num_threads: Threads of one prediction meanwhile.
         machine: On which processor.
@@ -68,6 +69,7 @@ class Choice:
     candidates: tuple[Candidate, ...] = ()
     num_calibration: int = 0
     num_held_out: int = 0
+    num_recorded: int = 0
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     num_threads: int = 0
     machine: str = ""

@@ -99,9 +99,7 @@ class SampleSource:
         Raises:
             InvalidInput: A file cannot be read, or its shape or dtype is not the model's.
         """
-        samples = list(self._read(signature))
-        held_out = samples[0::3]
-        return Samples(tuple(each for i, each in enumerate(samples) if i % 3), tuple(held_out))
+        return Samples.of(list(self._read(signature)))
 
     def _files(self) -> list[Path]:
         found = sorted(path for path in self.path.iterdir() if path.suffix.lower() in (*_PHOTOS, *_ARRAYS))

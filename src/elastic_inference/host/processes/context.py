@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.config import AcceleratorConfig, describe_recording
 from elastic_inference.errors import InvalidInput, StartFailed
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import AcceleratorRecord
@@ -51,6 +51,7 @@ class ProcessSettings:
         published: See HostSettings.
         fence: The file that says until when accelerators may answer; None: nothing limits that.
         gpu_sharing, doors: See HostSettings.
+        record_requests: See HostSettings.
         mps_directory: Of the pipes of NVIDIA's MPS daemon.
     """
 
@@ -67,6 +68,7 @@ class ProcessSettings:
     gpu_sharing: str = "lease"
     doors: tuple[str, ...] = DOORS
     mps_directory: str = DEFAULT_MPS_DIRECTORY
+    record_requests: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,16 @@ class HostContext:
         )
         means = (
             quota
+            | describe_recording(self._record_requests(record))
             | applied.describe()
             | describe_gpu(record.device, record.share, sharing, record.kind.may_burst)
         )
         if not self.is_leased(record) or not record.device.startswith("cpu:"):
             return means
         return means | {"compute": describe_lease(record.device, record.share, record.kind.may_burst)}
+
+    def _record_requests(self, record: AcceleratorRecord) -> int:
+        return self.settings.record_requests if record.device.startswith("cpu:") else 0
 
     def gpu_environment(self, record: AcceleratorRecord) -> dict[str, str]:
         """Variables that an accelerator's process gets for its GPU; {} where it is on none."""
@@ -195,6 +201,7 @@ class HostContext:
             requests_per_second=self.tenancy.quota(record.tenant).requests_per_second,
             accelerator_type=record.kind.name,
             doors=self._doors_of(record.kind),
+            record_requests=self._record_requests(record),
         )
 
     def admit(self, record: AcceleratorRecord) -> LeaseConfig | None:
