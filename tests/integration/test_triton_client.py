@@ -289,7 +289,8 @@ def test_an_output_comes_as_its_largest_values(served: Served) -> None:
 def test_a_configuration_has_tritons_form(served: Served) -> None:
     doubling = served.client.get_model_config(served.doubling, headers=served.headers)
     assert doubling["max_batch_size"] == 0  # its only axis may be anything
-    assert doubling["input"] == [{"name": "x", "data_type": "TYPE_INT32", "dims": [-1]}]
+    form = {"data_type": "TYPE_INT32", "dims": [-1], "format": "FORMAT_NONE"}
+    assert doubling["input"] == [{"name": "x", **form}]
     half = served.client.get_model_config(served.half, headers=served.headers)
     assert half["max_batch_size"] > 0
     assert half["output"] == [{"name": "y", "data_type": "TYPE_FP16", "dims": [2]}]

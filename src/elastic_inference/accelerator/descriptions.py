@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from elastic_inference.accelerator.expectations import input_format
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_statistics import Histogram
 from elastic_inference.accelerator.repository.repository import Repository
@@ -73,7 +74,10 @@ def config(entry: ModelEntry) -> dict[str, Any]:
     return metadata(entry) | {
         "backend": entry.model.report.engine,
         "max_batch_size": max_batch_size,
-        "input": _config_tensors(signature.inputs, int(max_batch_size > 0)),
+        "input": [
+            {**tensor, "format": input_format(entry.load, tensor["name"])}
+            for tensor in _config_tensors(signature.inputs, int(max_batch_size > 0))
+        ],
         "output": _config_tensors(signature.outputs, int(max_batch_size > 0)),
         "instance_group": [{"name": entry.name, "kind": "KIND_AUTO", "count": 1}],
         "signature": signature.to_json(),

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy.typing as npt
 
-from elastic_inference.accelerator import classification, descriptions
+from elastic_inference.accelerator import descriptions
 from elastic_inference.accelerator.batching.runner import Runner
+from elastic_inference.accelerator.classification import classify
 from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.expectations import labels
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelTable
@@ -200,10 +202,10 @@ class Inference:
         entered = time.monotonic()
         timing.input_seconds = entered - arrived
         left = None if timeout_seconds is None else arrived + timeout_seconds - entered
-        outputs = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
+        made = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
         if self.fence is not None and not self.fence.is_open():
             raise ModelNotReady("the lease of this accelerator's host has ended; it serves elsewhere")
-        return Result(entry.name, entry.version, head.id, self._outputs(head, signature, outputs), timing)
+        return Result(entry.name, entry.version, head.id, self._outputs(head, entry, signature, made), timing)
 
     def _inputs(
         self, head: RequestHead, tensors: Sequence[memoryview], signature: Signature
@@ -237,21 +239,18 @@ class Inference:
         view = self.shared.regions.view(part.range) if part.range is not None else next(given)
         return wire.view_of(view, part.dtype, part.shape, part.name)
 
-    def _outputs(self, head: RequestHead, signature: Signature, arrays: Arrays) -> list[Output]:
+    def _outputs(self, head: RequestHead, entry: ModelEntry, own: Signature, arrays: Arrays) -> list[Output]:
         wanted = head.outputs
         if wanted is None:
             wanted = tuple([WantedOutput(name, head.is_binary_default) for name in arrays])
         return [
-            self._output(want, signature.outputs[want.name].base_dtype, arrays[want.name])
-            if want.range is not None or want.num_classes
-            else Output(want, signature.outputs[want.name].base_dtype, arrays[want.name])
-            for want in wanted
+            self._output(want, entry, own.outputs[want.name].base_dtype, arrays[want.name]) for want in wanted
         ]
 
-    def _output(self, want: WantedOutput, dtype: str, array: npt.NDArray[Any]) -> Output:
+    def _output(self, want: WantedOutput, entry: ModelEntry, dtype: str, array: npt.NDArray[Any]) -> Output:
         """Return an output that goes into shared memory or becomes classes."""
         if want.num_classes:
-            dtype, array = "string", classification.classify(array, dtype, want.num_classes, want.name)
+            dtype, array = "string", classify(array, dtype, want, labels(entry.load, want.name))
         if want.range is None:
             return Output(want, dtype, array)
         data = wire.to_bytes(array)

@@ -93,6 +93,8 @@ class ModelTable:
         what = f"Request for unknown model: {name!r:.200}"
         if version and self._find(name, "") is not None:
             have = ", ".join(self.versions.all(name)) or FIRST
+            if not version.isdecimal():  # again their words
+                what = f"failed to get model version from specified version string {version!r:.80}: {name!r:.200}"
             raise ModelNotFound(f"{what} has version {have} only, not {version!r:.80}")
         raise ModelNotFound(f"{what} is not on this accelerator")
 

@@ -38,6 +38,7 @@ class ServeOptions:
         drain_seconds: For requests to finish at the end.
         default_model: What SageMaker's door asks where a request names no model; None: the only one.
         record_requests: See AcceleratorConfig.
+        server_name: What the server metadata say.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class ServeOptions:
     allow_unsafe_operations: bool = False
     default_model: str | None = None
     record_requests: int = 0
+    server_name: str = AcceleratorConfig.server_name
     log_level: str = "info"
 
 
@@ -186,4 +188,5 @@ def _config(options: ServeOptions, own_folder: str) -> AcceleratorConfig:
         models_dir=str(options.folder.absolute()),
         load_defaults={"engine": options.engine, "precision": options.precision},
         default_model=options.default_model,
+        server_name=options.server_name,
     )

@@ -175,6 +175,14 @@ def serve(
             "int8 or auto by them; 0 keeps none.",
         ),
     ] = 0,
+    server_name: Annotated[
+        str,
+        typer.Option(
+            "--server-name",
+            metavar="NAME",
+            help="What the server's metadata say; some clients ask for triton.",
+        ),
+    ] = "elastic-inference",
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve a folder of models to clients of every kind, in one process and without a host.
@@ -197,6 +205,8 @@ def serve(
         engine_named(engine)
     if log_level not in _LOG_LEVELS:
         raise InvalidInput(f"--log-level {log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
+    if server_name == "":
+        raise InvalidInput("--server-name must not be empty")
     if sagemaker is None:
         port = settings.SAGEMAKER_BIND_TO_PORT.get()
         sagemaker = None if port is None else str(port)
@@ -222,6 +232,7 @@ def serve(
         allow_unsafe_operations=allow_unsafe_operations,
         default_model=settings.SAGEMAKER_DEFAULT_MODEL.get(),
         record_requests=record_requests,
+        server_name=server_name,
         log_level=log_level,
     )
     _run(chosen, output)

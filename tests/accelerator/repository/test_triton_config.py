@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elastic_inference.accelerator.expectations import check, input_format, labels
 from elastic_inference.accelerator.repository import triton_config
 from elastic_inference.accelerator.repository.model_settings import made
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.package import ModelFormat
+from elastic_inference.models.signature import Signature
+from elastic_inference.tensors import TensorSpec
 
 DENSENET = """
 name: "densenet"
@@ -90,9 +93,14 @@ def test_a_model_without_batches_is_not_batched(tmp_path: Path) -> None:
         ),
         ('input { name: "x" }', "needs a name and a data_type"),
         (
-            'output { name: "x" data_type: TYPE_FP32 label_filename: "l.txt" }',
-            "label_filename is not offered",
+            'output { name: "x" data_type: TYPE_FP32 format: FORMAT_NHWC }',
+            "output 'x': format is not offered",
         ),
+        (
+            'output { name: "x" data_type: TYPE_FP32 label_filename: "../l.txt" }',
+            "'../l.txt' must be a name within",
+        ),
+        ('output { name: "x" data_type: TYPE_FP32 label_filename: "none" }', "'none' cannot be read"),
         ("dynamic_batching { priority_levels: 3 }", "dynamic_batching: priority_levels is not offered"),
         (
             'model_warmup { inputs { key: "x" value { input_data_file: "f" } } }',
@@ -109,6 +117,34 @@ def test_a_model_without_batches_is_not_batched(tmp_path: Path) -> None:
 def test_what_is_not_offered_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(InvalidInput, match=f"config.pbtxt: .*{named}"):
         read(tmp_path, text)
+
+
+def test_formats_and_labels_are_told(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("tabby\nfox\n")
+    text = (
+        'input { name: "x" data_type: TYPE_FP32 format: FORMAT_NHWC dims: [2, 2, 3] }'
+        'output { name: "y" data_type: TYPE_FP32 dims: [2] label_filename: "names.txt" }'
+    )
+    load = made(read(tmp_path, text), "config").load(ModelFormat.ONNX, {})
+    assert input_format(load, "x") == "FORMAT_NHWC"
+    assert labels(load, "y") == ["tabby", "fox"]
+    assert (input_format(load, "y"), labels(load, "x"), labels({}, "y")) == ("FORMAT_NONE", (), ())
+
+
+def test_labels_come_from_the_folder_alone() -> None:
+    config = {"output": [{"name": "y", "data_type": "TYPE_FP32", "label_filename": "names.txt"}]}
+    with pytest.raises(InvalidInput, match="label_filename is not offered"):
+        triton_config.read_json(json.dumps(config), "densenet", "cpu:0")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "named"),
+    [({"format": "FORMAT_XYZ"}, "format of output 'y' is 'FORMAT_XYZ'"), ({"labels": [3]}, "a list of text")],
+)
+def test_what_is_told_to_clients_is_looked_at(tensor: dict[str, Any], named: str) -> None:
+    signature = Signature({}, {"y": TensorSpec("y", "float32", (None, 2))})
+    with pytest.raises(InvalidInput, match=named):
+        check(signature, {"outputs": {"y": tensor}})
 
 
 def test_a_gpu_may_be_asked_for_where_there_is_one(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class LoadCommands:
                 raise InvalidInput(f"failed to load {name!r:.80}: unknown parameter {parameter!r:.80}")
         settings = None
         if CONFIG in parameters:
-            settings = triton_config.read_json(parameters[CONFIG], name, self._device)
+            settings = _read_config(parameters[CONFIG], name, self._device)
         files = {key.removeprefix(FILE_PREFIX): v for key, v in parameters.items() if key != CONFIG}
         if files:
             self._load_files(name, files, settings)
@@ -141,6 +141,13 @@ class LoadCommands:
             before = self._models.entry(name, version).load
             model_format = ModelFormat(before["package"]["format"])
             self._models.load_version(name, version, {**before, **made.load(model_format, self._defaults)})
+
+
+def _read_config(text: Any, name: str, device: str) -> dict[str, Any]:
+    try:
+        return triton_config.read_json(text, name, device)
+    except InvalidInput as error:  # with the words that Triton's own clients look for
+        raise InvalidInput(f"failed to load {name!r:.80}: {error}") from error
 
 
 def _named(error: ElasticInferenceError, folder: str, name: str) -> ElasticInferenceError:

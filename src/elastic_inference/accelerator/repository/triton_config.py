@@ -1,7 +1,8 @@
 """Triton's model configuration, `config.pbtxt` or the JSON of a load: what of it is heeded, and what is refused.
 
-Heeded are names, datatypes and shapes, max_batch_size and its delay, versions, warm-up and the model's file. Engine,
-threads and which requests run together are decided here. What asks for anything beyond that is refused by name.
+Heeded are names, datatypes, shapes, formats and labels, max_batch_size and its delay, versions, warm-up and the
+model's file. Engine, threads and which requests run together are decided here. What asks for anything beyond that is
+refused by name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from elastic_inference.accelerator.expectations import NO_FORMAT
 from elastic_inference.accelerator.repository import text_format
 from elastic_inference.errors import InvalidInput
 
@@ -27,6 +29,7 @@ _HEEDED = {
 _SAYS_SOMETHING_EMPTY = {"sequence_batching", "ensemble_scheduling"}
 _KINDS = {"KIND_AUTO", "KIND_CPU", "KIND_MODEL"}
 _MAX_ROWS = 1024
+_MAX_LABEL_BYTES = 4 << 20
 
 Message = Mapping[str, Any]
 
@@ -42,7 +45,8 @@ def read(path: Path, name: str, device: str) -> dict[str, Any]:
         InvalidInput: It cannot be read, or asks for what is not offered; the error names the field.
     """
     try:
-        return settings_of(text_format.parse(path.read_text(encoding="utf-8")), name, device)
+        config = text_format.parse(path.read_text(encoding="utf-8"))
+        return settings_of(config, name, device, path.parent)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{FILE} cannot be read: {error}") from error
     except InvalidInput as error:
@@ -63,8 +67,12 @@ def read_json(text: Any, name: str, device: str) -> dict[str, Any]:
         raise InvalidInput(f"config: {error}") from error
 
 
-def settings_of(config: Message, name: str, device: str) -> dict[str, Any]:
-    """Return fields of ModelSettings; raises InvalidInput that names what is not offered."""
+def settings_of(config: Message, name: str, device: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return fields of ModelSettings; raises InvalidInput that names what is not offered.
+
+    Args:
+        folder: The model's, which holds files of labels; None: there are none.
+    """
     _refuse_others(config, _HEEDED, "")
     own_name = _one(config, "name", str, "")
     if own_name not in ("", name):
@@ -79,7 +87,7 @@ def settings_of(config: Message, name: str, device: str) -> dict[str, Any]:
     if max_batch_size < 0:
         raise InvalidInput(f"max_batch_size must be 0 or more, not {max_batch_size}")
     _check_instances(config, device)
-    found: dict[str, Any] = {"expects": _expects(config, max_batch_size > 0)}
+    found: dict[str, Any] = {"expects": _expects(config, max_batch_size > 0, folder)}
     if "max_batch_size" in config:
         found |= {"max_batch_rows": min(max_batch_size, _MAX_ROWS)} if max_batch_size else {"batching": "off"}
     found |= _dynamic_batching(config) | _versions(config) | _warm_up(config, max_batch_size > 0)
@@ -87,17 +95,20 @@ def settings_of(config: Message, name: str, device: str) -> dict[str, Any]:
     return found | ({"model_file": model_file} if model_file else {})
 
 
-def _expects(config: Message, has_rows: bool) -> dict[str, Any]:
+def _expects(config: Message, has_rows: bool, folder: Path | None) -> dict[str, Any]:
     return {
-        f"{kind}s": {tensor[0]: tensor[1] for tensor in _tensors(config, kind, has_rows)}
+        f"{kind}s": {tensor[0]: tensor[1] for tensor in _tensors(config, kind, has_rows, folder)}
         for kind in ("input", "output")
     }
 
 
-def _tensors(config: Message, kind: str, has_rows: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+def _tensors(
+    config: Message, kind: str, has_rows: bool, folder: Path | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    own = {"format"} if kind == "input" else {"label_filename"} if folder is not None else set()
     for tensor in _messages(config, kind):
         name = _one(tensor, "name", str, "")
-        _refuse_others(tensor, {"name", "data_type", "dims", "optional"}, f"{kind} {name!r:.80}: ")
+        _refuse_others(tensor, {"name", "data_type", "dims", "optional"} | own, f"{kind} {name!r:.80}: ")
         data_type = _one(tensor, "data_type", str, "")
         if not name or not data_type.startswith("TYPE_"):
             raise InvalidInput(f"{kind} {name!r:.80} needs a name and a data_type such as TYPE_FP32")
@@ -106,7 +117,31 @@ def _tensors(config: Message, kind: str, has_rows: bool) -> Iterator[tuple[str, 
         dims = _numbers(tensor, "dims")
         if dims:
             entry["shape"] = [-1, *dims] if has_rows else dims
+        wanted_format = _one(tensor, "format", str, NO_FORMAT)
+        if wanted_format != NO_FORMAT:
+            entry["format"] = wanted_format
+        label_file = _one(tensor, "label_filename", str, "")
+        if label_file and folder is not None:
+            entry["labels"] = _labels(folder, label_file)
         yield name, entry
+
+
+def _labels(folder: Path, name: str) -> list[str]:
+    """Read a file of labels, one a line, by the index of the class."""
+    if Path(name).name != name:
+        raise InvalidInput(f"label_filename {name!r:.80} must be a name within the model's folder")
+    try:
+        with open(folder / name, "rb") as file:
+            data = file.read(_MAX_LABEL_BYTES + 1)
+        if len(data) > _MAX_LABEL_BYTES:
+            raise InvalidInput(f"label_filename {name!r:.80} has more than {_MAX_LABEL_BYTES >> 20} MiB")
+        return data.decode().splitlines()
+    except OSError as error:
+        raise InvalidInput(
+            f"label_filename {name!r:.80} cannot be read: {error.strerror or error}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"label_filename {name!r:.80} is not UTF-8") from error
 
 
 def _check_instances(config: Message, device: str) -> None:
@@ -177,7 +212,7 @@ def _says_something(value: Any) -> bool:
         return any(map(_says_something, value.values()))
     if isinstance(value, list):
         return any(map(_says_something, value))
-    return bool(value) and value != "FORMAT_NONE"
+    return bool(value) and value != NO_FORMAT
 
 
 def _many(message: Message, field: str) -> list[Any]:

@@ -175,7 +175,7 @@ def _varint(number: int) -> bytes:
 def _read_plan(text: bytes, sizes: Sequence[int]) -> Plan:
     request = messages.parse("inference.ModelInferRequest", text)
     left = list(sizes)
-    inputs = [_read_input(tensor, left, has_raw=bool(sizes)) for tensor in request.inputs]
+    inputs = [_read_input(tensor, left, bool(sizes), request.model_name) for tensor in request.inputs]
     if left:
         raise InvalidInput(
             f"raw_input_contents has {len(sizes)} entries, but only {len(sizes) - len(left)} inputs are to come in it"
@@ -191,7 +191,7 @@ def _read_plan(text: bytes, sizes: Sequence[int]) -> Plan:
     return Plan(request.model_name, request.model_version, head, parameters.get(_FINAL) is True)
 
 
-def _read_input(tensor: Any, left: list[int], has_raw: bool) -> dict[str, Any]:
+def _read_input(tensor: Any, left: list[int], has_raw: bool, model: str) -> dict[str, Any]:
     """Return an input as the JSON form has it; takes the size of its raw bytes from those that are left."""
     entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
     parameters = _parameters(tensor.parameters)
@@ -200,7 +200,11 @@ def _read_input(tensor: Any, left: list[int], has_raw: bool) -> dict[str, Any]:
         return entry
     if has_raw:
         if tensor.HasField("contents"):
-            raise InvalidInput(f"input {tensor.name!r} has contents beside raw_input_contents")
+            # The words that Triton's own clients look for.
+            raise InvalidInput(
+                "contents field must not be specified when using raw_input_contents for "
+                f"{tensor.name!r:.80} for model {model!r:.80}"
+            )
         if not left:
             raise InvalidInput(f"raw_input_contents has no entry for input {tensor.name!r}")
         parameters["binary_data_size"] = left.pop(0)
