@@ -35,7 +35,7 @@ def started_again(first: RunningAccelerator) -> Iterator[None]:
         yield
     finally:
         second.kill()
-        second.wait()
+        second.wait(60)
         assert second.stdout is not None
         second.stdout.close()
 

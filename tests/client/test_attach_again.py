@@ -93,7 +93,7 @@ def test_an_attach_waits_out_refused_connections(serve: Any, port: int) -> None:
     try:
         assert HostSession(f"http://127.0.0.1:{port}", "x").attach("tiny").name == "n"
     finally:
-        timer.join()
+        timer.join(60)
 
 
 def test_it_gives_up_within_its_time(port: int) -> None:

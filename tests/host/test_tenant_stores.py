@@ -81,7 +81,9 @@ def test_a_host_that_starts_lets_in_whom_it_has_and_nobody_else(
     store = host.folder.tenants / "vision" / "artifacts"
     host.close()
     stranger = 61090
-    subprocess.run(["chmod", "o+x", str(store.parent)], check=True)  # as somebody may who tidies up
+    subprocess.run(
+        ["chmod", "o+x", str(store.parent)], check=True, timeout=60
+    )  # as somebody may who tidies up
     assert "blobs" in as_user(stranger, "ls", store)
     again = open_host(user_types=(SMALL,)).service
     assert "Permission denied" in as_user(stranger, "ls", store)

@@ -95,7 +95,7 @@ def serving(folder: Path, *arguments: str, scratch: Path) -> Iterator[Serving]:
         yield Serving(process, scratch / "log", endpoints, ready["models"])
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
 

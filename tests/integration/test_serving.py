@@ -171,7 +171,7 @@ def test_no_request_fails_while_its_model_is_replaced(models: Path, tmp_path: Pa
             assert served.ask("/v2/repository/models/linear/load", {})[0] == 200
         stopping.set()
         for thread in threads:
-            thread.join()
+            thread.join(60)
         assert failures == []
         assert len({*answers}) > 1
 
@@ -253,7 +253,7 @@ def test_it_answers_what_it_has_begun_before_it_leaves(tmp_path: Path, number: i
         wait_until(lambda: served.ask("/v2/health/ready")[0] == 503, "it to say that it leaves")
         assert found == []
         gate.unlink()
-        thread.join()
+        thread.join(60)
         assert found == [200]
         assert served.process.wait(60) == 0
 

@@ -83,7 +83,7 @@ class RayNode:
                     process.kill()
             self.killed_at = self.killed_at or time.monotonic()
             psutil.wait_procs([each for each in tree if each.pid != self.process.pid], 5)
-            self.process.wait()
+            self.process.wait(60)
             tree = self.tree()
 
 

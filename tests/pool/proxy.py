@@ -45,7 +45,7 @@ class CuttingProxy:
                 back = threading.Thread(target=_copy, args=(pool, sock), daemon=True)
                 back.start()
                 _copy(sock, pool)
-                back.join()
+                back.join(60)
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

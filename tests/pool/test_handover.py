@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> AcceleratorFolder:
         predictor = predict_at(old, model)
         assert predictor({"x": np.float32([2])})["y"].tolist() == [4]
         old.process.kill()  # as it is while it runs: what was loaded is written down
-        old.process.wait()
+        old.process.wait(60)
     return found
 
 
