@@ -1,12 +1,14 @@
 """How one accelerator process is told what it is: a JSON object on its standard input.
 
-The process answers with one JSON line on standard output as soon as it serves:
+Where that is a socket, the process first sends WAITING on it, once it has imported what it needs. Then it answers with
+one JSON line on standard output as soon as it serves:
 `{"accelerator_id", "pid", "endpoints": ["unix:/path", "tcp:127.0.0.1:40001"]}`; on failure it writes
 `{"error": text, "code": error class}` and exits with status 1. Its log goes to standard error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -26,6 +28,8 @@ MAX_THREADS = 1024
 MAX_RECORDED_REQUESTS = 1024  # of each model
 MAX_RECORDED_MODEL_BYTES = 64 << 20
 MAX_RECORDED_BYTES = 256 << 20  # of all models
+WAITING = b"."
+"""What a process sends on its socket when all that is left to do needs its configuration."""
 _WHAT = "accelerator configuration"
 _COUNTS = (
     "memory_limit_bytes", "device_memory_limit_bytes", "store_limit_bytes", "watch_pid", "queue_limit",
@@ -194,6 +198,8 @@ def describe_recording(num_requests: int) -> dict[str, str]:
 def _receive_line(stdin_fd: int) -> tuple[str, list[int]]:
     line, fds = b"", list[int]()
     with socket.socket(fileno=os.dup(stdin_fd)) as sock:
+        with contextlib.suppress(OSError):  # the other end has said all it has to, or has died: reading tells
+            sock.sendall(WAITING)
         while not line.endswith(b"\n"):
             block, received, *_ = socket.recv_fds(sock, 1 << 16, 2)
             fds += received

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import elastic_inference
 from elastic_inference.errors import InvalidInput, StartFailed
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.backoff import Backoff
 from elastic_inference.host.processes.folders import HostFolder
-from elastic_inference.host.processes.isolation import find_isolation, parse_uids
-from elastic_inference.host.processes.launch import describe_exit
+from elastic_inference.host.processes.isolation import Isolation, find_isolation, parse_uids
+from elastic_inference.host.processes.launch import Launcher, describe_exit
+from elastic_inference.host.processes.users import Users
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
+from elastic_inference.limits.base import AppliedLimits, LimitRequest
 from elastic_inference.limits.gpu import check_mps, describe_gpu, gpu_environment
 from tests.host.support import wait_until
 
@@ -79,6 +84,84 @@ def test_a_spare_that_died_is_not_given_out(open_host: Callable[..., Host]) -> N
     wait_until(lambda: spare.poll() is not None, "its end")
     record, _ = host.service.attach("small")
     assert record.state is State.READY
+
+
+@pytest.fixture
+def held_launcher(tmp_path: Path, state_dir: Path) -> Iterator[tuple[Launcher, Path]]:
+    """A launcher whose processes begin with their imports when a file is there, and the file's path."""
+    gate, program = tmp_path / "gate", tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nwhile [ ! -e {gate} ]; do sleep 0.01; done\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    folder = HostFolder(state_dir)
+    folder.make()
+    source = str(Path(elastic_inference.__file__).parents[1])
+    launcher = Launcher(folder, Isolation(str(program), source, None, ""), Users(None, folder.path))
+    launcher.open()
+    yield launcher, gate
+    launcher.close()
+
+
+def test_a_spare_counts_when_its_imports_are_done(held_launcher: tuple[Launcher, Path]) -> None:
+    launcher, gate = held_launcher
+    launcher.refill()
+    wait_until(lambda: len(launcher._spares) == 1, "the spare process")
+    assert launcher.num_spares_ready == 0
+    gate.touch()
+    wait_until(lambda: launcher.num_spares_ready == 1, "its imports")
+
+
+def test_a_wait_for_imports_ends_with_the_process_its_time_or_the_wish_for_it(
+    held_launcher: tuple[Launcher, Path],
+) -> None:
+    launcher, gate = held_launcher
+    wake_read, wake_write = os.pipe()
+    child = launcher.take(None, "eia-1.0")
+    in_time = time.monotonic() + 60
+    with pytest.raises(StartFailed, match="did not become ready"):
+        child.wait_until_waiting(time.monotonic(), wake_read)
+    os.write(wake_write, b"x")
+    with pytest.raises(StartFailed, match="did not become ready"):
+        child.wait_until_waiting(in_time, wake_read)
+    os.read(wake_read, 1)
+    gate.touch()
+    child.wait_until_waiting(in_time, wake_read)
+    child.wait_until_waiting(in_time, wake_read)  # it says so only once
+    child.kill()
+    gate.unlink()
+    dead = launcher.take(None, "eia-2.0")
+    os.kill(dead.pid, signal.SIGKILL)
+    with pytest.raises(StartFailed, match="it wrote no log"):
+        dead.wait_until_waiting(in_time, wake_read)
+    dead.kill()
+    os.close(wake_read)
+    os.close(wake_write)
+
+
+def test_limits_hold_what_an_accelerator_does_and_not_its_start(
+    open_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = open_host(user_types=(SMALL,))
+    limits, seen = host.limits, list[str]()
+    apply, add_process = limits.apply, limits.add_process
+
+    def note_apply(request: LimitRequest) -> AppliedLimits:
+        seen.append("no ceiling" if request.may_burst else "its share")
+        return apply(request)
+
+    def note_process(accelerator_id: str, pid: int) -> None:
+        # One of its packages; a process that has only just been started has none of them yet.
+        has_imported = "psutil" in Path(f"/proc/{pid}/maps").read_text()
+        seen.append("imported" if has_imported else "imports")
+        add_process(accelerator_id, pid)
+
+    monkeypatch.setattr(limits, "apply", note_apply)
+    monkeypatch.setattr(limits, "add_process", note_process)
+    record, _ = host.service.attach("small")
+    expected = ["its share", "imported", "no ceiling", "its share"]
+    assert seen == expected
+    assert record.process is not None
+    os.kill(record.process.pid, signal.SIGKILL)  # one that is started again has no spare process
+    wait_until(lambda: seen == expected * 2, "the restart")
 
 
 def test_a_spare_keeps_its_home_when_those_of_earlier_runs_are_removed(

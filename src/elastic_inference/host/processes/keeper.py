@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,8 @@ class Keeper:
 
     def _start_process(self, record: AcceleratorRecord) -> None:
         context = self._context
-        self.applied = context.limits.apply(context.limit_request(record))
+        request = context.limit_request(record)
+        self.applied = context.limits.apply(request)
         environment = context.gpu_environment(record)
         name = f"{self.accelerator_id}.{record.num_restarts}"
         child = context.launcher.take(record.uid, name, environment)
@@ -203,12 +205,18 @@ class Keeper:
             self._child, self._home = child, child.home
         # Written down before the process knows what it is: a host that dies now leaves none that it forgot.
         self._change(process=child.identity, uid=child.uid)
+        # Imports are the host's work and the same for all: within a small share they would take seconds.
+        deadline = time.monotonic() + context.settings.start_timeout_seconds
+        child.wait_until_waiting(deadline, self._wake_read)
         context.limits.add_process(self.accelerator_id, child.pid)
         context.cores.refresh(started=self.accelerator_id)
         folder = context.folder.accelerator(self.accelerator_id)
         tls = folder.make(child.uid, context.settings.tls)
         config = context.configuration(record, self.applied, tls, context.admit(record))
-        endpoints, port = self._configure(child, config)
+        # Nor would the few milliseconds until it serves fit into some periods of a small quota.
+        context.limits.apply(replace(request, may_burst=True))
+        endpoints, port = self._configure(child, config, deadline)
+        context.limits.apply(request)
         if child.uid is not None:
             folder.open_socket()
         with self._lock:
@@ -218,9 +226,10 @@ class Keeper:
         self._change(state=State.READY, endpoints=endpoints, port=port)
         logger.info("accelerator serves", extra={"accelerator_id": self.accelerator_id, "pid": child.pid})
 
-    def _configure(self, child: Child, config: AcceleratorConfig) -> tuple[tuple[str, ...], int | None]:
-        timeout_seconds = self._context.settings.start_timeout_seconds
-        ready = child.configure(config, timeout_seconds, self._wake_read)
+    def _configure(
+        self, child: Child, config: AcceleratorConfig, deadline: float
+    ) -> tuple[tuple[str, ...], int | None]:
+        ready = child.configure(config, deadline, self._wake_read)
         endpoints = tuple(ready["endpoints"])
         ports = [Endpoint.parse(text).port for text in endpoints if not text.startswith("unix:")]
         return endpoints, ports[0] if ports else None

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from elastic_inference.accelerator.config import AcceleratorConfig
+from elastic_inference.accelerator.config import WAITING, AcceleratorConfig
 from elastic_inference.errors import CapacityExceeded, ConnectError, StartFailed
 from elastic_inference.host import priority
 from elastic_inference.host.processes.folders import HostFolder
@@ -63,6 +63,7 @@ class Child:
         self.uid = uid
         self.home = home
         self.log_path = log_path
+        self._is_waiting = False
         self.identity = ProcessIdentity.of_pid(popen.pid, os.geteuid() if uid is None else uid)
 
     @property
@@ -70,10 +71,37 @@ class Child:
         """Its process id."""
         return self._popen.pid
 
-    def configure(self, config: AcceleratorConfig, timeout_seconds: float, wake_fd: int) -> dict[str, Any]:
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has imported its program and waits for its configuration; one caller at a time."""
+        if not self._is_waiting and wait_readable((self._stdin.fileno(),), 0.0):
+            with contextlib.suppress(ConnectionResetError):
+                self._is_waiting = self._stdin.recv(len(WAITING)) == WAITING
+        return self._is_waiting
+
+    def wait_until_waiting(self, deadline: float, wake_fd: int) -> None:
+        """Return when it has imported its program.
+
+        Args:
+            deadline: On the monotonic clock, seconds.
+            wake_fd: When this becomes readable, nobody wants the process any more.
+
+        Raises:
+            StartFailed: It ended, or was not ready in time.
+        """
+        if not self._is_waiting:
+            wait_readable((self._stdin.fileno(), wake_fd), max(0.0, deadline - time.monotonic()))
+        if not self.is_waiting:
+            raise self._failure()
+
+    def _failure(self) -> StartFailed:
+        return StartFailed(f"the accelerator process did not become ready: {self._log_tail()}")
+
+    def configure(self, config: AcceleratorConfig, deadline: float, wake_fd: int) -> dict[str, Any]:
         """Tell the process what it is and wait until it serves.
 
         Args:
+            deadline: On the monotonic clock, seconds.
             wake_fd: When this becomes readable, nobody wants the process any more.
 
         Returns:
@@ -85,11 +113,11 @@ class Child:
         """
         with contextlib.suppress(BrokenPipeError, ConnectionResetError), self._stdin as stdin:
             config.send(stdin)
-        line = self._read_line(time.monotonic() + timeout_seconds, wake_fd)
+        line = self._read_line(deadline, wake_fd)
         try:
             ready = json.loads(line)
         except ValueError:
-            raise StartFailed(f"the accelerator process did not become ready: {self._log_tail()}") from None
+            raise self._failure() from None
         if "error" in ready:
             kind = ConnectError if ready.get("code") == "ConnectError" else StartFailed
             raise kind(f"the accelerator process did not start: {ready['error']}")
@@ -189,9 +217,9 @@ class Launcher:
 
     @property
     def num_spares_ready(self) -> int:
-        """How many processes wait in advance."""
+        """How many processes wait in advance, their imports done."""
         with self._lock:
-            return len(self._spares)
+            return sum(child.is_waiting for child in self._spares)
 
     def take(self, uid: int | None, name: str, environment: Mapping[str, str] | None = None) -> Child:
         """Return a process that waits for its configuration: a spare one, or for a given user a new one.
