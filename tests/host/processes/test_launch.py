@@ -17,9 +17,10 @@ from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.host import Host
 from elastic_inference.host.processes.backoff import Backoff
+from elastic_inference.host.processes.child import describe_exit
 from elastic_inference.host.processes.folders import HostFolder
 from elastic_inference.host.processes.isolation import Isolation, find_isolation, parse_uids
-from elastic_inference.host.processes.launch import Launcher, describe_exit
+from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.users import Users
 from elastic_inference.host.tokens import HostSecret, hash_token, is_token, make_token, write_private
 from elastic_inference.limits.base import AppliedLimits, LimitRequest

@@ -19,8 +19,8 @@ from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.errors import ConnectError, DeadlineExceeded, ElasticInferenceError, StartFailed
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.processes.backoff import Backoff
+from elastic_inference.host.processes.child import Child, describe_exit
 from elastic_inference.host.processes.context import HostContext
-from elastic_inference.host.processes.launch import Child, describe_exit
 from elastic_inference.host.processes.watch import Sight, Watch
 from elastic_inference.limits.base import AppliedLimits, LimitRequest
 from elastic_inference.limits.processes import data_limit_bytes, open_pidfd, send_signal, wait_readable
