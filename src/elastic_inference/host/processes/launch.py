@@ -1,7 +1,7 @@
 """Starts accelerator processes without the host's rights, and a few in advance, for import takes longest.
 
 A process is started with nothing but its program; it waits on its standard input for its configuration. So the host can
-write down which process it is, and put it under its limits, before it does anything; and a process whose
+write down which process it is, and put it under its limits, before it does anything for a tenant; and a process whose
 host dies first reads the end of its input and ends itself.
 """
 
