@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from elastic_inference.client.host_session import Attachment, HostSession
-from tests.host.conftest import HostProcess, _starter, new_state_dir
+from tests.host.conftest import HostProcess
 from tests.host.support import predictor, wait_until
+from tests.host.tenants import host_with_types, take_all_away, take_in
 from tests.integration.tiny_model import write_doubling_graph
 
 CHROMIUM = shutil.which("chromium")
@@ -49,26 +50,15 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def host(browser: Any) -> Iterator[HostProcess]:  # noqa: ARG001  # which skips before a host is started
-    with new_state_dir() as state_dir, _starter(state_dir) as start:
-        types = state_dir.parent / "types.toml"
-        types.write_text(TYPES)
-        yield start("--types", str(types))
+    with host_with_types(TYPES) as host:
+        yield host
 
 
 @pytest.fixture
 def operator(host: HostProcess) -> Iterator[HostSession]:
     session = host.session()
     yield session
-    for tenant in session.request("GET", "/v1/tenants"):
-        session.request("DELETE", f"/v1/tenants/{tenant['name']}?detach=true")
-    for accelerator in session.request("GET", "/v1/accelerators"):
-        session.detach(accelerator["accelerator_id"], drain_seconds=0)
-
-
-def take_in(operator: HostSession, name: str, **body: Any) -> str:
-    """A new tenant's token."""
-    operator.request("POST", "/v1/tenants", {"name": name, **body})
-    return str(operator.request("POST", f"/v1/tenants/{name}/tokens", {})["token"])
+    take_all_away(session)
 
 
 @pytest.fixture

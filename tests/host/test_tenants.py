@@ -32,7 +32,8 @@ from elastic_inference.host.doors.app import make_app
 from elastic_inference.host.host import Host
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
-from tests.host.conftest import HostProcess, _starter, new_state_dir
+from tests.host import tenants
+from tests.host.conftest import HostProcess
 from tests.host.support import predictor, wait_for_host, wait_until
 
 TYPES = """
@@ -53,27 +54,20 @@ UNKNOWN = "eia-" + "0" * 32
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[HostProcess]:
-    with new_state_dir() as state_dir, _starter(state_dir) as start:
-        types = state_dir.parent / "types.toml"
-        types.write_text(TYPES)
-        yield start("--types", str(types))
+    with tenants.host_with_types(TYPES) as host:
+        yield host
 
 
 @pytest.fixture
 def operator(host: HostProcess) -> Iterator[HostSession]:
     session = host.session()
     yield session
-    for tenant in session.request("GET", "/v1/tenants"):
-        session.request("DELETE", f"/v1/tenants/{tenant['name']}?detach=true")
-    for accelerator in session.request("GET", "/v1/accelerators"):
-        session.detach(accelerator["accelerator_id"], drain_seconds=0)
+    tenants.take_all_away(session)
 
 
 def take_in(operator: HostSession, name: str, **body: Any) -> HostSession:
     """A session of a new tenant."""
-    operator.request("POST", "/v1/tenants", {"name": name, **body})
-    token = operator.request("POST", f"/v1/tenants/{name}/tokens", {"label": f"of {name}"})["token"]
-    return HostSession(operator.url, token)
+    return HostSession(operator.url, tenants.take_in(operator, name, **body))
 
 
 def test_a_tenant_attaches_for_itself_and_sees_itself(operator: HostSession) -> None:
