@@ -14,9 +14,8 @@ from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import WIRE_NAMES, TensorSpec
 
-MAX_BATCH_SIZE = (
-    1 << 31
-) - 1  # no number of rows is refused as such, and this is the largest that the field can say
+# No number of rows is refused as such, and this is the largest that the field can say.
+MAX_BATCH_SIZE = (1 << 31) - 1
 
 
 def _tensors(specs: Mapping[str, TensorSpec]) -> list[dict[str, Any]]:

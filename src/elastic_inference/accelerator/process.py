@@ -38,6 +38,7 @@ from elastic_inference.accelerator.prover import Prover
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recording import Recordings
 from elastic_inference.accelerator.regions import RegionTable
+from elastic_inference.accelerator.reply import Door
 from elastic_inference.accelerator.repository.repository import Repository
 from elastic_inference.accelerator.repository.sent_files import LoadCommands
 from elastic_inference.accelerator.server import Server
@@ -212,8 +213,8 @@ def make_service(config: AcceleratorConfig) -> Service:
     inference = Inference(config, shared)
     sagemaker = SageMaker(inference).answer
     others = {
-        "tensorflow-serving": {"v1": TensorFlowServing(inference).answer},
-        "sagemaker": {"ping": sagemaker, "invocations": sagemaker},
+        "tensorflow-serving": {"v1": Door(TensorFlowServing(inference).answer)},
+        "sagemaker": {"ping": Door(sagemaker, needs_token=False), "invocations": Door(sagemaker)},
     }
     return Service(inference, store, others)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from elastic_inference.errors import HttpError
 
@@ -49,4 +49,12 @@ class Reply:
         return cls(json.dumps(value).encode(), status=status)
 
 
-Door = Callable[[Call], Reply]
+class Door(NamedTuple):
+    """What answers paths of another interface.
+
+    Attributes:
+        needs_token: Whether who asks shows a token; not where the answer says only whether something works.
+    """
+
+    answer: Callable[[Call], Reply]
+    needs_token: bool = True

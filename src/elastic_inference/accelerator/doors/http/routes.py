@@ -61,9 +61,8 @@ class Service:
         """Route one request; raises our errors, which the connection turns into responses."""
         segments = request.segments
         is_open = self._is_open
-        if (
-            is_open and segments[-1:] == _INFER and segments[:2] == _MODELS
-        ):  # first, because it is the hot path
+        # First, because it is the hot path.
+        if is_open and segments[-1:] == _INFER and segments[:2] == _MODELS:
             session.check_token(request, needs_admin=False)
             _needs(request, "POST")
             name, version = (segments[2], "") if len(segments) == 4 else _model_of(segments[2:-1], request)
@@ -72,25 +71,24 @@ class Service:
             return self._health(
                 request, segments[2:]
             )  # without a token: it says only whether something works
-        if segments != ("ping",):  # SageMaker's look at a container's health sends no token either
-            session.check_token(
-                request, needs_admin=segments[:2] == ("v2", "accelerator") and len(segments) > 2
-            )
+        door = self._others.get(segments[0]) if segments else None
+        if door is None or door.needs_token:
+            needs_admin = segments[:2] == ("v2", "accelerator") and len(segments) > 2
+            session.check_token(request, needs_admin=needs_admin)
         if is_open and segments == ("metrics",):
             _needs(request, "GET")
             text = render(self._collector)
             return Response(200, {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}, [text])
         if not is_open or segments[:1] != ("v2",):
-            return self._other(request, body)
+            return self._other(door, request, body)
         return self._route(session, request, body, segments[1:])
 
-    def _other(self, request: Request, body: Body) -> Response:
-        door = self._others.get(request.segments[0]) if request.segments else None
+    def _other(self, door: Door | None, request: Request, body: Body) -> Response:
         if door is None:
             raise _no_such_path(request)
         limit = self.inference.shared.body_limit_bytes
         call = Call(request.method, request.segments, request.headers, lambda: body.read(limit))
-        reply = door(call)
+        reply = door.answer(call)
         return Response(reply.status, {"Content-Type": reply.content_type}, [reply.body])
 
     def _health(self, request: Request, rest: tuple[str, ...]) -> Response:
