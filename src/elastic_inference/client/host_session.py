@@ -26,7 +26,7 @@ from elastic_inference.errors import (
     ProtocolError,
 )
 from elastic_inference.protocol.endpoint import HAS_UNIX_SOCKETS, Endpoint
-from elastic_inference.protocol.requests import request_json
+from elastic_inference.protocol.requests import IDEMPOTENCY_KEY, request_json
 from elastic_inference.protocol.tls import Tls
 
 DEFAULT_HOST_URL = "http://127.0.0.1:8500"
@@ -105,12 +105,14 @@ class HostSession:
         body: Mapping[str, Any] | None = None,
         *,
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
         deadline: Deadline | None = None,
     ) -> Any:
         """Make one request of the control API; errors as `request_json` raises them.
 
         Args:
+            headers: Beside the usual ones.
             timeout_seconds: For the whole request; None: what the session was made with.
             deadline: Of the call that this request is a part of, in place of that.
 
@@ -125,6 +127,7 @@ class HostSession:
                 path,
                 body,
                 token=token or self.token,
+                headers=headers,
                 deadline=deadline or Deadline(timeout_seconds or self._timeout_seconds),
                 tls=self._tls,
             )
@@ -186,12 +189,14 @@ class HostSession:
     ) -> Any:
         """Post an attach, and stand in line for it where that is wanted; see `attach`. Returns the host's JSON."""
 
-        # What is asked for again by the same key is the same attach.
-        body = {"key": secrets.token_hex(32), **body}
+        # What is asked for again by the same key is the same attach. A host from before it ignores the header.
+        headers = {IDEMPOTENCY_KEY: secrets.token_hex(32)}
 
         def ask(sent: Mapping[str, Any]) -> Any:
             return ask_through_restarts(
-                lambda deadline: self.request("POST", "/v1/accelerators", sent, deadline=deadline),
+                lambda deadline: self.request(
+                    "POST", "/v1/accelerators", sent, headers=headers, deadline=deadline
+                ),
                 timeout_seconds,
                 not self._is_default,
             )

@@ -15,6 +15,8 @@ from elastic_inference.errors import ConnectionLost, DeadlineExceeded, ElasticIn
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.status import decode_error
 
+IDEMPOTENCY_KEY = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header
+
 _ANSWER_LIMIT_BYTES = 64 << 20
 
 
@@ -78,6 +80,7 @@ def request_json(
     body: Mapping[str, Any] | None = None,
     *,
     token: str | None = None,
+    headers: Mapping[str, str] | None = None,
     timeout_seconds: float = 30.0,
     deadline: Deadline | None = None,
     tls: ssl.SSLContext | None = None,
@@ -85,6 +88,7 @@ def request_json(
     """Make one HTTP request on a connection of its own and give back the JSON (or text) of the answer.
 
     Args:
+        headers: Beside the usual ones.
         timeout_seconds: For all of it.
         deadline: Of the call that this is a part of, in place of `timeout_seconds`.
 
@@ -96,14 +100,14 @@ def request_json(
     """
     deadline = deadline or Deadline(timeout_seconds)
     connection = _Connection(endpoint, deadline, tls)
-    headers = {"Accept": "application/json"}
+    sent = {"Accept": "application/json", **(headers or {})}
     if token:
-        headers["Authorization"] = f"Bearer {token}"
+        sent["Authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
     if data is not None:
-        headers["Content-Type"] = "application/json"
+        sent["Content-Type"] = "application/json"
     try:
-        connection.request(method, path, data, headers)
+        connection.request(method, path, data, sent)
         response = connection.getresponse()
         content = response.read(_ANSWER_LIMIT_BYTES)
     except ElasticInferenceError:

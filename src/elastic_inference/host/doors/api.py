@@ -12,7 +12,7 @@ from functools import partial
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import FastAPI, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
@@ -27,6 +27,7 @@ from elastic_inference.host.doors.callers import Caller, make_owner_check
 from elastic_inference.host.doors.privacy import HostPaths, without_unix
 from elastic_inference.host.settings import offered_memory_bytes
 from elastic_inference.limits.processes import ProcessIdentity
+from elastic_inference.protocol.requests import IDEMPOTENCY_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,14 @@ MAX_SINCE = 4e9  # the year 2096; beyond it no hour fits into the database's int
 
 _MAX_CHANGES = 64
 _changes = CapacityLimiter(_MAX_CHANGES)
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=IDEMPOTENCY_KEY,
+        pattern=r"^[0-9a-f]{64}$",
+        description="256 random bits, kept secret: the same request with the same key is the same attach.",
+    ),
+]
 _Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
 
@@ -78,13 +87,18 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
         responses={202: {"model": schemas.WaitingView}, **schemas.errors(403, 404, 409)},
         tags=["accelerators"],
     )
-    async def attach(wanted: schemas.AttachRequest, request: Request, who: Caller = caller) -> Any:
+    async def attach(
+        wanted: schemas.AttachRequest,
+        request: Request,
+        idempotency_key: _IdempotencyKey = None,
+        who: Caller = caller,
+    ) -> Any:
         """Attach an accelerator; it serves when the answer is 201. 202: it waits for capacity; ask again."""
         who.check_may_attach()
-        key = wanted.key or request
+        key = idempotency_key or request
         last_asked[key] = request
         try:
-            found = await _change(service.ask, _wanted(wanted, who, host))
+            found = await _change(service.ask, _wanted(wanted, idempotency_key, who, host))
             if isinstance(found, Waiting):
                 request.state.is_waiting = True  # for the audit log
                 return JSONResponse(schemas.WaitingView(**vars(found)).model_dump(), 202)
@@ -185,7 +199,7 @@ def _add_accelerators(app: FastAPI, host: ControlApi, caller: Any) -> None:
         return schemas.TokenView(token=await _change(service.rotate_token, accelerator_id))
 
 
-def _wanted(asked: schemas.AttachRequest, who: Caller, host: ControlApi) -> Wanted:
+def _wanted(asked: schemas.AttachRequest, key: str | None, who: Caller, host: ControlApi) -> Wanted:
     """Return what is asked for, and for whom; raises Forbidden or TenantNotFound."""
     if who.tenant is not None and asked.tenant not in (None, who.tenant):
         raise Forbidden(f"a tenant attaches for itself, not for {asked.tenant!r:.80}")
@@ -201,7 +215,7 @@ def _wanted(asked: schemas.AttachRequest, who: Caller, host: ControlApi) -> Want
         asked.priority,
         asked.ticket,
         asked.doors,
-        asked.key,
+        key,
     )
 
 

@@ -56,13 +56,6 @@ class AttachRequest(Strict):
             max_length=16, description="Protocols that it opens, of those of its type; null: all of these."
         ),
     ] = None
-    key: Annotated[
-        str | None,
-        Field(
-            pattern=r"^[0-9a-f]{64}$",
-            description="256 random bits, kept secret: the same request with the same key is the same attach.",
-        ),
-    ] = None
 
 
 class WaitingView(BaseModel):
