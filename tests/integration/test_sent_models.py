@@ -152,7 +152,7 @@ def test_files_that_were_sent_go_before_those_of_the_folder_until_a_load_without
     tmp_path: Path, saved: dict[int, bytes]
 ) -> None:
     write_saved_model(tmp_path / "models" / "m" / "1", 1)
-    with serving(tmp_path / "models", "--http", "0", "--poll", "20ms", scratch=tmp_path) as served:
+    with serving(tmp_path / "models", "--http", "0", "--poll", "50ms", scratch=tmp_path) as served:
         client = Client("http", served.endpoints["http"])
         client.load("m", {"1/saved_model.pb": saved[3]})
         write_saved_model(tmp_path / "models" / "m" / "2", 2)

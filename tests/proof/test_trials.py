@@ -85,12 +85,14 @@ def test_choice_is_kept_and_read_back() -> None:
         "auto",
         decision.reason,
         decision.candidates,
-        3,
-        2,
-        {"x": (1, 3)},
-        2,
-        "cpu",
-        9,
+        num_calibration=3,
+        num_held_out=2,
+        num_recorded=1,
+        shapes={"x": (1, 3)},
+        num_threads=2,
+        machine="cpu",
+        others_share=0.25,
+        chosen_unix_seconds=9,
     )
     assert Choice.from_json(choice.to_json()) == choice
     assert choice.taken is not None
