@@ -91,7 +91,7 @@ def divide(a: Bound, b: Bound) -> Bound:
 
 def remainder(a: Bound, b: Bound) -> Bound:
     """Remainders of a division, of either sign."""
-    if a.factor is not None:
+    if a.factor is not None and not (b.factor is None and b.magnitude <= SMALL):
         return a
     if b.factor is not None:
         return b

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from elastic_inference.engines.openvino import compile as openvino_compile
+from elastic_inference.engines.openvino.arithmetic import examine
 from elastic_inference.engines.openvino.rewrites import map_certificate, resize_operation
 from elastic_inference.engines.openvino.rewrites.batched_map import Lifted, lift
 from elastic_inference.engines.openvino.rewrites.graph import Graph
@@ -149,6 +151,14 @@ def test_positions_in_integers_are_those_of_tensorflow(of_image: Any) -> None:
         feeds = {"images": np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)}
         for output, value in theirs(feeds).items():
             np.testing.assert_allclose(ours(feeds)[output], value, atol=max(shape) * 2.0**-22 * 255)
+
+
+@pytest.mark.parametrize("of_image", [_fixed, _half_pixels])
+def test_positions_in_integers_are_no_reason_to_refuse_the_model(of_image: Any, tmp_path: Path) -> None:
+    changed, _ = loops.rewritten(_graph(of_image), in_bfloat16=True)
+    path = tmp_path / "graph.pb"
+    path.write_bytes(changed.SerializeToString())
+    assert examine(openvino_compile.core().read_model(path)).differences == []
 
 
 def test_sizes_that_the_loop_computes_are_left_in_float32() -> None:

@@ -29,7 +29,7 @@ def build(images: Any, size: Any, *, half_pixel_centers: bool, in_integers: bool
 
     Args:
         half_pixel_centers: As TensorFlow's attribute.
-        in_integers: Whether positions are computed in int32; sides times sizes have to be below 2**30.
+        in_integers: Whether positions are computed in int32; exact for sizes up to 2,048.
     """
     shape = ops.shape_of(images, "i32")
     batch, channels = _range_of(shape, 0, 1), _range_of(shape, 3, 4)
@@ -72,16 +72,25 @@ def _positions(length: Any, wanted: Any, half_pixel_centers: bool) -> tuple[Any,
 
 
 def _integer_positions(length: Any, wanted: Any, half_pixel_centers: bool) -> tuple[Any, Any, Any]:
-    """Return the same, exact but for the last."""
+    """Return the same, exact but for the last.
+
+    What a side holds whole is taken out first. What is left to divide is below twice the square of a size, where the
+    engine's quotients, which it computes in float32, are exact, and known to be (see `arithmetic`) however large a side.
+    """
     places, parts = ops.range(integer(0), wanted, integer(1), "i32"), wanted
     if half_pixel_centers:  # (place + 1/2) length / wanted - 1/2
         places = ops.add(ops.multiply(places, integer(2)), integer(1))
         parts = ops.multiply(wanted, integer(2))
-        ahead = ops.maximum(ops.subtract(ops.multiply(places, length), wanted), integer(0))
-    else:
-        ahead = ops.multiply(places, length)
-    first = ops.divide(ahead, parts)
-    rest = ops.subtract(ahead, ops.multiply(first, parts))
+    whole, left = ops.divide(length, parts), ops.floor_mod(length, parts)
+    first, ahead = ops.multiply(places, whole), ops.multiply(places, left)
+    if half_pixel_centers:  # less a half is one less, and a half more
+        first, ahead = ops.subtract(first, integer(1)), ops.add(ahead, wanted)
+    quotient = ops.divide(ahead, parts)
+    rest = ops.subtract(ahead, ops.multiply(quotient, parts))
+    first = ops.add(first, quotient)
+    if half_pixel_centers:  # what lies before the first pixel is that pixel
+        rest = ops.multiply(rest, ops.minimum(ops.add(first, integer(1)), integer(1)))
+        first = ops.maximum(first, integer(0))
     following = ops.add(first, ops.minimum(rest, integer(1)))
     second = ops.minimum(following, ops.subtract(length, integer(1)))
     return first, second, ops.divide(ops.convert(rest, "f32"), ops.convert(parts, "f32"))
