@@ -55,7 +55,9 @@ def test_bfloat16_finds_the_same_in_a_large_picture(load: Load) -> None:
     if ours.report.precision != "bf16":
         pytest.skip(ours.report.notes[0])
     assert sum("that resizes images runs as one operation" in note for note in ours.report.notes) == 1
-    assert not [note for note in ours.report.notes if "as it is written" in note]  # else only who names the engine has it
+    assert not [
+        note for note in ours.report.notes if "as it is written" in note
+    ]  # else only who names the engine has it
     pairs = []
     for name in ("dog_bicycle_truck.jpg", "jetson_peds_0.jpg", "darknet_horses.jpg"):
         photo = np.ascontiguousarray(cv2.imread(str(shared_path(f"assets/photos/{name}")))[None, :, :, ::-1])

@@ -75,12 +75,10 @@ class LoadOptions:
         """Return what an accelerator is told with the model; the newest fields only where they say something."""
         newest = {
             name: getattr(self, name)
-            for name in ("batching", "max_batch_rows", "max_batch_delay_seconds")
+            for name in ("proof", "batching", "max_batch_rows", "max_batch_delay_seconds")
             if getattr(self, name) != getattr(LoadOptions, name)
         }
-        return {
-            "engine": self.engine, "precision": self.precision, "warm_up": self.warm_up, "proof": self.proof, **newest
-        }  # fmt: skip
+        return {"engine": self.engine, "precision": self.precision, "warm_up": self.warm_up, **newest}
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back."""

@@ -366,7 +366,7 @@ class RemoteModel:
             load_seconds=engine["load_seconds"],
             warm_up_seconds=self._config["warm_up_seconds"],
             source=engine.get("source", ""),
-            proof=now["proof"],
+            proof=now.get("proof", ""),
             batching=now.get("batching", ""),
             notes=tuple(note for note in notes if note),
         )

@@ -74,8 +74,8 @@ def _positions(length: Any, wanted: Any, half_pixel_centers: bool) -> tuple[Any,
 def _integer_positions(length: Any, wanted: Any, half_pixel_centers: bool) -> tuple[Any, Any, Any]:
     """Return the same, exact but for the last.
 
-    What a side holds whole is taken out first. What is left to divide is below twice the square of a size, where the
-    engine's quotients, which it computes in float32, are exact, and known to be (see `arithmetic`) however large a side.
+    What a side holds whole is taken out first. What is left to divide is below four times the square of a size, where
+    the engine's quotients, computed in float32, are exact and known to be (see `arithmetic`), however large the side.
     """
     places, parts = ops.range(integer(0), wanted, integer(1), "i32"), wanted
     if half_pixel_centers:  # (place + 1/2) length / wanted - 1/2
