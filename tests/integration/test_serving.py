@@ -73,6 +73,24 @@ def test_the_newest_version_answers_and_others_where_settings_say_so(models: Pat
             assert client.infer("linear", [x]).get_response().model_version == "3"
 
 
+def test_an_alias_is_the_newest_version_and_never_another_models_name(models: Path, tmp_path: Path) -> None:
+    (models / "linear" / "model.toml").write_text("versions = 'all'\nproof = 'off'\n")
+    write_saved_model(models / "plain", 9)
+    with serving(models, "--http", "0", scratch=tmp_path) as served:
+        for name in ("plain", "linear"):
+            status, body = served.ask(f"/v2/repository/models/{name}/alias", {"of": "linear"})
+            assert (status, body["error"]) == (
+                400,
+                f"{name!r} is a model's own name; unload that model first",
+            )
+        assert served.ask("/v2/repository/models/current/alias", {"of": "linear"})[0] == 200
+        assert served.index()[("current", "3")] == {
+            "name": "current", "version": "3", "state": "READY", "reason": "alias of linear"
+        }  # fmt: skip
+        np.testing.assert_allclose(answer(served, "current"), want(3), rtol=1e-5)
+        np.testing.assert_allclose(answer(served, "plain"), want(9), rtol=1e-5)
+
+
 def test_a_broken_model_stops_no_other_and_says_why(models: Path, tmp_path: Path) -> None:
     (models / "cut").mkdir()
     (models / "cut" / "model.onnx").write_bytes(b"no model")

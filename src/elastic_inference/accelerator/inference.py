@@ -312,8 +312,9 @@ class Inference:
         entries = models.entries()
         rows = [descriptions.index_entry(entry) for entry in entries]
         rows += [descriptions.unloaded_entry(name) for name in models.unloaded()]
-        newest = {entry.name: entry for entry in entries}
-        rows += [descriptions.alias_entry(a, newest.get(of), of) for a, of in models.aliases().items()]
+        keyed = {entry.key: entry for entry in entries}
+        for alias, of in models.aliases().items():
+            rows.append(descriptions.alias_entry(alias, keyed.get(models.versions.key(of) or of), of))
         rows = descriptions.with_absent(rows, self.shared.repository)
         return [row for row in rows if not only_ready or row["state"] == ModelState.READY.value]
 

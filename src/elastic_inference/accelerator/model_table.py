@@ -294,7 +294,7 @@ class ModelTable:
         """
         _check_name(alias)
         target = self.entry(name).name
-        if alias in self._entries:
+        if alias in self._entries or self.versions.all(alias):
             raise InvalidInput(f"{alias!r} is a model's own name; unload that model first")
         if not self._aliases.set(alias, target):
             raise InvalidInput(f"no more than {MAX_ALIASES} aliases can be set")
