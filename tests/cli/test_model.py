@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from elastic_inference import Accelerator, EIPredictor, LoadOptions
+from elastic_inference import Accelerator, EIPredictor, LoadOptions, zoo
 from elastic_inference.cli import main
 from elastic_inference.cli.exit_codes import ExitCode
 from tests.integration.small_models import write_saved_model
@@ -53,6 +54,15 @@ def test_one_is_shown_in_full_by_name_or_hash(store: Path, capsys: pytest.Captur
     assert by_hash == shown
     assert main(["model", "show", "seven", "--store", str(store)]) == 0
     assert "called with x [2, 4]" in capsys.readouterr().out
+
+
+def test_one_that_is_known_by_name_is_found_by_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ei compile ssd_mobilenet_v2_coco` keeps the file that this name stands for."""
+    known = next(iter(zoo.MODELS.values()))
+    monkeypatch.setattr(zoo, "MODELS", {known.name: replace(known, file_name="seven")})
+    assert run(capsys, "model", "show", known.name, "--store", store)["stored"]["name"] == "seven"
 
 
 def test_an_unknown_one_is_told(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,4 +39,7 @@ class Tokens:
         if needs_admin:
             raise PermissionDenied("only the host may do this")
         if self.token_sha256 is not None and not hmac.compare_digest(given, self.token_sha256):
-            raise PermissionDenied("the bearer token is missing or wrong for this accelerator")
+            raise PermissionDenied(
+                "the bearer token is missing or wrong for this accelerator, which has one of its own: that of "
+                "`ei attach` or `ei serve --token`, not a host's"
+            )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from elastic_inference import settings
+from elastic_inference import settings, zoo
 from elastic_inference.cli import _served_models as served_models
 from elastic_inference.cli.registration import Command, add_group
 from elastic_inference.cli.rendering import Block, Column, Listing, Pairs, Sentence, Table
@@ -30,7 +30,9 @@ StoreOption = Annotated[
 NameArgument = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="Its file's name, or the beginning of its hash.", show_default=False
+        metavar="MODEL",
+        help="Its name (of a file, or as in `ei models`), or the beginning of its hash.",
+        show_default=False,
     ),
 ]
 
@@ -295,7 +297,8 @@ def _stored(store: ArtifactStore, found: Artifact) -> StoredModel:
 
 
 def _named(store: ArtifactStore, name: str) -> StoredModel:
-    found = [each for each in _models(store) if each.name == name or (name and each.model.startswith(name))]
+    names = {name, zoo.MODELS[name].file_name} if name in zoo.MODELS else {name}
+    found = [each for each in _models(store) if each.name in names or (name and each.model.startswith(name))]
     if not found:
         raise ModelNotFound(
             f"no model {name!r} is stored in {store.blobs.directory}; `ei model list` shows those that are"
