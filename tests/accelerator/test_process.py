@@ -154,7 +154,7 @@ def test_a_new_token_takes_the_old_ones_place_on_open_connections_too(echo: Path
         predict({"x": [1]})
         with contextlib.closing(connect(running, running.admin_token)) as admin:
             admin.call("PUT", "/v2/accelerator/token", json.dumps({"token_sha256": digest}).encode())
-        with pytest.raises(PermissionDenied):
+        with pytest.raises(PermissionDenied, match="one of its own: that of `ei attach`"):
             predict({"x": [1]})
         with contextlib.closing(connect(running, "fresh")) as connection:
             assert (
