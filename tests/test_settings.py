@@ -34,6 +34,7 @@ NONSENSE = {
     "EI_LOG_LEVEL": "loud",
     "EI_PROGRESS_SECONDS": "often",
     "EI_CUDA_GRAPHS": "maybe",
+    "EI_RECORD_REQUESTS": "1025",
     "XDG_CACHE_HOME": __file__,
     "XDG_STATE_HOME": __file__,
 }
@@ -73,6 +74,7 @@ def test_an_argument_wins_over_the_variable_and_nothing_counts_as_unset(
         "EI_PROGRESS_SECONDS": "0.5",
         "EI_STORE_SIZE": "4GiB",
         "EI_CUDA_GRAPHS": "on",
+        "EI_RECORD_REQUESTS": "36",
         "SAGEMAKER_BIND_TO_PORT": "8080",
     }.get(setting.name)
     if text is None:

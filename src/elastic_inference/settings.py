@@ -24,6 +24,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _SHOWN_CHARACTERS = 80
 _STORE_BYTES = 8 << 30
 _STORE_DISK_SHARE = 0.1
+_MAX_RECORDED_REQUESTS = 1024  # of each model, as an accelerator takes it
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _num_requests(text: str) -> int:
+    if not text.isdecimal() or int(text) > _MAX_RECORDED_REQUESTS:
+        raise ValueError(f"is not a number of requests, 0 to {_MAX_RECORDED_REQUESTS}")
+    return int(text)
+
+
 def _level(text: str) -> str:
     if text.upper() not in _LEVELS:
         raise ValueError(f"is not one of {', '.join(_LEVELS)}")
@@ -186,6 +193,10 @@ PROGRESS_SECONDS = Setting(
 CUDA_GRAPHS = Setting(
     "EI_CUDA_GRAPHS", "`on`: engine torch tries CUDA graphs, and takes those that are equal and faster; a host hands "
     "it on to its accelerators", "off", _switch,
+)  # fmt: skip
+RECORD_REQUESTS = Setting(
+    "EI_RECORD_REQUESTS", "How many requests' inputs of each model an embedded accelerator keeps while it is loaded, "
+    "to choose int8 or auto by them, 0 to 1024", "0", _num_requests,
 )  # fmt: skip
 MPS_DIRECTORY = Setting(
     "CUDA_MPS_PIPE_DIRECTORY", "Folder of the pipes of NVIDIA's MPS daemon, for `ei host start --gpu-sharing mps`",

@@ -240,3 +240,16 @@ def test_inputs_of_any_name_are_written_and_read(tmp_path: Path) -> None:
     assert list(back) == list(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array)
+
+
+def test_an_embedded_accelerator_records_where_the_environment_says_so(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EI_RECORD_REQUESTS", "6")
+    place = Accelerator.embedded(threads=1, cache_dir=str(tmp_path))
+    with EIPredictor(model, accelerator=place, load=LoadOptions(engine="openvino", proof="off")) as predict:
+        assert any("inputs of up to 6 requests" in note for note in predict.report.notes)
+        call(predict, 8)
+        quick = LoadOptions(engine="openvino", precision="int8", proof="off")
+        with EIPredictor(model, accelerator=place, load=quick) as by_calls:
+            assert by_calls.report.precision == "int8"

@@ -129,7 +129,8 @@ class PoolCluster:
                 ("--tls-key", "host.key"),
             ):
                 files += [] if tls is None else [option, str(tls / name)]
-            self.ei("pool", "start", "--ray", self.ray, "--config", str(folder / "pool.toml"), *files)
+            self.start_options = ["--ray", self.ray, "--config", str(folder / "pool.toml"), *files]
+            self.ei("pool", "start", *self.start_options)
             self.token = (folder / "p" / "operator.token").read_text().strip()
             self.session = HostSession(self.url, self.token, tls=self.tls)
             self.wait_ready(num_nodes)
@@ -166,17 +167,27 @@ class PoolCluster:
 
     def ei(self, *arguments: str) -> str:
         """Run the command line; what it prints."""
-        done = subprocess.run(
+        done = self._run(*arguments)
+        log = self.folder / "p" / "pool.log"
+        tail = log.read_text()[-2000:] if log.exists() else ""
+        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{tail}"
+        return done.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """Run the command line, which must fail; what it says."""
+        done = self._run(*arguments)
+        assert done.returncode != 0, f"{arguments}: {done.stdout}"
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [sys.executable, "-m", "elastic_inference", *arguments],
             capture_output=True,
             text=True,
             timeout=150,
             env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
         )
-        log = self.folder / "p" / "pool.log"
-        tail = log.read_text()[-2000:] if log.exists() else ""
-        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{tail}"
-        return done.stdout
 
     # What there is
 

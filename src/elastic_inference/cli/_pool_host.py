@@ -55,7 +55,7 @@ def run_host() -> None:
         from elastic_inference.host.priority import come_first
         from elastic_inference.pool.member_api import add_member_api
         from elastic_inference.pool.membership import Membership
-        from elastic_inference.pool.supervision import watch_supervisor
+        from elastic_inference.pool.supervision import LOCK, watch_supervisor
         from elastic_inference.protocol.tls import Tls
         from elastic_inference.telemetry import set_up_logging
     come_first()
@@ -63,7 +63,7 @@ def run_host() -> None:
     state_dir, address, tls = Path(told["state_dir"]), told["address"], told["tls"]
     set_up_logging(told["options"].get("log_level", "info"), [RequestIdFilter()])
     threading.Thread(
-        target=watch_supervisor, args=(state_dir / "supervisor.lock",), name="supervision", daemon=True
+        target=watch_supervisor, args=(state_dir / LOCK,), name="supervision", daemon=True
     ).start()
     arguments = ["--state-dir", str(state_dir), "--listen", f"{address}:0", "--data-listen", address]
     if tls is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -19,7 +22,7 @@ from elastic_inference.cli._pool_host import host_options
 from elastic_inference.cli._support import extra
 from elastic_inference.cli.rendering import Block, Sentence
 from elastic_inference.client.host_session import HostSession
-from elastic_inference.errors import ElasticInferenceError, InvalidInput, StartFailed
+from elastic_inference.errors import ConnectError, ElasticInferenceError, InvalidInput, StartFailed
 from elastic_inference.protocol.tls import Tls
 from elastic_inference.settings import state_dir as default_state_dir
 from elastic_inference.units import parse_seconds
@@ -33,30 +36,47 @@ else:
     import tomli as tomllib
 
 _START_SECONDS = 90.0
+_LEAVE_SECONDS = 10.0
 _HOST_KEYS_OF_THE_POOL = ("listen", "data_listen", "state_dir", "tls", "tls_cert", "tls_key", "keep_running")
+
+
+RayOption = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="The Ray cluster, HOST:PORT; 'auto' for RAY_ADDRESS, else for the one of yours on this machine.",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class StartedPool:
-    """A pool that answers."""
+    """A pool that answers.
+
+    Attributes:
+        ray_address: Of the cluster that it runs on.
+        was_running: Whether it ran already, with the same options.
+    """
 
     url: str
+    ray_address: str
     operator_token_file: Path
     num_hosts: int
+    was_running: bool
 
     def blocks(self) -> Iterable[Block]:
         """Show it in one line."""
+        so_far = "" if self.was_running else " so far"
         yield (
-            f"pool {self.url} answers, with {self.num_hosts} hosts so far; the operator's token is in "
-            f"{self.operator_token_file}"
+            f"pool {self.url} on the Ray cluster {self.ray_address} "
+            f"{'ran already with these options' if self.was_running else 'answers'}, with {self.num_hosts} "
+            f"hosts{so_far}; the operator's token is in {self.operator_token_file}"
         )
 
 
 def start(
-    ray: Annotated[
-        str,
-        typer.Option("--ray", metavar="ADDRESS", help="The Ray cluster; 'auto' for the one of this machine."),
-    ] = "auto",
+    ray: RayOption = "auto",
     config: Annotated[
         Path | None,
         typer.Option(
@@ -96,6 +116,16 @@ def start(
         ),
     ] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key.")] = None,
+    record_requests: Annotated[
+        int | None,
+        typer.Option(
+            "--record-requests",
+            metavar="NUM",
+            min=0,
+            max=1024,
+            help="Of every host, as of `ei host start`; the same as record_requests below [host].",
+        ),
+    ] = None,
 ) -> StartedPool:
     """Start a pool on a Ray cluster: a host on each of its nodes, and one address for all of them.
 
@@ -108,7 +138,7 @@ def start(
       ei pool start --listen 0.0.0.0:8500 --config pool.toml
     """
     with extra("pool"):
-        from elastic_inference.pool import actors
+        from elastic_inference.pool import actors, clusters
     given = {
         "listen": listen,
         "state_dir": None if state_dir is None else str(state_dir),
@@ -118,29 +148,110 @@ def start(
         "tls_key": None if tls_key is None else str(tls_key),
     }
     options = {} if config is None else read_pool_file(config)
+    if record_requests is not None:
+        options["host"] = {**options.get("host", {}), "record_requests": record_requests}
     made = config_of({**options, **{name: value for name, value in given.items() if value is not None}})
-    actors.connect(ray)
-    actors.start(made)
-    return _wait(made)
+    address = _connect(ray)
+    folder, actor = Path(made.state_dir), actors.find()
+    was_running, log = actor is not None, folder / "pool.log"
+    began_at = log.stat().st_size if log.exists() else 0
+    if actor is None:
+        _check_free(made)
+        actor = actors.start(made)
+    running, _ = actors.told(actor)
+    others = made.differences(running)
+    if others:
+        raise InvalidInput(
+            f"a pool runs on the Ray cluster {address} already, at {running.url}, with other options: "
+            f"{'; '.join(others)}; stop it first (`ei pool stop --ray {address}`), or give the same options"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    clusters.remember_cluster(folder, address)
+    try:
+        return _wait(made, address, was_running, began_at)
+    except StartFailed:
+        if not was_running:
+            actors.stop(actor)
+            clusters.forget_cluster(folder)
+        raise
 
 
 def stop(
     ray: Annotated[
-        str,
-        typer.Option("--ray", metavar="ADDRESS", help="The Ray cluster; 'auto' for the one of this machine."),
-    ] = "auto",
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="The Ray cluster, HOST:PORT; by default the one that `ei pool start` wrote into the state directory.",
+        ),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="Of the pool, as at its start.")
+    ] = None,
 ) -> Sentence:
     """Stop a pool, its hosts and their accelerators in order; the Ray cluster stays.
 
     \b
     Examples:
       ei pool stop
+      ei pool stop --ray 10.0.0.1:6379
     """
     with extra("pool"):
-        from elastic_inference.pool import actors
-    actors.connect(ray)
-    actors.stop(actors.find())
-    return Sentence("the pool has ended, with its hosts and their accelerators", {"has_ended": True})
+        from elastic_inference.pool import actors, clusters
+    folder = (default_state_dir() / "pool" if state_dir is None else state_dir).absolute()
+    remembered = clusters.remembered_cluster(folder)
+    address = _connect(ray or remembered or clusters.AUTO)
+    actor = actors.find()
+    if actor is None:
+        raise ConnectError(f"the Ray cluster {address} runs no pool; start one with `ei pool start`")
+    running, uid = actors.told(actor)
+    is_its_folder = Path(running.state_dir) == folder
+    # Where nobody said which, a cluster of the same address may be another's by now.
+    if ray is None and not is_its_folder and (remembered or state_dir or uid != os.geteuid()):
+        raise InvalidInput(
+            f"the pool on the Ray cluster {address} is another one: it keeps its state in {running.state_dir} of user "
+            f"{uid}, not in {folder}; to stop it all the same: `ei pool stop --ray {address}`"
+        )
+    actors.stop(actor)
+    clusters.forget_cluster(Path(running.state_dir))
+    return Sentence(
+        f"the pool {running.url} on the Ray cluster {address} has ended, with its hosts and their accelerators",
+        {"has_ended": True, "url": running.url, "ray_address": address},
+    )
+
+
+def _connect(wanted: str) -> str:
+    """Connect to the Ray cluster that is meant; its address."""
+    from elastic_inference.pool import actors, clusters
+
+    address = clusters.choose_cluster(wanted)
+    clusters.check_answers(address)
+    return actors.connect(address)
+
+
+def _check_free(config: PoolConfig) -> None:
+    """See that nobody else has the state directory or the port, before an actor tries to take them."""
+    from elastic_inference.host.processes.folders import HostFolder
+    from elastic_inference.pool import clusters
+    from elastic_inference.pool.supervision import LOCK, is_held
+    from elastic_inference.protocol.endpoint import Endpoint
+
+    folder = HostFolder(Path(config.state_dir))
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    while is_held(folder.path / LOCK):  # an actor that was ended a moment ago holds it a moment more
+        if time.monotonic() > deadline:
+            where = clusters.remembered_cluster(folder.path)
+            raise InvalidInput(
+                f"state directory {folder.path} is in use by a pool on another Ray cluster"
+                f"{'' if where is None else f', {where}'}; stop that, or give another --state-dir"
+            )
+        time.sleep(0.1)
+    if is_held(folder.lock):
+        return  # a pool service that lost its actor: the new actor goes on with it, or ends it
+    try:
+        Endpoint.parse(config.listen).listen(1).close()
+    except ConnectError as error:
+        raise ConnectError(f"--listen {config.listen}: {error}; give another one") from error
 
 
 _POOL_KEYS: dict[str, type] = {
@@ -229,8 +340,10 @@ def _own_address() -> str:
     return address
 
 
-def _wait(config: PoolConfig) -> StartedPool:
+def _wait(config: PoolConfig, address: str, was_running: bool, began_at: int) -> StartedPool:
+    """Wait until the pool answers, or says in its log, from `began_at` on, that it cannot."""
     folder = Path(config.state_dir)
+    log = folder / "pool.log"
     token_file = folder / "operator.token"
     deadline = time.monotonic() + _START_SECONDS
     why = "it has not answered yet"
@@ -243,11 +356,31 @@ def _wait(config: PoolConfig) -> StartedPool:
                 )
                 session.request("GET", "/v1/pool")
                 hosts = session.request("GET", "/v1/pool/hosts")
-                return StartedPool(config.url, token_file, len(hosts))
+                return StartedPool(config.url, address, token_file, len(hosts), was_running)
             except (OSError, ElasticInferenceError) as error:
                 why = str(error)
+        refusal = _refusal(log, began_at)
+        if refusal is not None:
+            raise StartFailed(f"the pool service at {config.url} cannot run: {refusal}; its log is {log}")
         time.sleep(0.1)
     raise StartFailed(
-        f"the pool service at {config.url} did not answer within {_START_SECONDS:.0f} s: {why}; its log is "
-        f"{folder / 'pool.log'}"
+        f"the pool service at {config.url} did not answer within {_START_SECONDS:.0f} s: {why}; its log is {log}"
     )
+
+
+def _refusal(log: Path, began_at: int) -> str | None:
+    """Return why the pool service could not run, as it wrote into its log."""
+    from elastic_inference.pool.process import CANNOT_RUN
+
+    try:
+        with log.open("rb") as file:
+            file.seek(began_at)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError):
+            told = json.loads(line)
+            if told["message"] == CANNOT_RUN:
+                return str(told["why"])
+    return None

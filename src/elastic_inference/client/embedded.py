@@ -42,6 +42,7 @@ class EmbeddedOptions:
         artifacts_dir: Its artifact store; None: it keeps nothing.
         store_limit_bytes: What that may hold.
         allow_unsafe_operations: See EngineOptions.
+        record_requests: How many requests' inputs of each model it keeps, to choose a precision by them; 0: none.
         module: What `python -m` runs; the testing package has another one.
     """
 
@@ -50,6 +51,7 @@ class EmbeddedOptions:
     artifacts_dir: str | None = None
     store_limit_bytes: int | None = None
     allow_unsafe_operations: bool = False
+    record_requests: int = 0
     module: str = "elastic_inference.accelerator"
 
 
@@ -125,6 +127,7 @@ class EmbeddedAccelerator:
             "artifacts_dir": self._options.artifacts_dir,
             "store_limit_bytes": self._options.store_limit_bytes,
             "allow_unsafe_operations": self._options.allow_unsafe_operations,
+            "record_requests": self._options.record_requests,
             "limits": {"compute": "none: embedded", "memory": "none: embedded"},
             "watch_pid": self._owner_pid,
         }

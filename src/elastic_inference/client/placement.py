@@ -113,6 +113,7 @@ def _embedded(accelerator: Embedded, cache_dir: str | Literal[False] | None) -> 
         artifacts_dir=cache_dir or None,
         store_limit_bytes=limit_bytes or None,
         allow_unsafe_operations=accelerator.allow_unsafe_operations,
+        record_requests=settings.RECORD_REQUESTS.get() or 0,
     )
     process = embedded.acquire(options)
     return Place(ConnectionPool(process.address), process.explain, lambda: embedded.release(options, process))

@@ -6,6 +6,7 @@ processes themselves are ours (see `supervision`); no tensor and no order goes t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Cython, which Ray gives no types
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from elastic_inference.errors import ConnectError, ElasticInferenceError
+from elastic_inference.errors import ConnectError, ElasticInferenceError, StartFailed
 from elastic_inference.pool.config import PoolConfig
+from elastic_inference.pool.host_folders import chosen_folder
 from elastic_inference.pool.supervision import Supervisor
 from elastic_inference.settings import with_variables
 
@@ -29,6 +32,8 @@ POOL_ACTOR = "pool"
 NUM_POOL_PROCESSES = 2  # one that serves, and one that waits for its turn with everything loaded
 _NODES_SECONDS = 0.5
 _STOP_SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
+_TELL_SECONDS = 60.0  # an actor's process starts meanwhile
 # Ray sets these for an actor without GPUs and with one core; a host decides about its devices itself.
 _OF_RAY = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
@@ -54,6 +59,10 @@ class PoolActor:
     def pids(self) -> dict[str, Any]:
         """Return the processes: this actor's, and those of the pool service."""
         return {"actor": os.getpid(), "processes": self._supervisor.pids()}
+
+    def told(self) -> dict[str, Any]:
+        """Return how the pool was started: its configuration as JSON, and the user it runs as."""
+        return {"config": self._config.to_json(), "uid": os.geteuid()}
 
     def stop(self) -> None:
         """End all hosts and the pool service, in order."""
@@ -85,7 +94,7 @@ class PoolActor:
                 "join_token": token.read_text().strip(),
                 "node_id": node_id,
                 "address": alive[node_id],
-                "state_dir": str(Path(self._config.host_state_dir) / node_id[:12]),
+                "host_state_dir": self._config.host_state_dir,
                 "options": dict(self._config.host_options),
                 "tls": None if self._config.tls is None else vars(self._config.tls),
             }
@@ -108,10 +117,11 @@ class HostActor:
     """Keeps `ei host`'s own code running on its node."""
 
     def __init__(self, told: str) -> None:
-        folder = Path(json.loads(told)["state_dir"])
+        value = json.loads(told)
         command = [sys.executable, "-m", "elastic_inference", "pool", "run-host"]
-        folder.mkdir(parents=True, exist_ok=True)
-        self._supervisor = Supervisor(folder, command, told, 1, folder / "host.log", _environment())
+        with chosen_folder(Path(value["host_state_dir"]), value["node_id"]) as folder:
+            line = json.dumps({**value, "state_dir": str(folder)})
+            self._supervisor = Supervisor(folder, command, line, 1, folder / "host.log", _environment())
 
     def pids(self) -> dict[str, Any]:
         """Return the processes: this actor's, and the host's."""
@@ -122,12 +132,13 @@ class HostActor:
         self._supervisor.stop(_STOP_SECONDS)
 
 
-def connect(address: str) -> None:
-    """Connect to a Ray cluster.
+def connect(address: str) -> str:
+    """Connect to a Ray cluster; gives its address as Ray has it.
 
     Raises:
-        ConnectError: None answers there.
+        ConnectError: None answers there in `_CONNECT_SECONDS`.
     """
+    _check_control_store(address)
     try:
         ray.init(
             address=address,
@@ -140,10 +151,27 @@ def connect(address: str) -> None:
         raise ConnectError(
             f"no Ray cluster answers at {address!r}: {error}; start one with `ray start --head`"
         ) from error
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _check_control_store(address: str) -> None:
+    """See that Ray's control store answers: `ray.init` alone tries for most of a minute, and cannot be told not to."""
+    found: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(ray.exceptions.RpcError):
+            GcsClient(address=address)
+            found.append(True)
+
+    thread = threading.Thread(target=ask, name="ask Ray", daemon=True)
+    thread.start()
+    thread.join(_CONNECT_SECONDS)
+    if not found:
+        raise ConnectError(f"no Ray control store answers at {address}, in {_CONNECT_SECONDS:.0f} s at most")
 
 
 def start(config: PoolConfig) -> Any:
-    """Start the pool on this node of the cluster; gives its actor. One that runs already stays as it is."""
+    """Start the pool on this node of the cluster; gives its actor, which may be another's of the same moment."""
     here = ray.get_runtime_context().get_node_id()
     return (
         ray.remote(PoolActor)
@@ -162,11 +190,26 @@ def start(config: PoolConfig) -> Any:
 
 
 def find() -> Any:
-    """Return the pool's actor; ConnectError where the cluster has no pool."""
+    """Return the pool's actor; None where the cluster has no pool."""
     try:
         return ray.get_actor(POOL_ACTOR, namespace=NAMESPACE)
-    except ValueError as error:
-        raise ConnectError("this Ray cluster runs no pool; start one with `ei pool start`") from error
+    except ValueError:
+        return None
+
+
+def told(actor: Any) -> tuple[PoolConfig, int]:
+    """Return how a pool was started, and the user that it runs as.
+
+    Raises:
+        StartFailed: Its actor does not answer.
+    """
+    try:
+        value = ray.get(actor.told.remote(), timeout=_TELL_SECONDS)
+    except (ray.exceptions.RayError, AttributeError) as error:
+        raise StartFailed(
+            f"the actor of this Ray cluster's pool does not say how it was started: {error}"
+        ) from error
+    return PoolConfig.from_json(value["config"]), int(value["uid"])
 
 
 def stop(actor: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,18 @@ class PoolConfig:
         except ValueError as error:
             known = ", ".join(policy.value for policy in Policy)
             raise InvalidInput(f"placement {self.placement!r:.40} is not one of {known}") from error
+
+    def differences(self, other: PoolConfig) -> list[str]:
+        """Name what is unlike, with both values: ours, and the other's."""
+        mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
+        secret = {each.name for each in fields(self) if not each.repr}
+        return [
+            f"{name} differs"
+            if name in secret
+            else f"{name} {mine[name]!r:.200}, there {theirs[name]!r:.200}"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
 
     def to_json(self) -> str:
         """Write it."""

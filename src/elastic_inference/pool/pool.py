@@ -177,7 +177,7 @@ class Pool:
         known = {row.host_id: row for row in self.books.hosts()}
         earlier = known.get(host_id)
         state = HostState.READY
-        if earlier is not None and earlier.state is HostState.DRAINING:
+        if earlier is not None and earlier.state is HostState.DRAINING and earlier.node_id == node_id:
             state = HostState.DRAINING
         row = HostRow(host_id, node_id, url, token, 1 if earlier is None else earlier.epoch + 1, state, offer)
         self.store.put_host(row)

@@ -16,11 +16,13 @@ from elastic_inference.host.priority import come_first
 from elastic_inference.pool.config import PoolConfig
 from elastic_inference.pool.doors import pool_doors
 from elastic_inference.pool.pool import Pool
-from elastic_inference.pool.supervision import watch_supervisor
+from elastic_inference.pool.supervision import LOCK, watch_supervisor
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.telemetry import set_up_logging
 
 logger = logging.getLogger(__name__)
+
+CANNOT_RUN = "the pool service cannot run"  # `ei pool start` looks for it in the log
 
 
 def main() -> int:
@@ -29,7 +31,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until it serves, it ends at once
     config = PoolConfig.from_json(sys.stdin.readline())
     set_up_logging(config.log_level, [RequestIdFilter()])
-    supervisor = Path(config.state_dir) / "supervisor.lock"
+    supervisor = Path(config.state_dir) / LOCK
     threading.Thread(target=watch_supervisor, args=(supervisor,), name="supervision", daemon=True).start()
     pool = Pool(config)
     try:
@@ -43,6 +45,6 @@ def main() -> int:
             addition=pool_doors(pool),
         )
     except ElasticInferenceError as error:
-        logger.error("the pool service cannot run", extra={"why": str(error)})
+        logger.error(CANNOT_RUN, extra={"why": str(error)})
         return 1
     return 0

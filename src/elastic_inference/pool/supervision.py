@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -26,6 +27,8 @@ from elastic_inference.limits.processes import ProcessIdentity, open_pidfd, send
 logger = logging.getLogger(__name__)
 
 UNSUPERVISED_SECONDS = 15.0
+LOCK = "supervisor.lock"
+OTHERS_END_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 _MOST_PAUSE_SECONDS = 5.0
@@ -83,7 +86,8 @@ class Supervisor:
         self._environment = None if environment is None else dict(environment)
         self._stop = threading.Event()
         self._wake_read, self._wake_write = os.pipe()
-        self._lock_file = _take_lock(folder / "supervisor.lock")
+        self._lock_file = _take_lock(folder / LOCK)
+        self._told_sha256 = hashlib.sha256(first_line.encode()).hexdigest()
         self._pids: dict[int, ProcessIdentity] = self._remembered()
         self._lock = threading.Lock()
         self._threads = [
@@ -106,18 +110,8 @@ class Supervisor:
         for thread in self._threads:
             thread.join()
         with self._lock:
-            found = [(open_pidfd(each), each) for each in self._pids.values()]
-        deadline = time.monotonic() + seconds
-        for pidfd, _ in found:
-            if pidfd is not None:
-                send_signal(pidfd, signal.SIGTERM)
-        for pidfd, _ in found:
-            if pidfd is None:
-                continue
-            if not wait_readable((pidfd,), max(0.0, deadline - time.monotonic())):
-                send_signal(pidfd, signal.SIGKILL)
-                wait_readable((pidfd,), 5.0)
-            os.close(pidfd)
+            identities = list(self._pids.values())
+        _end(identities, seconds)
         self._lock_file.close()
 
     def _keep(self, number: int) -> None:
@@ -153,7 +147,8 @@ class Supervisor:
             child.stdin.write(self._first_line + "\n")
         with self._lock:
             self._pids[number] = ProcessIdentity.of_pid(child.pid, os.geteuid())
-            remembered = {str(key): asdict(each) for key, each in self._pids.items()}
+            processes = {str(key): asdict(each) for key, each in self._pids.items()}
+            remembered = {"told_sha256": self._told_sha256, "processes": processes}
         partial = self._folder / "processes.partial"
         partial.write_text(json.dumps(remembered))
         os.replace(partial, self._folder / "processes.json")
@@ -171,10 +166,28 @@ class Supervisor:
     def _remembered(self) -> dict[int, ProcessIdentity]:
         try:
             value = json.loads((self._folder / "processes.json").read_text())
-            found = {int(key): ProcessIdentity(**each) for key, each in value.items()}
-        except (OSError, ValueError, TypeError):
+            found = {int(key): ProcessIdentity(**each) for key, each in value["processes"].items()}
+            is_same = value["told_sha256"] == self._told_sha256
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
-        return {key: each for key, each in found.items() if each.is_alive()}
+        alive = {key: each for key, each in found.items() if each.is_alive()}
+        if is_same:
+            return alive
+        _end(alive.values(), OTHERS_END_SECONDS)  # they do what an earlier start said
+        return {}
+
+
+def _end(identities: Iterable[ProcessIdentity], seconds: float) -> None:
+    """End processes: SIGTERM, and SIGKILL for those that take longer."""
+    found = [pidfd for each in identities if (pidfd := open_pidfd(each)) is not None]
+    deadline = time.monotonic() + seconds
+    for pidfd in found:
+        send_signal(pidfd, signal.SIGTERM)
+    for pidfd in found:
+        if not wait_readable((pidfd,), max(0.0, deadline - time.monotonic())):
+            send_signal(pidfd, signal.SIGKILL)
+            wait_readable((pidfd,), 5.0)
+        os.close(pidfd)
 
 
 def _take_lock(path: Path) -> IO[str]:
