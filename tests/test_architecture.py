@@ -35,7 +35,15 @@ ALLOWED_LAZY = {("client/local.py", "engines")}
 HOST_MAY_IMPORT_OF_ACCELERATOR = {"elastic_inference.accelerator.config"}
 # The host's ways in, and what each consists of; `app` puts them side by side, `server` serves that.
 DOORS = {
-    "control": {"api", "observing", "tenants", "schemas", "board_schemas", "tenant_schemas"},
+    "control": {
+        "api",
+        "observing",
+        "tenants",
+        "schemas",
+        "board_schemas",
+        "tenant_schemas",
+        "tenant_changes",
+    },
     "page": {"page", "feed"},
     "metrics": {"metrics"},
     "amazon": {"aws", "aws_directory", "aws_signature"},

@@ -43,6 +43,12 @@ def parse_seconds(text: str) -> float:
     return _parse(text, _SECONDS, "duration", "ns, us, ms, s, min, h, d")
 
 
+def format_usd(amount: Decimal, num_places: int = 2) -> str:
+    """Write an amount with so many decimal places, and with more where else it had fewer than two digits: 0.0000031."""
+    least = 1 - amount.adjusted() if amount else 0
+    return f"{amount:.{min(max(num_places, least), _USD_PLACES)}f}"
+
+
 def parse_usd(text: str, field: str = "price") -> Decimal:
     """Read an amount of US dollars exactly, as Decimal; it must be finite and not negative."""
     try:

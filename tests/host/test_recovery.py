@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elastic_inference.client.host_session import HostSession
+from elastic_inference.errors import ComputeQuotaExceeded
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.state import StateStore
 from elastic_inference.host.priority import HOST_NICE
@@ -22,6 +24,7 @@ from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 from tests.host.conftest import HostProcess
 from tests.host.support import predictor, wait_until
+from tests.host.tenants import take_in
 
 MODES = ("best", "rlimit and duty cycle")
 StartHost = Callable[..., HostProcess]
@@ -178,6 +181,26 @@ def test_a_host_told_to_keep_running_leaves_its_accelerators(start_host: StartHo
     assert before.is_alive()
     start_host()
     assert process_of(state_dir) == before
+
+
+def test_requests_a_second_of_a_tenant_are_counted_on_while_the_host_is_away(
+    start_host: StartHost, model: Path
+) -> None:
+    host = start_host("--keep-running")
+    vision = take_in(host.session(), "vision", quota={"requests_per_second": 0.001})
+    first = HostSession(host.url, vision).attach("cpu.quarter")
+    feed = {"x": np.array([3], np.int32)}
+    with predictor(first.endpoints[0], first.token, model) as predict:
+        predict(feed)
+        assert host.end() == 0
+        host = start_host()
+        second = HostSession(host.url, vision).attach("cpu.quarter")
+        with predictor(second.endpoints[0], second.token, model) as predict_second:
+            for each in (predict_second, predict):
+                with pytest.raises(ComputeQuotaExceeded):
+                    each(feed)
+            host.session().request("PUT", "/v1/tenants/vision", {})
+            assert [each(feed)["y"].tolist() for each in (predict, predict_second)] == [[6], [6]]
 
 
 def test_a_second_host_with_the_same_state_directory_is_refused(

@@ -22,12 +22,14 @@ from elastic_inference.accelerator import bodies
 from elastic_inference.errors import InvalidInput
 from elastic_inference.limits.base import is_accelerator_id
 from elastic_inference.limits.lease.holder import LeaseConfig
+from elastic_inference.limits.request_rate import RateConfig
 from elastic_inference.protocol.doors import DOORS, check_doors
 
 MAX_THREADS = 1024
 MAX_RECORDED_REQUESTS = 1024  # of each model
 MAX_RECORDED_MODEL_BYTES = 64 << 20
 MAX_RECORDED_BYTES = 256 << 20  # of all models
+_MAX_FDS = 3
 WAITING = b"."
 """What a process sends on its socket when all that is left to do needs its configuration."""
 _WHAT = "accelerator configuration"
@@ -67,7 +69,7 @@ class AcceleratorConfig:
         queue_limit: Requests that may wait; the next is refused.
         allow_unsafe_operations: See EngineOptions.
         use_shared_memory: Whether clients may register shared memory.
-        requests_per_second: More than these are refused; None: no limit.
+        rate: Where it counts requests, for a limit that its tenant's accelerators share; None: no limit.
         accelerator_type: Name of the catalogue row, for reports; None for an embedded one.
         doors: Protocols that clients may speak, each at every endpoint: "http" always, by which the host calls and
             models come, and others of DOORS.
@@ -102,7 +104,7 @@ class AcceleratorConfig:
     queue_limit: int = 256
     allow_unsafe_operations: bool = False
     use_shared_memory: bool = True
-    requests_per_second: float | None = None
+    rate: RateConfig | None = None
     accelerator_type: str | None = None
     doors: tuple[str, ...] = DOORS
     models_dir: str | None = None
@@ -162,7 +164,7 @@ class AcceleratorConfig:
     def send(self, sock: socket.socket) -> None:
         """Write it to a process whose standard input is the other end, with the descriptors that go with it."""
         line = self.to_json().encode() + b"\n"
-        num_sent = socket.send_fds(sock, [line], () if self.lease is None else self.lease.fds)
+        num_sent = socket.send_fds(sock, [line], self._fds)
         sock.sendall(line[num_sent:])
 
     @classmethod
@@ -177,11 +179,20 @@ class AcceleratorConfig:
                 return cls.from_json(stdin.readline())
         line, fds = _receive_line(stdin_fd)
         config = cls.from_json(line)
-        if config.lease is None:
-            return config
-        if len(fds) != len(config.lease.fds):
-            raise InvalidInput(f"the lease came with {len(fds)} descriptors, not {len(config.lease.fds)}")
-        return replace(config, lease=replace(config.lease, rules_fd=fds[0], turns_fd=fds[1]))
+        if len(fds) != len(config._fds):
+            raise InvalidInput(f"{_WHAT} came with {len(fds)} descriptors, not {len(config._fds)}")
+        left = iter(fds)
+        lease, rate = config.lease, config.rate
+        if lease is not None:
+            lease = replace(lease, rules_fd=next(left), turns_fd=next(left))
+        if rate is not None:
+            rate = replace(rate, fd=next(left))
+        return replace(config, lease=lease, rate=rate)
+
+    @property
+    def _fds(self) -> tuple[int, ...]:
+        """The descriptors that go with it, in the order in which they are sent."""
+        return (() if self.lease is None else self.lease.fds) + (() if self.rate is None else (self.rate.fd,))
 
 
 def describe_recording(num_requests: int) -> dict[str, str]:
@@ -201,7 +212,7 @@ def _receive_line(stdin_fd: int) -> tuple[str, list[int]]:
         with contextlib.suppress(OSError):  # the other end has said all it has to, or has died: reading tells
             sock.sendall(WAITING)
         while not line.endswith(b"\n"):
-            block, received, *_ = socket.recv_fds(sock, 1 << 16, 2)
+            block, received, *_ = socket.recv_fds(sock, 1 << 16, _MAX_FDS)
             fds += received
             if not block:
                 break

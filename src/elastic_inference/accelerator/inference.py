@@ -25,7 +25,6 @@ from elastic_inference.accelerator.recent import latency
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.repository.repository import Repository
 from elastic_inference.accelerator.repository.sent_files import LoadCommands
-from elastic_inference.accelerator.request_rate import RequestRate
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
 from elastic_inference.accelerator.tracing import Tracer
@@ -34,6 +33,7 @@ from elastic_inference.clock import MonotonicClock
 from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import InvalidInput, ModelNotFound, ModelNotReady
 from elastic_inference.limits.fence import Fence
+from elastic_inference.limits.request_rate import RequestRate
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
@@ -99,7 +99,7 @@ class Inference:
         self.shared = shared
         self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
         self.fence = None if config.fence is None else Fence(config.fence)
-        self.rate = RequestRate(config.requests_per_second, MonotonicClock())
+        self.rate = None if config.rate is None else RequestRate(config.rate, MonotonicClock())
         self.drained = threading.Event()
         self.logs = LogSwitches()
         self.trace = TraceSwitches(is_on=shared.tracer is not None)
@@ -194,7 +194,8 @@ class Inference:
         timing: Timing,
         is_wanted: Callable[[], bool] | None,
     ) -> Result:
-        self.rate.take()
+        if self.rate is not None:
+            self.rate.take()
         signature = entry.loaded().signature
         inputs = self._inputs(head, tensors, signature)
         if head.outputs is not None:
@@ -383,7 +384,7 @@ class Inference:
             "device": self.config.device,
             "limits": self.config.limits or {},
             "doors": list(self.config.doors),
-            "requests_per_second": self.rate.per_second,
+            "requests_per_second": None if self.rate is None else self.rate.per_second,
             "memory_limit_bytes": self.config.memory_limit_bytes,
             "queue": asdict(self.shared.queue.statistics()),
             "latency": latency((entry.latest() for entry in entries), time.monotonic()),

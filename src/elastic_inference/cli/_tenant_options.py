@@ -2,107 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
+from elastic_inference.cli.registration import Options
 from elastic_inference.errors import InvalidInput
 from elastic_inference.units import parse_bytes, parse_seconds, parse_usd
 
 _NONE = "none"
 
-AcceleratorsOption = Annotated[
-    str | None, typer.Option("--accelerators", metavar="NUMBER", help="How many at the same time, or 'none'.")
-]
-ShareOption = Annotated[
-    str | None,
-    typer.Option("--share", metavar="SHARE", help="Of devices, all together, such as 50% or 1.5, or 'none'."),
-]
-MemoryOption = Annotated[
-    str | None, typer.Option("--memory", metavar="SIZE", help="All together, such as 8GiB, or 'none'.")
-]
-TypesOption = Annotated[
-    list[str] | None,
-    typer.Option("--type", metavar="TYPE", help="A type, or a pattern such as 'cpu.*'; may be repeated."),
-]
-RateOption = Annotated[
-    str | None,
-    typer.Option("--requests", metavar="NUMBER", help="A second, of each accelerator, or 'none'."),
-]
-PriorityOption = Annotated[
-    int | None, typer.Option("--max-priority", min=0, max=9, help="With which it may wait for capacity.")
-]
-BudgetOption = Annotated[
-    str | None, typer.Option("--budget", metavar="USD", help="For a month (UTC), or 'none'.")
-]
-WarnOption = Annotated[
-    str | None, typer.Option("--warn-at", metavar="SHARE", help="Of the budget; 80% unless given.")
-]
-AtBudgetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--at-budget",
-        metavar="WHAT",
-        help="What becomes of what runs when the budget is spent: 'warn' (unless given), or 'detach'.",
-    ),
-]
-GraceOption = Annotated[
-    str | None,
-    typer.Option("--grace", metavar="TIME", help="How long it continues before that; 10min unless given."),
-]
 
+@dataclass(frozen=True)
+class TenantOptions(Options):
+    """What a tenant may have and spend; None: as before."""
 
-def quota_body(
-    before: Mapping[str, Any],
-    accelerators: str | None,
-    share: str | None,
-    memory: str | None,
-    types: list[str] | None,
-    requests: str | None,
-    max_priority: int | None,
-) -> dict[str, Any]:
-    """Return a quota of the control API: `before` with what the options say; 'none' takes a limit away."""
-    quota = dict(before)
-    for name, text, read in (
-        ("max_accelerators", accelerators, lambda t: _whole("--accelerators", t)),
-        ("max_share", share, lambda t: _share("--share", t)),
-        ("max_memory_bytes", memory, parse_bytes),
-        ("requests_per_second", requests, lambda t: _number("--requests", t)),
-    ):
-        if text is not None:
-            quota[name] = None if text == _NONE else read(text)
-    if types:
-        quota["types"] = [] if types == [_NONE] else types
-    if max_priority is not None:
-        quota["max_priority"] = max_priority
-    return quota
+    accelerators: Annotated[
+        str | None,
+        typer.Option("--accelerators", metavar="NUMBER", help="How many at the same time, or 'none'."),
+    ] = None
+    share: Annotated[
+        str | None,
+        typer.Option(
+            "--share", metavar="SHARE", help="Of devices, all together, such as 50% or 1.5, or 'none'."
+        ),
+    ] = None
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="All together, such as 8GiB, or 'none'.")
+    ] = None
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", metavar="TYPE", help="A type, or a pattern such as 'cpu.*'; may be repeated."),
+    ] = None
+    requests: Annotated[
+        str | None,
+        typer.Option(
+            "--requests", metavar="NUMBER", help="A second, of all accelerators together, or 'none'."
+        ),
+    ] = None
+    max_priority: Annotated[
+        int | None, typer.Option("--max-priority", min=0, max=9, help="With which it may wait for capacity.")
+    ] = None
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="USD", help="For a month (UTC), or 'none'.")
+    ] = None
+    warn_at: Annotated[
+        str | None, typer.Option("--warn-at", metavar="SHARE", help="Of the budget; 80% unless given.")
+    ] = None
+    at_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--at-budget",
+            metavar="WHAT",
+            help="What becomes of what runs when the budget is spent: 'warn' (unless given), or 'detach'.",
+        ),
+    ] = None
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            "--grace", metavar="TIME", help="How long it continues before that; 10min unless given."
+        ),
+    ] = None
 
+    def quota_body(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a quota of the control API: `before` with what the options say; 'none' takes a limit away."""
+        quota = dict(before)
+        for name, text, read in (
+            ("max_accelerators", self.accelerators, lambda t: _whole("--accelerators", t)),
+            ("max_share", self.share, lambda t: _share("--share", t)),
+            ("max_memory_bytes", self.memory, parse_bytes),
+            ("requests_per_second", self.requests, lambda t: _number("--requests", t)),
+        ):
+            if text is not None:
+                quota[name] = None if text == _NONE else read(text)
+        if self.types:
+            quota["types"] = [] if self.types == [_NONE] else self.types
+        if self.max_priority is not None:
+            quota["max_priority"] = self.max_priority
+        return quota
 
-def budget_body(
-    before: Mapping[str, Any] | None,
-    usd: str | None,
-    warn_at: str | None,
-    at_budget: str | None,
-    grace: str | None,
-) -> dict[str, Any] | None:
-    """Return a budget of the control API: `before` with what the options say; None: there is none."""
-    given = {"--warn-at": warn_at, "--at-budget": at_budget, "--grace": grace}
-    if usd == _NONE or (usd is None and before is None):
-        named = [name for name, text in given.items() if text is not None]
-        if named:
-            raise InvalidInput(f"{named[0]} is of a budget, and there is none: give --budget USD too")
-        return None
-    budget = dict(before or {})
-    if usd is not None:
-        budget["usd_per_month"] = f"{parse_usd(usd, '--budget'):f}"
-    if warn_at is not None:
-        budget["warn_share"] = _share("--warn-at", warn_at)
-    if at_budget is not None:
-        budget["at_limit"] = at_budget
-    if grace is not None:
-        budget["grace_seconds"] = parse_seconds(grace)
-    return budget
+    def budget_body(self, before: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Return a budget of the control API: `before` with what the options say; None: there is none."""
+        given = {"--warn-at": self.warn_at, "--at-budget": self.at_budget, "--grace": self.grace}
+        if self.budget == _NONE or (self.budget is None and before is None):
+            named = [name for name, text in given.items() if text is not None]
+            if named:
+                raise InvalidInput(f"{named[0]} is of a budget, and there is none: give --budget USD too")
+            return None
+        budget = dict(before or {})
+        if self.budget is not None:
+            budget["usd_per_month"] = f"{parse_usd(self.budget, '--budget'):f}"
+        if self.warn_at is not None:
+            budget["warn_share"] = _share("--warn-at", self.warn_at)
+        if self.at_budget is not None:
+            budget["at_limit"] = self.at_budget
+        if self.grace is not None:
+            budget["grace_seconds"] = parse_seconds(self.grace)
+        return budget
+
+    def unknown_types(self, known: Iterable[str]) -> list[str]:
+        """Return what of `--type` is no type's name and no pattern of one."""
+        names = list(known)
+        wanted = [] if self.types in (None, [_NONE]) else self.types or []
+        return [pattern for pattern in wanted if not fnmatch.filter(names, pattern)]
 
 
 def _whole(option: str, text: str) -> int:

@@ -1,11 +1,13 @@
 """How a function that returns a value becomes a command: with `--json`, a host's options, printing and exit codes.
 
 A command's function asks for what it needs by the types of its parameters: a HostAccess becomes the options that say
-which host, an Output is where it says things while it runs. All other parameters are typer's.
+which host, an Options the options that its fields are, an Output is where it says things while it runs. All other
+parameters are typer's.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import sys
@@ -27,6 +29,10 @@ _JSON = "as_json"
 _CONTEXT = "typer_context"
 
 Command = Callable[..., Any]
+
+
+class Options:
+    """Options that several commands take, as one value: a dataclass whose annotated fields have defaults."""
 
 
 def add_command(app: typer.Typer, name: str, function: Command, **settings: Any) -> None:
@@ -52,6 +58,7 @@ def as_command(function: Command) -> Command:
     asked = _parameters(function)
     hosts = [name for name, parameter in asked.items() if parameter.annotation is HostAccess]
     outputs = [name for name, parameter in asked.items() if parameter.annotation is Output]
+    groups = {name: each.annotation for name, each in asked.items() if _is_options(each.annotation)}
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
@@ -62,12 +69,15 @@ def as_command(function: Command) -> Command:
         if hosts:
             access = HostAccess(**{option: given.pop(option) for option in HOST_OPTIONS})
             given |= dict.fromkeys(hosts, access)
+        for name, group in groups.items():
+            given[name] = group(**{each.name: given.pop(each.name) for each in dataclasses.fields(group)})
         try:
             _finish(output, function(**given, **dict.fromkeys(outputs, output)))
         except KeyboardInterrupt as error:  # here, because typer makes a silent exit of it
             raise typer.Exit(failures.tell(error, output.as_json)) from error
 
-    typers = [each for name, each in asked.items() if name not in (*hosts, *outputs)]
+    typers = [each for name, each in asked.items() if name not in (*hosts, *outputs, *groups)]
+    typers += [option for group in groups.values() for option in _options_of(group)]
     added = {
         _JSON: (_JSON_OPTION, False),
         **({n: (a, None) for n, a in HOST_OPTIONS.items()} if hosts else {}),
@@ -86,6 +96,20 @@ def _parameters(function: Command) -> dict[str, inspect.Parameter]:
         name: parameter.replace(annotation=hints[name])
         for name, parameter in inspect.signature(function).parameters.items()
     }
+
+
+def _is_options(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Options)
+
+
+def _options_of(group: Any) -> list[inspect.Parameter]:
+    """Return a typer's parameter for each field."""
+    hints = get_type_hints(group, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(each.name, keyword, annotation=hints[each.name], default=each.default)
+        for each in dataclasses.fields(group)
+    ]
 
 
 def _set_signature(

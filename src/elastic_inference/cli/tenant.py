@@ -9,24 +9,12 @@ from urllib.parse import quote
 
 import typer
 
-from elastic_inference.cli._tenant_options import (
-    AcceleratorsOption,
-    AtBudgetOption,
-    BudgetOption,
-    GraceOption,
-    MemoryOption,
-    PriorityOption,
-    RateOption,
-    ShareOption,
-    TypesOption,
-    WarnOption,
-    budget_body,
-    quota_body,
-)
+from elastic_inference.cli._tenant_options import TenantOptions
 from elastic_inference.cli.answers import Answer, moment
 from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.registration import add_command
-from elastic_inference.cli.rendering import Block, Column, Listing, Pairs, Sentence
+from elastic_inference.cli.rendering import Block, Column, Listing, Output, Pairs, Sentence
+from elastic_inference.client.host_session import HostSession
 from elastic_inference.units import format_bytes, format_seconds, parse_seconds
 
 
@@ -69,7 +57,10 @@ class TenantAnswer(Answer):
                 ("share of devices", f"{_of(_percent(now['share']), _percent(quota['max_share']))} %"),
                 ("memory", _of(_bytes(now["memory_bytes"]), _bytes(quota["max_memory_bytes"]))),
                 ("types", ", ".join(quota["types"]) or "all"),
-                ("requests", "no limit" if rate is None else f"{rate:g} a second for each accelerator"),
+                (
+                    "requests",
+                    "no limit" if rate is None else f"{rate:g} a second for all accelerators together",
+                ),
                 ("priority", f"up to {quota['max_priority']}"),
                 ("budget", "none" if self.budget is None else _budget_text(self.budget)),
                 ("spent this month", "-" if now["spent_usd"] is None else f"{now['spent_usd']} USD"),
@@ -141,16 +132,8 @@ def _group(text: str) -> typer.Typer:
 def add(
     tenant: TenantArgument,
     access: HostAccess,
-    accelerators: AcceleratorsOption = None,
-    share: ShareOption = None,
-    memory: MemoryOption = None,
-    types: TypesOption = None,
-    requests: RateOption = None,
-    max_priority: PriorityOption = None,
-    budget: BudgetOption = None,
-    warn_at: WarnOption = None,
-    at_budget: AtBudgetOption = None,
-    grace: GraceOption = None,
+    output: Output,
+    options: TenantOptions,
 ) -> TenantAnswer:
     """Take a tenant in; what is not limited here is as much as there is.
 
@@ -161,25 +144,17 @@ def add(
       ei tenant add vision --share 50% --accelerators 4 --budget 100
       ei tenant add batch --type 'cpu.*' --budget 20 --at-budget detach --grace 30min
     """
-    quota = quota_body({}, accelerators, share, memory, types, requests, max_priority)
-    body = {"name": tenant, "quota": quota, "budget": budget_body(None, budget, warn_at, at_budget, grace)}
+    body = {"name": tenant, "quota": options.quota_body({}), "budget": options.budget_body(None)}
     session = access.open()
+    _say_unknown_types(options, session, output)
     return TenantAnswer.read(session.request("POST", "/v1/tenants", body), session)
 
 
 def change(
     tenant: TenantArgument,
     access: HostAccess,
-    accelerators: AcceleratorsOption = None,
-    share: ShareOption = None,
-    memory: MemoryOption = None,
-    types: TypesOption = None,
-    requests: RateOption = None,
-    max_priority: PriorityOption = None,
-    budget: BudgetOption = None,
-    warn_at: WarnOption = None,
-    at_budget: AtBudgetOption = None,
-    grace: GraceOption = None,
+    output: Output,
+    options: TenantOptions,
 ) -> TenantAnswer:
     """Change a tenant's quota or budget, in force at once; what is not named stays.
 
@@ -192,10 +167,8 @@ def change(
     """
     session = access.open()
     before = TenantAnswer.read(session.request("GET", _path(tenant)), session)
-    body = {
-        "quota": quota_body(before.quota, accelerators, share, memory, types, requests, max_priority),
-        "budget": budget_body(before.budget, budget, warn_at, at_budget, grace),
-    }
+    body = {"quota": options.quota_body(before.quota), "budget": options.budget_body(before.budget)}
+    _say_unknown_types(options, session, output)
     return TenantAnswer.read(session.request("PUT", _path(tenant), body), session)
 
 
@@ -290,6 +263,13 @@ def revoke_token(
     session = access.open()
     session.request("DELETE", f"{_path(tenant)}/tokens/{quote(token_id, safe='')}")
     return Sentence(f"revoked token {token_id} of {tenant}", {"token_id": token_id, "revoked": True})
+
+
+def _say_unknown_types(options: TenantOptions, session: HostSession, output: Output) -> None:
+    """Say which of `--type` allow nothing on this host now; a type may come with the host's next start."""
+    known = [row["name"] for row in session.request("GET", "/v1/types")] if options.types else []
+    for pattern in options.unknown_types(known):
+        output.say(f"--type {pattern!r} is no type of this host now; `ei types` lists them")
 
 
 def _path(tenant: str) -> str:

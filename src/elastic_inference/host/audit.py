@@ -66,10 +66,18 @@ class AuditLog:
         except OSError as error:
             logger.error("not written into the audit log", extra={"why": str(error), **values})
 
-    def last(self, number: int, tenant: str | None = None) -> list[Entry]:
-        """Return the last entries, oldest first; of what is one tenant's alone where one is named."""
+    def last(self, number: int, tenant: str | None = None, since: float = 0.0) -> list[Entry]:
+        """Return the last entries, oldest first; of what is one tenant's alone where one is named.
+
+        Args:
+            since: In seconds since 1970; an entry says its own to the millisecond.
+        """
         with self._lock:
-            entries = (entry for entry in self._read() if tenant in (None, entry.tenant))
+            entries = (
+                entry
+                for entry in self._read()
+                if tenant in (None, entry.tenant) and entry.at >= round(since, 3)
+            )
             return list(deque(entries, maxlen=number))
 
     def _append(self, line: str) -> None:

@@ -59,7 +59,7 @@ class TenantControl(Protocol):
         """See to it that `rows` says what a tenant has spent until now."""
 
     def put_rates(self, tenant: str) -> None:
-        """Let a tenant's accelerators take as many requests a second as its quota says now; tried until they do."""
+        """Let a tenant's accelerators take as many requests a second as its quota says now."""
 
     def remove(self, tenant: str, with_accelerators: bool = False) -> None:
         """Forget a tenant; raises TenantNotFound, or AcceleratorBusy where it has accelerators that are to stay."""

@@ -39,6 +39,7 @@ from elastic_inference.host.processes.gpu_watch import GpuMemoryWatch
 from elastic_inference.host.processes.isolation import find_isolation
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
+from elastic_inference.host.processes.request_rates import RequestRates
 from elastic_inference.host.processes.tenant_stores import TenantStores
 from elastic_inference.host.processes.users import Users
 from elastic_inference.host.service import HostService
@@ -58,9 +59,9 @@ _CALENDAR_SECONDS = 30.0
 _DISK_SECONDS = 0.25
 
 
-def _left_over(records: Iterable[AcceleratorRecord]) -> dict[int, str]:
-    """Return processes of an earlier run of the host that still go on, and their devices."""
-    return {r.process.pid: r.device for r in records if r.process is not None and r.process.is_alive()}
+def _left_over(records: Iterable[AcceleratorRecord]) -> list[AcceleratorRecord]:
+    """Return those of an earlier run of the host whose processes still go on."""
+    return [record for record in records if record.process is not None and record.process.is_alive()]
 
 
 def _capacity_of(device: Device, gpu_sharing: str) -> DeviceCapacity:
@@ -129,6 +130,7 @@ class Host:
         self.gpu_watch.close()
         self.service.close(keep_running)
         self.leases.close()
+        self.request_rates.close()
         self.launcher.close()
         self.folder.remove_again()
         self.users.close()
@@ -164,8 +166,11 @@ class Host:
         num_cores = {device.name: offered_cores(device) for device in settings.devices}
         leased = [device.name for device in settings.devices if settings.sharing(device) == "lease"]
         self.leases = LeaseKeeper(leased)
-        self.leases.open(_left_over(self.store.list_all()))
+        left_over = _left_over(self.store.list_all())
+        self.leases.open({r.process.pid: r.device for r in left_over if r.process is not None})
         self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
+        tenancy = Tenancy(self.store, self.calendar.now)
+        self.request_rates = RequestRates(lambda tenant: tenancy.quota(tenant).requests_per_second, left_over)
         context = HostContext(
             store=self.store,
             limits=self.limits,
@@ -191,9 +196,10 @@ class Host:
             num_cores=num_cores,
             cores=CoreKeeper(self.store, self.limits, cores_to_keep(num_cores, leased)),
             leases=self.leases,
-            tenancy=Tenancy(self.store, self.calendar.now),
+            tenancy=tenancy,
             audit=self.audit,
             tenant_stores=TenantStores(self.folder, self.store),
+            request_rates=self.request_rates,
             gpu_uuids={device.name: device.uuid for device in settings.devices if device.uuid},
             sharing={device.name: settings.sharing(device) for device in settings.devices},
         )

@@ -29,12 +29,14 @@ class UsageReport:
 
     def rows(self, since: float, scope: Scope) -> tuple[UsageRow, ...]:
         """Attached time, cost and counters since a moment; `scope`: of what is asked, and what alone is read."""
+        since = max(since, scope.since)
         intervals = self._intervals(since, scope)
         ids = {interval["accelerator_id"] for interval in intervals}
         return summarize(intervals, self._store.list_usage(since, ids), since, self._now())
 
     def sums(self, by: By, since: float, scope: Scope) -> tuple[UsageSum, ...]:
         """Sum up the same by tenant, type, model or day."""
+        since = max(since, scope.since)
         intervals = self._intervals(since, scope)
         ids = {interval["accelerator_id"] for interval in intervals}
         hours, now = self._store.list_hours(since, ids), self._now()

@@ -132,7 +132,6 @@ class HostService:
         """End all accelerators in order, to be started again by the next run; or leave them running."""
         self._is_draining = True
         self.expiry.close()
-        self.tenants.close()
         try:
             self.board.fresh(must_write=True)
         except Exception:  # such as a database that is away: the processes must end all the same

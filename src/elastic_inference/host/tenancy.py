@@ -5,6 +5,7 @@ Every method may be called by any thread. Finding whose a token is waits for not
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from elastic_inference.host.accounts.tenants import (
     check_tenant_name,
 )
 from elastic_inference.host.tokens import hash_token, make_token
+from elastic_inference.units import format_usd
 
 _NO_QUOTA = Quota(max_priority=MAX_PRIORITY)
 _MAX_LABEL_LENGTH = 100
@@ -64,6 +66,11 @@ class Tenancy:
         """Return what a tenant may have; no limits for the operator, and for a tenant that is gone."""
         tenant = self._tenants.get(name)
         return _NO_QUOTA if tenant is None else tenant.quota
+
+    def created_at(self, name: str) -> float:
+        """Return since when there is this tenant, in seconds since 1970; for one that is gone: it sees nothing."""
+        tenant = self._tenants.get(name)
+        return math.inf if tenant is None else tenant.created_at
 
     def find(self, token_sha256: str) -> str | None:
         """Return the tenant whose token has this hash and is in force, or None."""
@@ -173,8 +180,11 @@ class Tenancy:
 
     def spending(self, name: str) -> Spending:
         """Say what a tenant has spent this month, up to now; raises TenantNotFound."""
-        budget, now = self.get(name).budget, self.now()
-        return spending(budget, self._state.list_intervals(month_of(now)[1], tenant=name), now)
+        tenant, now = self.get(name), self.now()
+        since = max(
+            month_of(now)[1], tenant.created_at
+        )  # not what another of this name spent, who was removed
+        return spending(tenant.budget, self._state.list_intervals(since, tenant=name), now, since)
 
     def check_budget(self, name: str) -> None:
         """Raise BudgetReached where a tenant may spend no more this month; TenantNotFound where there is none."""
@@ -183,11 +193,11 @@ class Tenancy:
             return
         spent = self.spending(name)
         if spent.level in (Level.REACHED, Level.OVER):
-            limit = f"{budget.usd_per_month:f} USD"
+            limit, so_far = f"{budget.usd_per_month:f} USD", f"{format_usd(spent.spent_usd)} USD"
             raise BudgetReached(
-                f"tenant {name!r} has spent {spent.spent_usd:.2f} USD in {spent.month}, and its budget is {limit} a "
-                "month; wait for the next month, or let the operator raise the budget",
+                f"tenant {name!r} has spent {so_far} in {spent.month}, and its budget is {limit} a month; "
+                "wait for the next month, or let the operator raise the budget",
                 tenant=name,
-                requested=f"{spent.spent_usd:.2f} USD",
+                requested=so_far,
                 limit=limit,
             )

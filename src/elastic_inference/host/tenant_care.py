@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from elastic_inference.errors import AcceleratorBusy, AcceleratorNotFound, ElasticInferenceError
+from elastic_inference.errors import AcceleratorBusy, AcceleratorNotFound
 from elastic_inference.host import events
 from elastic_inference.host.accounts.budgets import Level
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.ledger import Check, Ledger
-from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.scope import OPERATOR
 from elastic_inference.host.audit import Entry
 from elastic_inference.host.budget_watch import BudgetWatch, row_of
@@ -21,10 +18,7 @@ from elastic_inference.host.entrance import Entrance
 from elastic_inference.host.events import EventLog
 from elastic_inference.host.expiry import Expiry
 from elastic_inference.host.processes.context import HostContext
-
-logger = logging.getLogger(__name__)
-
-_RATE_SECONDS = 5.0
+from elastic_inference.units import format_usd
 
 
 class TenantCare:
@@ -53,15 +47,12 @@ class TenantCare:
         self._log = log
         self._detach = detach
         self._now = now
-        self._rates_to_put: set[str] = set()
-        self._pool = ThreadPoolExecutor(4, "rates")
         self.budgets = BudgetWatch(self._tenancy, now, self._tell, self._end)
 
     def look(self) -> None:
         """Warn and detach as budgets say, and forget those in the line that have gone."""
         self._entrance.look()
         self.budgets.look()
-        self._put_rates()
 
     def tenant_of(self, accelerator_id: str) -> str | None:
         """Return whose an accelerator is, None for one that is not attached. Waits for nothing."""
@@ -112,32 +103,11 @@ class TenantCare:
                 self._detach(accelerator_id)
         self._tenancy.remove(name)
         self._context.tenant_stores.remove(name)
+        self._context.request_rates.remove(name)
 
     def put_rates(self, name: str) -> None:
-        """Let a tenant's accelerators take as many requests a second as its quota says now; tried until they do."""
-        self._rates_to_put.update(self._ledger.capacity.held_by(name))
-
-    def _put_rates(self) -> None:
-        for accelerator_id in tuple(self._rates_to_put):
-            record = self._context.store.get(accelerator_id)
-            if record is None or record.state is State.READY:
-                self._rates_to_put.discard(accelerator_id)
-            if record is not None and record.state is State.READY:
-                self._pool.submit(self._put_rate, record)
-
-    def _put_rate(self, record: AcceleratorRecord) -> None:
-        per_second = self._tenancy.quota(record.tenant).requests_per_second
-        try:
-            body = {"requests_per_second": per_second}
-            self._context.control(record, "PUT", "/v2/accelerator/rate", body, timeout_seconds=_RATE_SECONDS)
-        except ElasticInferenceError as error:  # the next round tries again
-            self._rates_to_put.add(record.accelerator_id)
-            extra = {"accelerator_id": record.accelerator_id, "why": str(error)}
-            logger.warning("requests per second are not changed yet", extra=extra)
-
-    def close(self) -> None:
-        """Begin nothing more."""
-        self._pool.shutdown()
+        """Let a tenant's accelerators take as many requests a second as its quota says now."""
+        self._context.request_rates.put(name)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what is shown of each tenant, by name: what it has, may have and has spent. Waits for nothing."""
@@ -157,7 +127,7 @@ class TenantCare:
                     "max_share": tenant.quota.max_share,
                     "max_memory_bytes": tenant.quota.max_memory_bytes,
                     "requests_per_second": tenant.quota.requests_per_second,
-                    "spent_usd": None if spent is None else f"{spent.spent_usd:.4f}",
+                    "spent_usd": None if spent is None else format_usd(spent.spent_usd, 4),
                     "unpriced_hours": None if spent is None else round(spent.unpriced_seconds / 3600, 3),
                     "budget": row_of(tenant, spent),
                     "warning": self.budgets.warning(tenant.name),

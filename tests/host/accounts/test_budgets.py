@@ -62,10 +62,19 @@ def test_the_moment_is_exact_and_stays_the_same() -> None:
     assert (only_warned.level, only_warned.ends_at) == (Level.REACHED, None)
 
 
-def test_an_empty_budget_is_reached_with_the_first_second() -> None:
-    spent = spending(Budget(Decimal(0)), [interval(MARCH + 7, None)], MARCH + 9)
-    assert (spent.level, spent.reached_at) == (Level.REACHED, MARCH + 7)
-    assert spending(Budget(Decimal(0)), [], MARCH + 9).level is Level.REACHED
+def test_an_empty_budget_is_reached_from_the_start_and_that_moment_stays() -> None:
+    for intervals in ([], [interval(MARCH + 7, None)]):
+        for now in (MARCH + 9, MARCH + 5000):
+            spent = spending(Budget(Decimal(0)), intervals, now)
+            assert (spent.level, spent.reached_at) == (Level.REACHED, MARCH)
+    assert spending(Budget(Decimal(0)), [], MARCH + 9, since=MARCH + 8).reached_at == MARCH + 8
+
+
+def test_what_was_spent_before_the_tenant_was_taken_in_is_not_its_own() -> None:
+    intervals = [interval(MARCH + 7, MARCH + 1007), interval(MARCH + 2000, None)]
+    spent = spending(Budget(Decimal("1.9")), intervals, MARCH + 2500, since=MARCH + 1500)
+    assert spent.spent_usd == spending(None, intervals[1:], MARCH + 2500).spent_usd
+    assert spent.spent_usd > 0
 
 
 _spans = st.lists(
@@ -89,10 +98,10 @@ def test_up_to_the_crossing_exactly_that_much_was_spent(
     priced = [(start, start + length, Decimal(usd)) for start, length, usd in spans]
     end = max(stop for _, stop, _ in priced) / 1e6
     wanted = spent_by(end) * percent / 100
-    at = crossing(wanted, priced, end)
+    at = crossing(wanted, priced, 0.0, end)
     assert at is not None
     assert abs(spent_by(at) - wanted) < Decimal("1e-8")
-    assert crossing(spent_by(end) + Decimal("0.000001"), priced, end) is None
+    assert crossing(spent_by(end) + Decimal("0.000001"), priced, 0.0, end) is None
 
 
 # The watch, on a real database

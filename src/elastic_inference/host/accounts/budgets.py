@@ -58,14 +58,18 @@ def month_of(now: float) -> tuple[str, float]:
     return begin.strftime("%Y-%m"), begin.timestamp()
 
 
-def spending(budget: Budget | None, intervals: Iterable[Mapping[str, Any]], now: float) -> Spending:
+def spending(
+    budget: Budget | None, intervals: Iterable[Mapping[str, Any]], now: float, since: float = 0.0
+) -> Spending:
     """Say what a tenant has spent in the month of `now`.
 
     Args:
         intervals: See `usage.summarize`; of this tenant.
         now: When intervals that are open end for this sum.
+        since: When the tenant was taken in; what was before is not its own.
     """
     month, began = month_of(now)
+    began = max(began, since)
     mine = [(interval, *clip(interval, began, now)) for interval in intervals]
     spent_usd = sum(
         (cost(i["usd_per_hour"], end - start) or Decimal(0) for i, start, end in mine), Decimal(0)
@@ -73,7 +77,7 @@ def spending(budget: Budget | None, intervals: Iterable[Mapping[str, Any]], now:
     reached_at = ends_at = None
     level = Level.ENOUGH
     if budget is not None:
-        reached_at = crossing(budget.usd_per_month, intervals_of(mine), now)
+        reached_at = crossing(budget.usd_per_month, intervals_of(mine), began, now)
         if reached_at is not None and budget.at_limit is AtLimit.DETACH:
             ends_at = max(reached_at, budget.since) + budget.grace_seconds
         level = _level(budget, spent_usd, reached_at, ends_at, now)
@@ -102,12 +106,17 @@ def intervals_of(
     ]
 
 
-def crossing(usd: Decimal, priced: Iterable[tuple[int, int, Decimal]], now: float) -> float | None:
+def crossing(
+    usd: Decimal, priced: Iterable[tuple[int, int, Decimal]], began: float, now: float
+) -> float | None:
     """Return when an amount was spent, in seconds since 1970; None where it is not spent by `now`.
 
     Args:
         priced: Begin and end in microseconds since 1970, and USD an hour.
+        began: From when on it could be spent; nothing at all is spent then.
     """
+    if usd <= 0:
+        return began
     changes = sorted(
         change for begin, end, price in priced for change in ((begin, price), (end, -price)) if begin < end
     )
@@ -117,7 +126,7 @@ def crossing(usd: Decimal, priced: Iterable[tuple[int, int, Decimal]], now: floa
         if price > 0 and spent + more >= usd:
             return float(at + (usd - spent) * _HOUR_MICROSECONDS / price) / _MICROSECONDS
         spent, price, at = spent + more, price + change, moment
-    return now if usd <= spent else None
+    return None
 
 
 def _level(

@@ -15,10 +15,12 @@ class Scope:
     Attributes:
         tenant: What is this tenant's alone; None: not told by tenant.
         accelerator_id: This accelerator alone; None: not told by accelerator.
+        since: Nothing that was before, in seconds since 1970: what another tenant of the same name had and did.
     """
 
     tenant: str | None = None
     accelerator_id: str | None = None
+    since: float = 0.0
 
     @property
     def is_all(self) -> bool:

@@ -45,7 +45,7 @@ class Quota:
         max_share: Of devices, all its accelerators together; 1.5 is one and a half devices.
         max_memory_bytes: Of the host and of GPUs, all its accelerators together.
         types: Names of types, or patterns such as `cpu.*`; () allows all.
-        requests_per_second: Of each of its accelerators.
+        requests_per_second: Of all its accelerators on a host together.
         max_priority: With which it may wait for capacity.
     """
 

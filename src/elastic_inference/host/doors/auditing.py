@@ -71,6 +71,7 @@ class Audit:
         about_tenant = _ABOUT_TENANT.match(scope["path"])
         by = None if caller is None else caller.tenant
         of = about_tenant[1] if about_tenant else owner or self._tenant_of(accelerator_id)
+        of = of or str(state.get("tenant", ""))
         return Entry(
             at=round(self._now(), 3),
             who="unknown" if caller is None else caller.name,
@@ -81,7 +82,8 @@ class Audit:
             accelerator_id=accelerator_id,
             status=status,
             request_id=request_id.get(),
-            tenant=by or of or "",
+            tenant=by or of,
+            detail=str(state.get("detail", "")),
         )
 
 

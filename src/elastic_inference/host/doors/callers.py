@@ -111,7 +111,7 @@ class Callers:
         if accelerator_id is not None:
             return Caller(Scope(accelerator_id=accelerator_id))
         tenant = service.tenancy.find(token_sha256)
-        return None if tenant is None else Caller(Scope(tenant=tenant))
+        return None if tenant is None else Caller(Scope(tenant, since=service.tenancy.created_at(tenant)))
 
 
 def make_owner_check(host: ControlApi) -> Callable[[Caller, str], None]:

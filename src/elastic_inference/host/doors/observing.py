@@ -44,7 +44,7 @@ def add_observing(app: FastAPI, host: ControlApi, caller: Any) -> None:
     ) -> list[Entry]:
         """Show who changed what, from where, and with what outcome; oldest first. To a tenant: of what is its own."""
         who.check_may_attach()
-        entries = host.audit.last(last, who.tenant)
+        entries = host.audit.last(last, who.tenant, who.scope.since)
         return entries if who.is_operator else [_for_tenant(who, entry) for entry in entries]
 
     @app.get(

@@ -34,7 +34,7 @@ class QuotaBody(Strict):
         Field(max_length=100, description="Names or patterns such as cpu.*; none: all."),
     ] = ()
     requests_per_second: Annotated[
-        float | None, Field(ge=1e-3, le=1e9, allow_inf_nan=False, description="Of each accelerator.")
+        float | None, Field(ge=1e-3, le=1e9, allow_inf_nan=False, description="Of all accelerators together.")
     ] = None
     max_priority: Annotated[int, Field(ge=0, le=MAX_PRIORITY)] = 0
 
@@ -76,6 +76,10 @@ class TenantBody(Strict):
 
     quota: QuotaBody = QuotaBody()
     budget: BudgetBody | None = None
+
+    def values(self) -> tuple[Quota, Budget | None]:
+        """Return what the host keeps."""
+        return self.quota.value(), None if self.budget is None else self.budget.value()
 
 
 class NewTenant(TenantBody):

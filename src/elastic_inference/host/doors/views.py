@@ -86,7 +86,9 @@ class BoardViews:
         mine = [
             event
             for event in found
-            if event.number <= until and caller.may_see(event.accelerator_id, event.tenant)
+            if event.number <= until
+            and event.at >= caller.scope.since
+            and caller.may_see(event.accelerator_id, event.tenant)
         ]
         return [self._event(caller, event) for event in mine[-MAX_EVENTS_SHOWN:]]
 

@@ -17,6 +17,7 @@ from elastic_inference.host.processes.cores import CoreKeeper
 from elastic_inference.host.processes.folders import HostFolder, TlsFiles
 from elastic_inference.host.processes.launch import Launcher
 from elastic_inference.host.processes.leases import LeaseKeeper
+from elastic_inference.host.processes.request_rates import RequestRates
 from elastic_inference.host.processes.tenant_stores import TenantStores
 from elastic_inference.host.tenancy import Tenancy
 from elastic_inference.host.tokens import HostSecret, hash_token
@@ -87,6 +88,7 @@ class HostContext:
     tenancy: Tenancy
     audit: AuditLog
     tenant_stores: TenantStores
+    request_rates: RequestRates
     gpu_uuids: Mapping[str, str] = field(default_factory=dict)  # of devices that are GPUs, by name
     sharing: Mapping[str, str] = field(default_factory=dict)  # "lease" or "limits", by device
 
@@ -138,7 +140,11 @@ class HostContext:
         sharing = self.settings.gpu_sharing
         rate = self.tenancy.quota(record.tenant).requests_per_second
         quota = (
-            {} if rate is None else {"requests": f"{rate:g} a second, by the quota of tenant {record.tenant}"}
+            {}
+            if rate is None
+            else {
+                "requests": f"{rate:g} a second of all accelerators of tenant {record.tenant} together, by its quota"
+            }
         )
         means = (
             quota
@@ -198,7 +204,7 @@ class HostContext:
             published_dir=None if self.settings.published is None else str(self.settings.published),
             fence=None if self.settings.fence is None else str(self.settings.fence),
             allow_unsafe_operations=self.settings.allow_unsafe_operations,
-            requests_per_second=self.tenancy.quota(record.tenant).requests_per_second,
+            rate=self.request_rates.admit(record),
             accelerator_type=record.kind.name,
             doors=self._doors_of(record.kind),
             record_requests=self._record_requests(record),

@@ -156,6 +156,7 @@ class Fleet:
 
     def _release_limits(self, accelerator_id: str) -> None:
         self._context.leases.dismiss(accelerator_id)
+        self._context.request_rates.dismiss(accelerator_id)
         try:
             self._context.limits.release(accelerator_id)
         except LimitError as error:

@@ -247,6 +247,7 @@ class Keeper:
             if not self._context.leases.fits(self.accelerator_id, record.device, identity.pid):
                 raise StartFailed("its device is shared in another way now")
             self._context.admit(record)
+            self._context.request_rates.admit(record)
             self.applied = self._context.limits.apply(self._context.limit_request(record))
             if identity.pid not in self._context.limits.processes(self.accelerator_id):
                 self._context.limits.add_process(self.accelerator_id, identity.pid)

@@ -1,17 +1,13 @@
-"""The two memory files of a device's lease segment: made, found again in a process that has them, sealed.
-
-They have no names, so nothing is left of them when their last process has ended, and only who was handed their
-descriptors reaches them. Sealed, they keep their size: a tenant that cut them short would end whoever reads them.
-"""
+"""The two memory files of a device's lease segment: made, and found again in a process that has them."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from elastic_inference.limits import memory_file
 from elastic_inference.limits.lease.layout import RULES_BYTES, TURNS_BYTES, write_head
 
 _NAME = "elastic-inference-lease"
@@ -51,10 +47,13 @@ def find(pid: int, device: str) -> LeaseFiles | None:
     paths = _paths(pid, device)
     if len(paths) < 2:
         return None
-    try:
-        return LeaseFiles(*(os.open(paths[kind], os.O_RDWR | os.O_CLOEXEC) for kind in ("rules", "turns")))
-    except OSError:
-        return None
+    rules, turns = (memory_file.open_again(paths[kind]) for kind in ("rules", "turns"))
+    if rules is not None and turns is not None:
+        return LeaseFiles(rules, turns)
+    for fd in (rules, turns):
+        if fd is not None:
+            os.close(fd)
+    return None
 
 
 def identity(pid: int, device: str) -> int | None:
@@ -70,22 +69,12 @@ def identity(pid: int, device: str) -> int | None:
 
 def _paths(pid: int, device: str) -> dict[str, Path]:
     """Where a process's files lie in /proc, by kind."""
-    names = {f"/memfd:{_NAME}-{kind}-{device} (deleted)": kind for kind in ("rules", "turns")}
-    found: dict[str, Path] = {}
-    with contextlib.suppress(OSError):
-        for path in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                kind = names.get(os.readlink(path))
-                if kind is not None:
-                    found[kind] = path
-    return found
+    found = memory_file.paths(pid)
+    names = {kind: f"{_NAME}-{kind}-{device}" for kind in ("rules", "turns")}
+    return {kind: found[name] for kind, name in names.items() if name in found}
 
 
 def _create(name: str, size_bytes: int) -> int:
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.fchmod(fd, 0o644)
     head = bytearray(size_bytes)
     write_head(memoryview(head))
-    os.write(fd, head)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return fd
+    return memory_file.create(name, head)

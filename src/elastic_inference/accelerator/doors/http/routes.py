@@ -230,10 +230,6 @@ class Service:
                 _needs(request, "PUT")
                 self._change_token(body.read_json())
                 return Response.of_json({})
-            case ("rate",):
-                _needs(request, "PUT")
-                self._change_rate(body.read_json())
-                return Response.of_json({})
             case ("tls",):
                 _needs(request, "POST")
                 self.reload_tls()
@@ -246,14 +242,6 @@ class Service:
                     raise InvalidInput(f"timeout_seconds must be 0 to 3600, not {timeout!r:.80}")
                 return Response.of_json({"is_drained": self.inference.shared.queue.drain(timeout)})
         raise _no_such_path(request)
-
-    def _change_rate(self, value: dict[str, Any]) -> None:
-        per_second = value.get("requests_per_second")
-        if per_second is not None and (
-            isinstance(per_second, bool) or not isinstance(per_second, int | float)
-        ):
-            raise InvalidInput(f"requests_per_second must be a number or null, not {per_second!r:.80}")
-        self.inference.rate.change(per_second)
 
     def _change_token(self, value: dict[str, Any]) -> None:
         digest, generation = value.get("token_sha256"), value.get("generation")
