@@ -17,6 +17,7 @@ from elastic_inference.cli.exit_codes import ExitCode
         ("--engine", "foo", "engine 'foo' is not one of auto"),
         ("--precision", "fp12", "precision 'fp12' is not one of fp32"),
         ("--threads", "0", "num_threads 0 is not between"),
+        ("--device", "gpu", "--device 'gpu' is not cpu:0, nor a GPU such as cuda:0"),
         ("--token", "g\xe4b", "token must be printable ASCII"),
     ],
 )

@@ -29,7 +29,9 @@ from elastic_inference.testing import RunningAccelerator, start_accelerator, wri
 URL = "http://10.0.0.5:8500"
 TLS = Tls("ca.pem", "cert.pem", "key.pem")
 ALL = (
-    Accelerator.attach("cpu.half", host=URL, token="secret", tls=TLS, name="mine", lease_seconds=5),
+    Accelerator.attach(
+        "cpu.half", host=URL, token="secret", tls=TLS, name="mine", lease_seconds=5, doors=["grpc", "http"]
+    ),
     Accelerator.of_id("eia-1", host=URL, token="secret"),
     Accelerator.of_id(1),
     Accelerator.at("tls:10.0.0.5:8501", token="secret", tls=TLS),
@@ -108,6 +110,9 @@ WRONG: list[tuple[Any, str]] = [
     (lambda: Accelerator.attach("t", lease_seconds=0), "lease_seconds 0 must be above 0"),
     (lambda: Accelerator.attach("t", token="a\nb"), "token must be printable ASCII"),
     (lambda: Accelerator.attach("t", tls="ca.pem"), "tls must be a Tls"),  # type: ignore[arg-type]
+    (lambda: Accelerator.attach("t", doors=["grpc"]), "doors must be 'http' and others of"),
+    (lambda: Accelerator.attach("t", doors=["http", "smtp"]), "doors must be 'http' and others of"),
+    (lambda: Accelerator.attach("t", doors="http"), r"doors must be several texts, such as"),
     (lambda: Accelerator.at("nowhere"), "address 'nowhere' is not"),
     (lambda: Accelerator.at(5), "address must be text, not 5"),  # type: ignore[arg-type]
     (lambda: Accelerator.at("tcp:h:1", tls=Tls("ca.pem")), "address 'tcp:h:1' and tls contradict"),

@@ -81,7 +81,9 @@ def test_a_restore_under_running_accelerators_costs_no_call(
         host.session().request("POST", "/v1/host/stop", {"keep_running": True})
         assert host.process.wait(60) == 0
         run_ei("host", "restore", str(file), *where)
-        assert "before-restore.tar" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "before-restore.tar" in told
+        assert "are valid again, the operator's and tenants', those too that were revoked since" in told
         host = start_host()
         so_far = len(outcomes)
         wait_until(lambda: len(outcomes) > so_far + 20, "answers after the restore")

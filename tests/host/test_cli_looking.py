@@ -19,6 +19,7 @@ from elastic_inference.cli import main
 from elastic_inference.client.host_session import Attachment, HostSession
 from tests.host.conftest import RUN_EI, HostProcess
 from tests.host.support import predictor, wait_until
+from tests.host.tenants import take_in
 
 Run = Callable[..., str]
 _STYLES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -69,11 +70,30 @@ def test_top_in_text_and_in_json(run: Run, used: Attachment) -> None:
     text = run("top")
     assert re.search(r"^cpu:0 +share 25% granted", text, re.MULTILINE)
     row = next(line for line in text.splitlines() if line.startswith("mine"))
-    assert re.search(r"cpu.quarter +ready +cpu:0", row)
+    assert re.search(r"- +cpu.quarter +ready +cpu:0", row)
     assert "openvino fp32" in row
     assert re.search(r"attached +mine  cpu.quarter on cpu:0", text)
+    assert "TENANT  ACCELERATORS" not in text
     board = json.loads(run("top", "--json"))
     assert board["accelerators"][0]["accelerator_id"] == used.accelerator_id
+
+
+def test_top_shows_tenants_with_their_limits(run: Run, host: HostProcess) -> None:
+    quota = {"max_accelerators": 3, "requests_per_second": 20, "max_share": 0.5}
+    vision = take_in(host.session(), "vision", quota=quota, budget={"usd_per_month": "7"})
+    HostSession(host.url, vision).attach("cpu.quarter", name="mine", lease_seconds=None)
+
+    def lines() -> list[list[str]]:
+        return [re.split(r"  +", line.strip()) for line in run("top").splitlines()]
+
+    def is_seen() -> bool:
+        return any(line[:4] == ["vision", "1 of 3", "0", "25 of 50"] for line in lines())
+
+    wait_until(is_seen, "the board to see it")
+    (tenant,) = [line for line in lines() if line[0] == "vision"]
+    assert [tenant[5], tenant[7]] == ["0 of 20", "enough"]
+    assert re.fullmatch(r"\d\.\d{4,} of 7", tenant[6])
+    assert any(line[:3] == ["mine", "vision", "cpu.quarter"] for line in lines())
 
 
 @pytest.mark.usefixtures("used")

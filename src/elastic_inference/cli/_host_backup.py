@@ -53,6 +53,12 @@ class BackupShown:
             rows.append(("before that", self.before))
         yield f"{self.did} {self.file}, which holds the host's tokens and keys: whoever reads it is the operator"
         yield Pairs(rows)
+        if self.state_dir is not None:
+            yield (
+                f"warning: all tokens of {self.made_at} are valid again, the operator's and tenants', those too that "
+                "were revoked since: revoke them once more, and make a new operator's token (`ei host new-token`) "
+                "where that one was lost; tokens made since are refused"
+            )
 
 
 def _take_options(context: typer.Context, path: Path | None) -> Path | None:

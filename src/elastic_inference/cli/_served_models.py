@@ -20,7 +20,13 @@ from elastic_inference.deadline import Deadline
 from elastic_inference.errors import InvalidInput
 
 CONTROL_SECONDS = 60.0
-Attached = Annotated[str | None, typer.Option("--accelerator", help="Id or name of one that is attached.")]
+Attached = Annotated[
+    str | None,
+    typer.Option(
+        "--accelerator",
+        help="Id or name of one that is attached; the token is its own, which `ei attach` printed.",
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What clients ask for.", show_default=False)]
 
 

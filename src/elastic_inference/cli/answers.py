@@ -332,6 +332,22 @@ def _tflops(values: Mapping[str, float]) -> str | None:
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items()) or None
 
 
+def of_limit(value: Any, limit: Any) -> str:
+    """Write what there is of what there may be; the limit is left out where there is none."""
+    shown = "-" if value is None else str(value)
+    return shown if limit is None else f"{shown} of {limit}"
+
+
+def percent_text(share: float | None) -> str | None:
+    """Write a share as a percentage without its sign; None for none."""
+    return None if share is None else f"{share * 100:.4g}"
+
+
+def bytes_text(count: int | None) -> str | None:
+    """Write a size; None for none."""
+    return None if count is None else format_bytes(count)
+
+
 def moment(seconds: float) -> str:
     """Write a moment in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,9 @@ def serve(
     ] = None,
     engine: options.Engine = "auto",
     precision: options.Precision = "fp32",
-    device: Annotated[str, typer.Option(help="What computes: cpu:0, or cuda:0.")] = "cpu:0",
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="What computes: cpu:0, or a GPU: cuda:0, cuda:1, ...")
+    ] = "cpu:0",
     threads: options.Threads = None,
     drain: Annotated[
         str, typer.Option("--drain", metavar="TIME", help="How long requests may take to finish at the end.")
@@ -200,6 +203,8 @@ def serve(
         from elastic_inference.accelerator import serving
         from elastic_inference.engines.base import EngineOptions
         from elastic_inference.engines.registry import engine_named
+    if not re.fullmatch(r"cpu:0|cuda:\d{1,3}", device):
+        raise InvalidInput(f"--device {device!r:.80} is not cpu:0, nor a GPU such as cuda:0")
     EngineOptions(engine, device, precision, threads)  # else each model would fail for the same wrong word
     if engine != "auto":
         engine_named(engine)

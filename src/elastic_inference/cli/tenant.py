@@ -10,12 +10,12 @@ from urllib.parse import quote
 import typer
 
 from elastic_inference.cli._tenant_options import TenantOptions
-from elastic_inference.cli.answers import Answer, moment
+from elastic_inference.cli.answers import Answer, bytes_text, moment, of_limit, percent_text
 from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Block, Column, Listing, Output, Pairs, Sentence
 from elastic_inference.client.host_session import HostSession
-from elastic_inference.units import format_bytes, format_seconds, parse_seconds
+from elastic_inference.units import format_seconds, parse_seconds
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,24 @@ class TenantAnswer(Answer):
 
     COLUMNS: ClassVar[Sequence[Column]] = (
         Column("TENANT", lambda t: t.name),
-        Column("ACCELERATORS", lambda t: _of(t.now["num_accelerators"], t.quota["max_accelerators"]), ""),
-        Column("WAITING", lambda t: t.now["num_waiting"], "d"),
-        Column("SHARE %", lambda t: _of(_percent(t.now["share"]), _percent(t.quota["max_share"])), ""),
         Column(
-            "MEMORY", lambda t: _of(_bytes(t.now["memory_bytes"]), _bytes(t.quota["max_memory_bytes"])), ""
+            "ACCELERATORS", lambda t: of_limit(t.now["num_accelerators"], t.quota["max_accelerators"]), ""
+        ),
+        Column("WAITING", lambda t: t.now["num_waiting"], "d"),
+        Column(
+            "SHARE %",
+            lambda t: of_limit(percent_text(t.now["share"]), percent_text(t.quota["max_share"])),
+            "",
         ),
         Column(
-            "USD THIS MONTH", lambda t: _of(t.now["spent_usd"], t.budget and t.budget["usd_per_month"]), ""
+            "MEMORY",
+            lambda t: of_limit(bytes_text(t.now["memory_bytes"]), bytes_text(t.quota["max_memory_bytes"])),
+            "",
+        ),
+        Column(
+            "USD THIS MONTH",
+            lambda t: of_limit(t.now["spent_usd"], t.budget and t.budget["usd_per_month"]),
+            "",
         ),
         Column("BUDGET", lambda t: t.now["budget"] and t.now["budget"]["level"]),
     )
@@ -52,10 +62,13 @@ class TenantAnswer(Answer):
             [
                 ("tenant", self.name),
                 ("since", f"{moment(self.created_at)} UTC"),
-                ("accelerators", _of(now["num_accelerators"], quota["max_accelerators"])),
+                ("accelerators", of_limit(now["num_accelerators"], quota["max_accelerators"])),
                 ("waiting", now["num_waiting"]),
-                ("share of devices", f"{_of(_percent(now['share']), _percent(quota['max_share']))} %"),
-                ("memory", _of(_bytes(now["memory_bytes"]), _bytes(quota["max_memory_bytes"]))),
+                (
+                    "share of devices",
+                    f"{of_limit(percent_text(now['share']), percent_text(quota['max_share']))} %",
+                ),
+                ("memory", of_limit(bytes_text(now["memory_bytes"]), bytes_text(quota["max_memory_bytes"]))),
                 ("types", ", ".join(quota["types"]) or "all"),
                 (
                     "requests",
@@ -274,19 +287,6 @@ def _say_unknown_types(options: TenantOptions, session: HostSession, output: Out
 
 def _path(tenant: str) -> str:
     return f"/v1/tenants/{quote(tenant, safe='')}"
-
-
-def _of(value: Any, limit: Any) -> str:
-    shown = "-" if value is None else str(value)
-    return shown if limit is None else f"{shown} of {limit}"
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{share * 100:.4g}"
-
-
-def _bytes(count: int | None) -> str | None:
-    return None if count is None else format_bytes(count)
 
 
 def _budget_text(budget: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from elastic_inference.cli._support import extra
-from elastic_inference.cli.answers import Answer
+from elastic_inference.cli.answers import Answer, bytes_text, of_limit, percent_text
 from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Block, Column, Output, Pairs, Table, to_text
@@ -20,7 +20,22 @@ from elastic_inference.errors import ConnectError, ConnectionLost, DeadlineExcee
 from elastic_inference.units import format_bytes
 
 _MIB = 1 << 20
+TENANT_COLUMNS: Sequence[Column] = (
+    Column("TENANT", lambda t: t["name"]),
+    Column("ACCELERATORS", lambda t: of_limit(t["num_accelerators"], t["max_accelerators"]), ""),
+    Column("WAITING", lambda t: t["num_waiting"], "d"),
+    Column("SHARE %", lambda t: of_limit(percent_text(t["share"]), percent_text(t["max_share"])), ""),
+    Column(
+        "MEMORY", lambda t: of_limit(bytes_text(t["memory_bytes"]), bytes_text(t["max_memory_bytes"])), ""
+    ),
+    Column("REQ/S", lambda t: of_limit(_figure(t["requests_now"]), _figure(t["requests_per_second"])), ""),
+    Column(
+        "USD THIS MONTH", lambda t: of_limit(t["spent_usd"], (t["budget"] or {}).get("usd_per_month")), ""
+    ),
+    Column("BUDGET", lambda t: t["budget"] and t["budget"]["level"]),
+)
 _NUM_EVENTS = 8
+_NUM_WAITING = 5
 _EVERY_SECONDS = 1.0
 
 
@@ -33,9 +48,12 @@ class Board(Answer):
     devices: Sequence[Mapping[str, Any]]
     accelerators: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
+    tenants: Sequence[Mapping[str, Any]]
+    waiting: Sequence[Mapping[str, Any]]
 
     COLUMNS: ClassVar[Sequence[Column]] = (
         Column("NAME", lambda a: a["name"]),
+        Column("TENANT", lambda a: a["tenant"] or None),
         Column("TYPE", lambda a: a["type"]),
         Column("STATE", lambda a: _state(a)),
         Column("DEVICE", lambda a: a["device"]),
@@ -55,7 +73,7 @@ class Board(Answer):
     )
 
     def blocks(self) -> Iterable[Block]:
-        """Show the host, its devices, its accelerators and the last events."""
+        """Show the host, its devices, its tenants, who waits, its accelerators and the last events."""
         host = self.host
         about = f"{host.get('host_id') or 'your accelerators'}, version {host['version']}"
         moment = time.strftime("%H:%M:%S", time.localtime(self.at))
@@ -65,11 +83,24 @@ class Board(Answer):
         )
         if self.devices:
             yield Pairs([(device["name"], _device(device)) for device in self.devices])
+        if self.tenants:
+            yield ""
+            yield Table(TENANT_COLUMNS, [self._with_requests(tenant) for tenant in self.tenants])
+            yield from (f"warning: {tenant['warning']}" for tenant in self.tenants if tenant["warning"])
+        if self.waiting:
+            yield f"\nin line for capacity: {'; '.join(map(_waiter, self.waiting[:_NUM_WAITING]))}" + (
+                f"; and {len(self.waiting) - _NUM_WAITING} more" if len(self.waiting) > _NUM_WAITING else ""
+            )
         yield ""
         yield Table(self.COLUMNS, self.accelerators, "no accelerators are attached")
         if self.events:
             yield ""
             yield "\n".join(map(_event, self.events[-_NUM_EVENTS:]))
+
+    def _with_requests(self, tenant: Mapping[str, Any]) -> dict[str, Any]:
+        """Add to a tenant's row how many requests a second all its accelerators answer."""
+        mine = (a["requests_per_second"] or 0.0 for a in self.accelerators if a["tenant"] == tenant["name"])
+        return {**tenant, "requests_now": sum(mine)}
 
 
 def register(app: typer.Typer) -> None:
@@ -82,7 +113,7 @@ def top(
     output: Output,
     once: Annotated[bool, typer.Option("--once", help="Show it once and end.")] = False,
 ) -> Board | None:
-    """Show devices, accelerators and events of a host as they are, each second anew.
+    """Show devices, tenants, accelerators and events of a host as they are, each second anew.
 
     It is what the page at the host's URL shows. In a pipe, and with --json, it is shown once. Ctrl-C ends it.
 
@@ -159,6 +190,15 @@ def _device(device: Mapping[str, Any]) -> str:
     text += "" if used is None else f", {format_bytes(used)} used"
     wait = device["lease_wait_seconds"]
     return text if wait is None else f"{text}; waited {wait:g} s for the lease"
+
+
+def _figure(number: float | None) -> str | None:
+    return None if number is None else f"{number:.3g}"
+
+
+def _waiter(waiter: Mapping[str, Any]) -> str:
+    whose = f" for {waiter['tenant']}" if waiter["tenant"] else ""
+    return f"{waiter['place']}. {waiter['type']}{whose}"
 
 
 def _event(event: Mapping[str, Any]) -> str:

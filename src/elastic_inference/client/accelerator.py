@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from elastic_inference.client import checks
 from elastic_inference.errors import InvalidInput
+from elastic_inference.protocol.doors import check_doors
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.tls import Tls
 
@@ -51,6 +52,7 @@ class Accelerator:
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
         wait_seconds: float = 0.0,
         priority: int = 0,
+        doors: Collection[str] | None = None,
     ) -> Attach:
         """Attach a new accelerator of this type at a host, and detach it at the end.
 
@@ -64,9 +66,12 @@ class Accelerator:
             wait_seconds: How long to stand in the host's line where there is no room now; 0: not at all. The log
                 says, as a warning, which place that is.
             priority: In the line, 0 to 9; a tenant may have as much of it as its quota says.
+            doors: Protocols that it speaks at its endpoints: "http", and those named of "grpc",
+                "tensorflow-serving" and "sagemaker"; None: all that its type has on the host.
         """
         access = HostAccess(host, token, tls)
-        return Attach(accelerator_type, access, name, lease_seconds, wait_seconds, priority)
+        opened = doors if doors is None or isinstance(doors, str) else tuple(doors)
+        return Attach(accelerator_type, access, name, lease_seconds, wait_seconds, priority, opened)
 
     @classmethod
     def of_id(
@@ -151,6 +156,7 @@ class Attach(Accelerator):
     lease_seconds: float = DEFAULT_LEASE_SECONDS
     wait_seconds: float = 0.0
     priority: int = 0
+    doors: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         if self.accelerator_type is None:
@@ -163,6 +169,12 @@ class Attach(Accelerator):
         if self.wait_seconds != 0:
             checks.seconds("wait_seconds", self.wait_seconds)
         checks.priority(self.priority)
+        if isinstance(self.doors, str):
+            raise InvalidInput(
+                f"doors must be several texts, such as ('http', 'grpc'), not {self.doors!r:.80}"
+            )
+        if self.doors is not None:
+            object.__setattr__(self, "doors", check_doors(self.doors, "doors"))
 
 
 @dataclass(frozen=True)

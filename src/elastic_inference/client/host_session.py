@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
@@ -150,6 +150,7 @@ class HostSession:
         tenant: str | None = None,
         wait_seconds: float = 0.0,
         priority: int = 0,
+        doors: Collection[str] | None = None,
         tell: Callable[[Place], None] = lambda _: None,
     ) -> Attachment:
         """Take an accelerator; it serves when this returns.
@@ -163,6 +164,7 @@ class HostSession:
             tenant: For whom, where the operator asks; None: for the token's own tenant, or the operator itself.
             wait_seconds: How long to stand in line where there is no room; 0: not at all.
             priority: In the line, 0 to 9; a tenant may have as much of it as its quota says.
+            doors: Protocols that it speaks, "http" among them; None: all that its type has on the host.
             tell: Called with the first place in the line, and with each other one.
 
         Raises:
@@ -176,6 +178,8 @@ class HostSession:
             body["name"] = name
         if tenant is not None:
             body["tenant"] = tenant
+        if doors is not None:
+            body["doors"] = list(doors)
         value = self.request_attach(body, timeout_seconds, wait_seconds, priority, tell)
         return self._read(value)
 

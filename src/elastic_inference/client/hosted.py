@@ -79,6 +79,7 @@ def attach(accelerator: Attach) -> Hosted:
         lease_seconds=accelerator.lease_seconds,
         wait_seconds=accelerator.wait_seconds,
         priority=accelerator.priority,
+        doors=accelerator.doors,
         tell=lambda place: log.warning(
             "waiting for %s at %s: %s", accelerator.accelerator_type, session.url, place
         ),

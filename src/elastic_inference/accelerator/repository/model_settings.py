@@ -114,13 +114,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         InvalidInput: It cannot be read, is no TOML, or a field is unknown or of another type.
     """
+    what = f"{path.parent.name}/{path.name}"  # not the whole path: clients are told why a model is not served
     try:
         value: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidInput(f"{FILE} cannot be read: {error.strerror or error}") from error
+        raise InvalidInput(f"{what} cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"{FILE} is not TOML: {error}") from error
-    made(value, FILE)
+        raise InvalidInput(f"{what} is not TOML: {error}") from error
+    made(value, what)
     return value
 
 
@@ -128,7 +129,10 @@ def made(value: Mapping[str, Any], what: str) -> ModelSettings:
     """Make settings of plain values; raises InvalidInput that names the field."""
     settings = bodies.read(ModelSettings, value, what)
     if settings.max_batch_delay is not None:
-        parse_seconds(settings.max_batch_delay)
+        try:
+            parse_seconds(settings.max_batch_delay)
+        except InvalidInput as error:
+            raise InvalidInput(f"{what}: max_batch_delay: {error}") from error
     return settings
 
 

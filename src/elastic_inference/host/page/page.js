@@ -92,9 +92,9 @@ openStream(
   (frame) => {
     showHost(frame.host);
     showDevices(frame.devices);
-    showTenants(frame.tenants, frame.waiting);
     document.body.classList.toggle("has-tenants", frame.host.is_operator && frame.tenants.length > 0);
     table.show(frame.accelerators, frame.gone, frame.is_whole);
+    showTenants(frame.tenants, frame.waiting, table.rows());
     showEvents(frame.events, frame.is_whole);
     showTotals();
     detail.show();

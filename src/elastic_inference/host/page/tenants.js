@@ -20,6 +20,8 @@ const LINES = [
     (r) => of(format.percent(r.share), r.max_share === null ? null : format.percent(r.max_share))],
   ["Memory", (r) => (r.max_memory_bytes === null ? null : r.memory_bytes / Math.max(r.max_memory_bytes, 1)),
     (r) => of(format.bytes(r.memory_bytes), r.max_memory_bytes === null ? null : format.bytes(r.max_memory_bytes))],
+  ["Requests", (r) => (r.requests_per_second === null ? null : r.requests_now / r.requests_per_second),
+    (r) => `${of(format.figures(r.requests_now), r.requests_per_second)} a second`],
 ];
 
 function makeCard(name) {
@@ -48,10 +50,13 @@ function showCard(card, row) {
   }
 }
 
+const requestsOf = (tenant, accelerators) =>
+  accelerators.reduce((sum, row) => sum + (row.tenant === tenant ? row.requests_per_second ?? 0 : 0), 0);
+
 export function tenantCards() {
   const cards = new Map();
 
-  return function show(tenants, waiting) {
+  return function show(tenants, waiting, accelerators) {
     byId("tenant-section").hidden = tenants.length === 0;
     const names = new Set(tenants.map((row) => row.name));
     for (const [name, card] of cards) {
@@ -64,7 +69,7 @@ export function tenantCards() {
         cards.set(row.name, makeCard(row.name));
         byId("tenants").append(cards.get(row.name).node);
       }
-      showCard(cards.get(row.name), row);
+      showCard(cards.get(row.name), { ...row, requests_now: requestsOf(row.name, accelerators) });
     }
     const line = waiting.map((w) => `${w.place}. ${w.type}${w.tenant ? ` for ${w.tenant}` : ""} since ${format.clock(w.since)}`);
     byId("line").hidden = line.length === 0;
