@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -196,10 +197,23 @@ def _profile(
         raise InvalidInput(
             f"--service names {min(named)!r}, which is not one of the kinds of --hosts: {known}"
         )
+    for kind_name, name, _ in times:
+        _check_type(name, [kind for kind in kinds if kind_name in (None, kind.name)])
     common = read.with_times({name: time for kind, name, time in times if kind is None})
     return common, [
         _with_own(kind, common, {name: time for of, name, time in times if of == kind.name}) for kind in kinds
     ]
+
+
+def _check_type(name: str, kinds: Sequence[HostKind]) -> None:
+    """Refuse the time of a type that no kind offers: one that is misspelt would count for nothing."""
+    known = sorted({offered for kind in kinds for offered in kind.catalogue})
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        raise InvalidInput(
+            f"--service names the type {name!r:.80}, which is not one of {', '.join(known)}"
+            + (f"; did you mean {near[0]}?" if near else "")
+        )
 
 
 def _with_own(kind: HostKind, common: Profile, own: Mapping[str, ServiceTime]) -> HostKind:

@@ -83,6 +83,7 @@ def test_a_file_says_what_differs_from_a_row_or_all_of_it(tmp_path: Path) -> Non
         ("[a]\nprice = 'm5.xlarge'\nusd_per_hour = -1", "usd_per_hour '-1' must be finite and 0 or more"),
         ("[a]\nprice = 'm5.xlarge'\nfp32_tflops = -1.0", "fp32_tflops -1.0 must be finite"),
         ("[a]\nprice = 'm5.xlarge'\nprofile = 'none.json'", "cannot be read"),
+        ("[m5.xlarge]\ncores = 4", 'a name with a dot stands in quotes, as in ["m5.xlarge"]'),
         ("a = 1", "kind 'a' must be a table"),
         ("", "has no table"),
         ("[", "is not TOML"),

@@ -76,6 +76,23 @@ def test_spare_hosts_take_at_once_what_dying_ones_held(failures: int) -> None:
     assert found.spared.num_unanswered == 0
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 60.0])
+def test_a_peak_that_is_over_before_a_lease_finds_its_hosts_dead(seconds: float) -> None:
+    """Hosts that died a moment before it are missing; that they may die within it harms nobody, and was all."""
+    burst = [
+        Attachment(f"b{number}", Request("cpu.whole"), (Piece(100.0, 100.0 + seconds, 1.0),))
+        for number in range(4)
+    ]
+    found = plan([stay(0, "cpu.quarter"), *burst], [SMALL], failures=2)
+    assert found.chosen is not None
+    assert found.chosen.counts == {"m5.xlarge": 7}
+    assert found.chosen.spares == {"m5.xlarge": 2}
+    assert found.bare is not None
+    assert found.spared is not None
+    assert found.bare.num_refused + found.bare.most_waiting > 0
+    assert (found.spared.num_refused, found.spared.most_waiting) == (0, 0)
+
+
 def test_room_that_is_there_anyhow_is_not_bought_again() -> None:
     found = plan([stay(0, "cpu.quarter")], [SMALL], failures=1)
     assert found.chosen is not None

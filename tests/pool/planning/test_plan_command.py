@@ -130,6 +130,11 @@ def test_one_measurement_for_unlike_hosts_is_warned_of(capsys: pytest.CaptureFix
             "--client and --precision choose measurements of a --profile",
         ),
         (("trace.csv", "--service", "x:cpu.half=1s"), "--service names 'x', which is not one of the kinds"),
+        (
+            ("trace.csv", *TIMES, "--service", "cpu.quater=1s"),
+            "--service names the type 'cpu.quater', which is not one of",
+        ),
+        (("trace.csv", *TIMES, "--service", "m5.xlarge:cpu.wohle=1s"), "did you mean cpu.whole?"),
         (("trace.csv", "--service", "cpu.half"), "service time 'cpu.half' is not TYPE=TIME"),
         (("trace.csv", *TIMES, "--write-trace", "no/where.csv"), "--write-trace no/where.csv: No such file"),
         (("trace.csv", "--service", "cpu.half=40ms"), "no service time of type 'cpu.whole' on m5.xlarge"),

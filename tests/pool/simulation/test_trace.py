@@ -118,6 +118,16 @@ def test_a_model_of_demand_gives_what_it_says_and_the_same_for_equal_seeds() -> 
         ("types = 3", "types"),
         ("[types]\nauto = 0", "types needs at least one type, each with a part above 0"),
         ("hours =", "is not TOML"),
+        (f"hours = {'9' * 5000}", "is not TOML: "),
+        (f"num_tenants = {'9' * 400}", "field num_tenants is a number of 1329 bits"),
+        (f"[types]\nauto = {'9' * 400}", "field auto is a number of 1329 bits"),
+        (f"hours = 0x{'f' * 9000}", "field hours is a number of 36000 bits"),
+        ("hours = 1e999", "hours inf is not between"),
+        (
+            "mean_accelerators = 1e6\nhours = 8784\nstay_hours = 0.001",
+            "are 8,784,000,000,000 attachments, more than",
+        ),
+        ("num_tenants = 10000000", "are 10,000,000 attachments, more than 2,000,000"),
     ],
 )
 def test_a_wrong_description_of_demand_is_refused(tmp_path: Path, text: str, complaint: str) -> None:

@@ -146,6 +146,11 @@ def _kind(
     where = f"kind {name!r}"
     if not isinstance(table, dict):
         raise InvalidInput(f"{where} must be a table of fields, not {table!r}")
+    for inner, value in table.items():
+        if isinstance(value, dict):
+            raise InvalidInput(
+                f'{where}: {inner!r} is a table; a name with a dot stands in quotes, as in ["{name}.{inner}"]'
+            )
     try:
         given = _Fields.model_validate(table)
     except ValidationError as error:

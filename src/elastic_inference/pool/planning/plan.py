@@ -36,7 +36,8 @@ class PlanOptions:
     """What a plan has to hold.
 
     Attributes:
-        num_failures: Hosts that die at the peak, and whose accelerators have to find room elsewhere at once.
+        num_failures: Hosts that die at the peak or just before it, and whose accelerators have to find room elsewhere
+            at once.
         down_seconds: Until a host that died is back.
         max_calls: As SimulationOptions.
     """
@@ -282,8 +283,11 @@ def _simulated(
     if not options.num_failures:
         return done
 
+    death = dying, options.num_failures, options.down_seconds
+    is_before = search.is_harmless(needed, plan.demand, *death)
+
     def with_deaths(counts: Mapping[str, int], what: str) -> Outcome:
-        failures = search.failures(counts, plan.demand, dying, options.num_failures, options.down_seconds)
+        failures = search.failures(counts, plan.demand, *death, is_before)
         return outcome_of(run(counts, failures, what), options.target)
 
     return replace(

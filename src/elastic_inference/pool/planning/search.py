@@ -14,6 +14,7 @@ from elastic_inference.pool.simulation.control import (
     Course,
     Failure,
     ServiceOf,
+    Use,
     peak,
     run_control,
 )
@@ -133,13 +134,31 @@ class Search:
         kind_name: str,
         num_failures: int,
         down_seconds: float,
+        is_before: bool = False,
     ) -> tuple[Failure, ...]:
-        """Let the fullest hosts of a kind die at the pool's peak, a second apart."""
-        most = peak(self.run(counts, demand, stops=False).uses)
-        at = 0.0 if most is None else most.at
+        """Let the fullest hosts of a kind die at the pool's peak, one after another, while it lasts.
+
+        Args:
+            is_before: They die so long before it that it finds them gone, and what they held on its way elsewhere.
+        """
+        uses = self.run(counts, demand, stops=False).uses
+        most = peak(uses)
+        number = min(num_failures, counts[kind_name])
+        at, lasts = (0.0, math.inf) if most is None else (most.at, _lasts(uses, most))
+        apart = min(1.0, lasts / (number + 1))
+        lost_after = self.rules.failover.lost_at(0.0)
+        first = at - lost_after - number * apart if is_before else at + apart
         return tuple(
-            Failure(at + 1.0 + number, among=prefix_of(kind_name), down_seconds=down_seconds)
-            for number in range(min(num_failures, counts[kind_name]))
+            Failure(first + each * apart, among=prefix_of(kind_name), down_seconds=down_seconds)
+            for each in range(number)
+        )
+
+    def is_harmless(
+        self, counts: Counts, demand: Sequence[Attachment], kind_name: str, num: int, down_seconds: float
+    ) -> bool:
+        """Whether deaths at the peak harm nobody, as where it is over before a lease is; those before it may."""
+        return (
+            self._harmed(counts, demand, self.failures(counts, demand, kind_name, num, down_seconds)) is None
         )
 
     def _without_room(
@@ -147,11 +166,20 @@ class Search:
     ) -> str | None:
         """Name an attachment that finds no place, or not at once; None where all do."""
         for name in (name for name, count in counts.items() if count):
-            failures = self.failures(counts, demand, name, num_failures, down_seconds)
-            course = self.run(counts, demand, failures)
-            for one, stay in course.stays.items():
-                if stay.was_refused or one in course.waited:
-                    return one
+            for is_before in (False, True):
+                failures = self.failures(counts, demand, name, num_failures, down_seconds, is_before)
+                found = self._harmed(counts, demand, failures)
+                if found is not None:
+                    return found
+        return None
+
+    def _harmed(
+        self, counts: Counts, demand: Sequence[Attachment], failures: Sequence[Failure]
+    ) -> str | None:
+        course = self.run(counts, demand, failures)
+        for one, stay in course.stays.items():
+            if stay.was_refused or one in course.waited:
+                return one
         return None
 
     def _add(self, counts: dict[str, int], name: str) -> bool:
@@ -173,3 +201,9 @@ def _peak_hosts(kind: HostKind, demand: Sequence[Attachment]) -> float:
         held += change
         most = max(most, held)
     return most - 1e-9
+
+
+def _lasts(uses: Sequence[Use], most: Use) -> float:
+    """Return for how long as much as at the peak is held, in seconds."""
+    after = (use.at for use in uses if use.at > most.at and use.held_devices < most.held_devices)
+    return next(after, math.inf) - most.at

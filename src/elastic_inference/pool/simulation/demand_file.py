@@ -15,6 +15,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_MAX_WHOLE = 10**15  # what a float holds exactly, and more than any field may be
+
 
 def read_demand_model(path: str | Path) -> DemandModel:
     """Read a description of demand: the fields of DemandModel, of which those that are absent have its defaults.
@@ -26,7 +28,7 @@ def read_demand_model(path: str | Path) -> DemandModel:
         table = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise InvalidInput(f"demand file {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with more digits than Python reads
         raise InvalidInput(f"demand file {path} is not TOML: {error}") from error
     known = {field.name: field.type for field in dataclasses.fields(DemandModel)}
     for name, value in table.items():
@@ -46,5 +48,9 @@ def read_demand_model(path: str | Path) -> DemandModel:
 def _check_number(value: Any, name: str, is_whole: bool, path: str | Path) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidInput(f"demand file {path}, field {name}: {value!r} is not a number")
+    if isinstance(value, int) and abs(value) > _MAX_WHOLE:
+        raise InvalidInput(
+            f"demand file {path}, field {name} is a number of {value.bit_length()} bits, which is beyond any limit"
+        )
     if is_whole and not isinstance(value, int):
         raise InvalidInput(f"demand file {path}, field {name}: {value!r} is not a whole number")

@@ -14,6 +14,7 @@ from elastic_inference.pool.simulation.attachment import Attachment, Piece
 
 _HOUR = 3600.0
 _LONGEST_STAY_HOURS = 24.0
+MAX_ATTACHMENTS = 2_000_000  # about 2 GiB of memory
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,24 @@ class DemandModel:
                 raise InvalidInput(f"{name} {getattr(self, name)} is not between {least:g} and {most:g}")
         if not self.types or any(not 0 < part < math.inf for part in self.types.values()):
             raise InvalidInput("types needs at least one type, each with a part above 0")
+        if self.num_attachments > MAX_ATTACHMENTS:
+            raise InvalidInput(
+                f"mean_accelerators {self.mean_accelerators:g} for hours {self.hours:g} with stay_hours "
+                f"{self.stay_hours:g}, of num_tenants {self.num_tenants}, are {self.num_attachments:,} attachments, "
+                f"more than {MAX_ATTACHMENTS:,}; plan a part of them, or a shorter time"
+            )
+
+    @property
+    def num_attachments(self) -> int:
+        """How many attachments are drawn."""
+        return max(self.num_tenants, round(self.mean_accelerators * self.hours / self.stay_hours))
 
 
 def draw_demand(model: DemandModel, seed: int = 0) -> list[Attachment]:
     """Draw attachments, the same for equal seeds, in order of their start."""
     chance = np.random.default_rng(seed)
     span = model.hours * _HOUR
-    count = max(model.num_tenants, round(model.mean_accelerators * model.hours / model.stay_hours))
+    count = model.num_attachments
     sizes = np.exp(model.size_spread * chance.standard_normal(model.num_tenants))
     more = chance.choice(model.num_tenants, count - model.num_tenants, p=sizes / sizes.sum())
     tenants = np.concatenate([np.arange(model.num_tenants), more])
