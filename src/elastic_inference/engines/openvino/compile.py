@@ -139,7 +139,8 @@ def _model(
     samples = [
         {tensors.get(alias, alias): array for alias, array in each.items()} for each in options.calibration
     ]
-    model = quantize.quantized(model, samples)
+    model, correction = quantize.quantized(model, samples)
+    knowledge = replace(knowledge, rewrites=(*knowledge.rewrites, correction))
     calibrated.keep(model, knowledge, what, options)
     return model, knowledge
 
