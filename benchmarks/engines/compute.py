@@ -2,7 +2,8 @@
 
 `python -m benchmarks.engines.compute [--quick] [--models NAME,...] [--real-time] [--json FILE]`; all with two threads,
 taking turns. Bare OpenVINO runs the same graph as the accelerator, rewritten and with the same properties, beside it
-the graph as it was. int8 is timed whether or not its answers are accepted; a row beside says whether they are.
+the graph as it was, and the same behind a socket without a protocol, which is the least that another process can cost.
+int8 is timed whether or not its answers are accepted; a row beside says whether they are.
 ONNX Runtime reads no TensorFlow graphs and has no row here.
 """
 
@@ -18,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
-
 from benchmarks.common import (
     Bystanders,
     Ratio,
@@ -32,21 +31,17 @@ from benchmarks.common import (
     take_the_machine,
     write_json,
 )
-from benchmarks.engines import precision
+from benchmarks.engines import bare, precision
 from benchmarks.engines.subjects import BEST_PROVED, SUBJECTS, Subject
 from elastic_inference import Accelerator, EIPredictor, LoadOptions
-from elastic_inference.engines.openvino.rewrites.driver import install, rewrite
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.limits.processor import processor
-from elastic_inference.models.graph_pb2 import GraphDef
-from elastic_inference.models.tensor_graph import TensorGraph
 from elastic_inference.proof.proof import Proof
 
-THREADS = 2
 REFERENCE = "TensorFlow"
 PRECISIONS = ("fp32", "bf16", "int8")
-BARE = {"fp32": "f32", "bf16": "bf16"}
 AS_IT_WAS = "bare as it was fp32"
+BEHIND = "bare behind a socket"
 Turn = Callable[[], list[float]]
 
 
@@ -68,16 +63,16 @@ def _rows_of(subject: Subject, path: Path, num_rounds: int, is_real_time: bool) 
         if not samples.held_out:
             print(f"without {subject.name}: its pictures are not in EI_SHARED", file=sys.stderr)
             return []
-        local = Accelerator.local(threads=THREADS)
+        local = Accelerator.local(threads=bare.THREADS)
         reference = _predictor(subject, path, local, LoadOptions(engine="tensorflow"), stack)
         frame = samples.held_out[-1].arrays
         store = folder / "store"
         try:
-            precision.quantize(subject, path, samples.calibration, store, folder, THREADS)
+            precision.quantize(subject, path, samples.calibration, store, folder, bare.THREADS)
         except ElasticInferenceError as error:
             print(f"{subject.name} in int8: {error}", file=sys.stderr)
         predictors = {REFERENCE: reference}
-        place = Accelerator.embedded(threads=THREADS, cache_dir=str(store))
+        place = Accelerator.embedded(threads=bare.THREADS, cache_dir=str(store))
         for name in PRECISIONS:
             load = LoadOptions(engine="openvino", precision=name, proof="off", batching="off")
             try:
@@ -88,7 +83,7 @@ def _rows_of(subject: Subject, path: Path, num_rounds: int, is_real_time: bool) 
         calls: dict[str, Callable[[], Any]] = {
             name: partial(each, frame) for name, each in predictors.items()
         }
-        calls |= _bare_calls(subject, path, next(iter(frame.values())))
+        calls |= _bare_calls(subject, path, next(iter(frame.values())), stack)
         turns: dict[str, Turn] = {name: partial(_turn, call, subject.calls) for name, call in calls.items()}
         for turn in turns.values():
             turn()
@@ -120,9 +115,13 @@ def _compared(
         best = min(proved, key=lambda name: Ratio.of(taken[name], taken[REFERENCE]).median)
         measure = f"{subject.name}: {REFERENCE} : best proved ({best.split()[1]})"
         yield _row(measure, taken, REFERENCE, best, *subject.bounds[BEST_PROVED])
-    for name in BARE:
+    for name in bare.HINTS:
         measure = f"{subject.name}: accelerator : bare OpenVINO, {name}"
         yield _row(measure, taken, f"accelerator {name}", f"bare {name}", 1.02, 1.005, is_upper=True)
+        measure = (
+            f"{subject.name}: bare OpenVINO behind a socket and shared memory : bare, {name} (the limit)"
+        )
+        yield _row(measure, taken, f"{BEHIND} {name}", f"bare {name}", is_upper=True)
     if AS_IT_WAS in taken:
         measure = f"{subject.name}: bare OpenVINO, graph as it was : rewritten, fp32"
         yield _row(measure, taken, AS_IT_WAS, "bare fp32")
@@ -156,49 +155,15 @@ def _turn(call: Callable[[], Any], calls: int) -> list[float]:
     return taken
 
 
-def _bare_calls(subject: Subject, path: Path, picture: Any) -> dict[str, Callable[[], Any]]:
-    found = {
-        f"bare {name}": _bare(subject, path, picture, hint, is_rewritten=True) for name, hint in BARE.items()
-    }
+def _bare_calls(subject: Subject, path: Path, picture: Any, stack: ExitStack) -> dict[str, Callable[[], Any]]:
+    found: dict[str, Callable[[], Any] | None] = {}
+    for name, hint in bare.HINTS.items():
+        found[f"bare {name}"] = bare.call_of(subject, path, picture, hint)
+        if found[f"bare {name}"] is not None:
+            found[f"{BEHIND} {name}"] = stack.enter_context(bare.Behind(subject, picture, hint))
     if subject.bounds:  # a detector, in which there is something to rewrite
-        found[AS_IT_WAS] = _bare(subject, path, picture, "f32", is_rewritten=False)
+        found[AS_IT_WAS] = bare.call_of(subject, path, picture, "f32", is_rewritten=False)
     return {name: call for name, call in found.items() if call is not None}
-
-
-def _bare(
-    subject: Subject, path: Path, picture: Any, hint: str, *, is_rewritten: bool
-) -> Callable[[], Any] | None:
-    """Return a call of OpenVINO alone; None where it cannot read the graph."""
-    core = ov.Core()
-    graph_def = GraphDef.FromString(path.read_bytes())
-    fetches = list(subject.outputs.values())
-    reach = TensorGraph(graph_def).reach(fetches, ())
-    kept = [node for node in graph_def.node if node.name in reach.nodes]
-    del graph_def.node[:]
-    graph_def.node.extend(kept)
-    if is_rewritten:
-        install(core)
-        rewrite(core, graph_def, fetches, in_bfloat16=hint == "bf16")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "graph.pb")
-        file.write_bytes(graph_def.SerializeToString())
-        try:
-            model = core.read_model(file)
-        except RuntimeError as error:
-            print(f"bare OpenVINO does not read it: {str(error).strip().splitlines()[-2:]}", file=sys.stderr)
-            return None
-    properties = {
-        "INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": THREADS,
-        "ENABLE_CPU_PINNING": False,
-    }  # fmt: skip
-    request = core.compile_model(model, "CPU", properties).create_infer_request()
-    tensor = ov.Tensor(picture, shared_memory=True)
-
-    def call() -> Any:
-        request.infer([tensor])
-        return [output.data.copy() for output in request.output_tensors]
-
-    return call
 
 
 def main() -> None:
