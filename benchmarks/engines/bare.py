@@ -33,7 +33,7 @@ _MOST_BYTES = 1 << 20  # of an answer
 def call_of(
     subject: Subject, path: Path, picture: npt.NDArray[Any], hint: str, *, is_rewritten: bool = True
 ) -> Callable[[], list[npt.NDArray[Any]]] | None:
-    """Return a call of OpenVINO alone, which reads the picture in place; None where it cannot read the graph."""
+    """Return a call of OpenVINO alone, which reads the picture in place; None where it cannot read or compile the graph."""
     core = ov.Core()
     graph_def = GraphDef.FromString(path.read_bytes())
     fetches = list(subject.outputs.values())
@@ -47,16 +47,15 @@ def call_of(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "graph.pb")
         file.write_bytes(graph_def.SerializeToString())
+        properties = {
+            "INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": THREADS,
+            "ENABLE_CPU_PINNING": False,
+        }  # fmt: skip
         try:
-            model = core.read_model(file)
+            request = core.compile_model(core.read_model(file), "CPU", properties).create_infer_request()
         except RuntimeError as error:
-            print(f"bare OpenVINO does not read it: {str(error).strip().splitlines()[-2:]}", file=sys.stderr)
+            print(f"bare OpenVINO, {hint}: {str(error).strip().splitlines()[-2:]}", file=sys.stderr)
             return None
-    properties = {
-        "INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": THREADS,
-        "ENABLE_CPU_PINNING": False,
-    }  # fmt: skip
-    request = core.compile_model(model, "CPU", properties).create_infer_request()
     tensor = ov.Tensor(picture, shared_memory=True)
 
     def call() -> list[npt.NDArray[Any]]:

@@ -116,6 +116,8 @@ def _compared(
         measure = f"{subject.name}: {REFERENCE} : best proved ({best.split()[1]})"
         yield _row(measure, taken, REFERENCE, best, *subject.bounds[BEST_PROVED])
     for name in bare.HINTS:
+        if not {f"accelerator {name}", f"bare {name}"} <= taken.keys():
+            continue
         measure = f"{subject.name}: accelerator : bare OpenVINO, {name}"
         yield _row(measure, taken, f"accelerator {name}", f"bare {name}", 1.02, 1.005, is_upper=True)
         measure = (
