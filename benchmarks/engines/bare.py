@@ -33,7 +33,7 @@ _MOST_BYTES = 1 << 20  # of an answer
 def call_of(
     subject: Subject, path: Path, picture: npt.NDArray[Any], hint: str, *, is_rewritten: bool = True
 ) -> Callable[[], list[npt.NDArray[Any]]] | None:
-    """Return a call of OpenVINO alone, which reads the picture in place; None where it cannot read or compile the graph."""
+    """Return a call of OpenVINO alone, which reads the picture in place; None where it cannot be compiled."""
     core = ov.Core()
     graph_def = GraphDef.FromString(path.read_bytes())
     fetches = list(subject.outputs.values())
