@@ -83,6 +83,7 @@ def config(entry: ModelEntry) -> dict[str, Any]:
         "report": asdict(entry.model.report),
         "warm_up_seconds": entry.warm_up_seconds,
         "warm_up_note": entry.warm_up_note,
+        "last_shapes": entry.shapes.latest(),
         "content_hash": entry.package.content_hash,
         "proof": entry.proof.summary(),
         "batching": entry.batching.summary(),

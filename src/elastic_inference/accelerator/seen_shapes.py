@@ -52,6 +52,11 @@ class SeenShapes:
             } | self._seconds
         return seen
 
+    def latest(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the last call, of this process or an earlier one; {} where none is known."""
+        with self._lock:
+            return dict(next(reversed(self._seconds), ()))
+
     def saw(self, inputs: Mapping[str, npt.NDArray[Any]], seconds: float) -> None:
         """Note a call and how long it took. The hot path: a known shape costs a microsecond."""
         shapes = tuple([(alias, array.shape) for alias, array in inputs.items()])

@@ -125,7 +125,9 @@ class RemoteModel:
         self.signature = Signature.from_json(self._config["signature"])
         if self._use_shared_memory:
             with self._pool.connection(deadline.within(CONTROL_SECONDS)) as connection:
-                self._region(connection, SHARED_MEMORY_FROM_BYTES)
+                # As large as calls are, so that the first of them need not make a larger one.
+                ahead = regions.bytes_ahead(self.signature, self._config.get("last_shapes", {}))
+                self._region(connection, max(ahead, SHARED_MEMORY_FROM_BYTES))
 
     def _load_once(self, deadline: Deadline) -> dict[str, Any]:
         with watching(self._pool, self._shared_name, self._on_stage):

@@ -53,7 +53,10 @@ class Region:
         try:
             # posix_fallocate, because a full /dev/shm should be an error here and not a SIGBUS at the first write.
             os.posix_fallocate(fd, 0, max(size_bytes, 1))
-            return cls(key, mmap.mmap(fd, max(size_bytes, 1)))
+            # Its pages are mapped at once, not by a fault for each at the first call. Who opens a region does not do
+            # so: its maker may have left it without pages, which would then count as the opener's.
+            flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+            return cls(key, mmap.mmap(fd, max(size_bytes, 1), flags=flags))
         except BaseException:
             os.unlink(_DIRECTORY / key[1:])
             raise
