@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psutil
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.protocol.tls import Tls
+from tests.pool.network import Network
 from tests.pool.proxy import CuttingProxy
 from tests.waiting import wait_until
 
@@ -29,7 +31,7 @@ memory = "700MiB"
 device_share = 0.1
 """
 POOL = """
-listen = "127.0.0.1:{port}"
+listen = "{address}:{port}"
 state_dir = "{folder}/p"
 {times}
 [host]
@@ -43,16 +45,22 @@ PATIENT = 'lease = "10s"'
 
 
 class RayNode:
-    """One `ray start --block` with all that it starts."""
+    """One `ray start --block` with all that it starts.
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    Args:
+        inside: What its command begins with: see `Network.inside`.
+    """
+
+    def __init__(
+        self, arguments: list[str], log: Path, inside: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
         options = ["--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"]
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [str(RAY), "start", *arguments, *options, "--block"],
+                [*inside, str(RAY), "start", *arguments, *options, "--block"],
                 stdout=file,
                 stderr=file,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+                env=environment,
                 start_new_session=True,
             )
         self._known: set[psutil.Process] = set()
@@ -94,6 +102,8 @@ class PoolCluster:
         folder: Short, since Unix sockets lie below it.
         times, host: Lines of `pool.toml`: of the pool, and of its hosts.
         proxy: What hosts reach the pool by, where `times` say so.
+        network: Each node is a machine of it; None: all are this one.
+        installed: A folder whose packages come before those of this Python.
         tls: A folder with what `ei host init-tls` made; None: nothing is encrypted.
     """
 
@@ -106,21 +116,31 @@ class PoolCluster:
         spares: int = 1,
         tls: Path | None = None,
         proxy: CuttingProxy | None = None,
+        network: Network | None = None,
+        installed: Path | None = None,
     ) -> None:
         self.folder = folder
+        self._environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        if installed is not None:
+            self._environment["PYTHONPATH"] = f"{installed}:{self._environment.get('PYTHONPATH', '')}"
+        self._network = network
+        self._address = "127.0.0.1" if network is None else network.address(0)
         folder.mkdir(mode=0o711, exist_ok=True)
         self.port, self._ray_port = free_port(), free_port()
         if proxy is not None:
             proxy.target = self.port
         (folder / "types.toml").write_text(TYPES)
-        text = POOL.format(port=self.port, folder=folder, times=times, host=host, spares=spares)
+        text = POOL.format(
+            address=self._address, port=self.port, folder=folder, times=times, host=host, spares=spares
+        )
         (folder / "pool.toml").write_text(text)
-        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}"
+        self.url = f"{'http' if tls is None else 'https'}://{self._address}:{self.port}"
         self.tls = None if tls is None else Tls(str(tls / "ca.pem"))
         self.nodes: list[RayNode] = []
         self._num_started = 0
         try:
-            for _ in range(num_nodes):
+            # Ray keeps one address for all nodes that share a disk: where they have several, a driver comes first.
+            for _ in range(num_nodes if network is None else 1):
                 self.add_node()
             files: list[str] = []
             for option, name in (
@@ -131,6 +151,8 @@ class PoolCluster:
                 files += [] if tls is None else [option, str(tls / name)]
             self.start_options = ["--ray", self.ray, "--config", str(folder / "pool.toml"), *files]
             self.ei("pool", "start", *self.start_options)
+            while len(self.nodes) < num_nodes:
+                self.add_node()
             self.token = (folder / "p" / "operator.token").read_text().strip()
             self.session = HostSession(self.url, self.token, tls=self.tls)
             self.wait_ready(num_nodes)
@@ -141,7 +163,7 @@ class PoolCluster:
     @property
     def ray(self) -> str:
         """The cluster's address."""
-        return f"127.0.0.1:{self._ray_port}"
+        return f"{self._address}:{self._ray_port}"
 
     def add_node(self) -> RayNode:
         """Start a further node; the first is the head."""
@@ -157,9 +179,12 @@ class PoolCluster:
         )
         if not self.nodes:
             where += ["--ray-client-server-port", str(free_port())]
-        log = self.folder / f"node{self._num_started}.log"
+        log, inside = self.folder / f"node{self._num_started}.log", list[str]()
+        if self._network is not None:
+            where.append(f"--node-ip-address={self._network.address(self._num_started)}")
+            inside = self._network.inside(self._num_started)
         self._num_started += 1
-        node = RayNode(where, log)
+        node = RayNode(where, log, inside, self._environment)
         self.nodes.append(node)
         # One after another: at the same time they may choose the same ports.
         wait_until(lambda: "This command will now block" in log.read_text(), "a Ray node", 120)
@@ -181,12 +206,13 @@ class PoolCluster:
         return done.stderr
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        inside = [] if self._network is None else self._network.inside(0)
         return subprocess.run(
-            [sys.executable, "-m", "elastic_inference", *arguments],
+            [*inside, sys.executable, "-m", "elastic_inference", *arguments],
             capture_output=True,
             text=True,
             timeout=150,
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+            env=self._environment,
         )
 
     # What there is

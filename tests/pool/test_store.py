@@ -14,13 +14,14 @@ from elastic_inference.host.devices import Device
 from elastic_inference.pool.model import HostState, Request
 from elastic_inference.pool.offer import HostOffer
 from elastic_inference.pool.store import HostRow, PlacementRow, PoolStore
+from elastic_inference.pool.versions import Version
 from tests.host.conftest import postgresql_server as postgresql_server
 from tests.host.conftest import postgresql_url as postgresql_url
 
 GIB = 1 << 30
 CPU = DeviceCapacity("cpu:0", 2.0, 16 * GIB, "cpu", 8.0)
 OFFER = HostOffer(
-    "1.0",
+    Version("1.0", 1),
     Capacity((CPU,), host=CPU),
     {kind.name: kind for kind in cpu_types(16 * GIB)},
     (Device("cpu:0", "cpu", "a CPU", 8.0, 16 * GIB, {"fp32": 2.0}),),

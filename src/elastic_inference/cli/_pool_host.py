@@ -7,15 +7,16 @@ import logging
 import signal
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from elastic_inference.cli._host_start import settings_of, start
 from elastic_inference.cli._support import extra
 from elastic_inference.cli.registration import as_command
+from elastic_inference.cli.rendering import Sentence
 from elastic_inference.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,18 @@ def host_options(options: dict[str, Any], arguments: list[str]) -> dict[str, Any
     return context.params
 
 
-def run_host() -> None:
+def run_host(
+    check: Annotated[
+        bool, typer.Option("--check", help="Say only which version this is, and that it can be imported.")
+    ] = False,
+) -> Sentence | None:
     """Run a host of a pool, as its actor does on each node; its configuration is a line on standard input.
 
     \b
     Examples:
       ei pool run-host
+      ei pool run-host --check --json
     """
-    told = json.loads(sys.stdin.readline())
     with extra("pool"):
         from elastic_inference.host.doors import server
         from elastic_inference.host.doors.app import Addition
@@ -55,9 +60,14 @@ def run_host() -> None:
         from elastic_inference.host.priority import come_first
         from elastic_inference.pool.member_api import add_member_api
         from elastic_inference.pool.membership import Membership
+        from elastic_inference.pool.process import main  # noqa: F401  # the pool service starts from here too
         from elastic_inference.pool.supervision import LOCK, watch_supervisor
+        from elastic_inference.pool.versions import running
         from elastic_inference.protocol.tls import Tls
         from elastic_inference.telemetry import set_up_logging
+    if check:
+        return Sentence(f"version {running()}", asdict(running()))
+    told = json.loads(sys.stdin.readline())
     come_first()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until it serves, it ends at once
     state_dir, address, tls = Path(told["state_dir"]), told["address"], told["tls"]
@@ -82,3 +92,4 @@ def run_host() -> None:
         )
     finally:
         member.close()
+    return None

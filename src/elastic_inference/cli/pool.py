@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import typer
 
 from elastic_inference.cli._pool_host import run_host
+from elastic_inference.cli._pool_hosts import PoolHost, find_host, list_hosts, set_draining, wait_empty
 from elastic_inference.cli._pool_start import start, stop
+from elastic_inference.cli._pool_upgrade import upgrade
 from elastic_inference.cli._support import Progress
 from elastic_inference.cli.host_access import HostAccess
 from elastic_inference.cli.pool_plan import plan
 from elastic_inference.cli.registration import add_command
-from elastic_inference.cli.rendering import Block, Column, Listing, Pairs, Sentence
-from elastic_inference.client.host_session import HostSession
-from elastic_inference.errors import CapacityExceeded, InvalidInput
-from elastic_inference.units import format_bytes
-
-_LOOK_SECONDS = 0.3
+from elastic_inference.cli.rendering import Block, Listing, Pairs, Sentence
+from elastic_inference.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -57,31 +54,6 @@ class PoolStatus:
         yield from self.warnings
 
 
-@dataclass(frozen=True)
-class PoolHost:
-    """A host of a pool."""
-
-    host_id: str
-    node_id: str
-    url: str
-    state: str
-    epoch: int
-    silent_seconds: float
-    devices: Sequence[Mapping[str, Any]]
-    features: Sequence[str]
-    accelerator_ids: Sequence[str]
-
-    COLUMNS: ClassVar[Sequence[Column]] = (
-        Column("HOST", lambda host: host.host_id),
-        Column("NODE", lambda host: host.node_id[:12]),
-        Column("ADDRESS", lambda host: host.url),
-        Column("STATE", lambda host: host.state),
-        Column("ACCELERATORS", lambda host: len(host.accelerator_ids), ""),
-        Column("LEFT", lambda host: "; ".join(_left(device) for device in host.devices)),
-    )
-    EMPTY: ClassVar[str] = "no host has joined yet"
-
-
 def register(app: typer.Typer) -> None:
     """Add `ei pool ...`."""
     group = typer.Typer(
@@ -96,6 +68,7 @@ def register(app: typer.Typer) -> None:
         ("status", status),
         ("hosts", hosts),
         ("drain", drain),
+        ("upgrade", upgrade),
         ("plan", plan),
     ):
         add_command(group, name, command)
@@ -122,7 +95,7 @@ def hosts(access: HostAccess) -> Listing:
     Examples:
       ei pool hosts --host http://pool:8500
     """
-    return Listing(PoolHost, _hosts(access.open()))
+    return Listing(PoolHost, list_hosts(access.open()))
 
 
 def drain(
@@ -147,47 +120,18 @@ def drain(
     if not 0 <= timeout < float("inf"):
         raise InvalidInput(f"--timeout {timeout} must be 0 or more, and finite")
     session = access.open()
-    host = _find(session, host_id)
-    body = {"is_draining": not off}
-    session.request("POST", f"/v1/pool/hosts/{host.host_id}/drain", body)
+    host = find_host(session, host_id)
+    set_draining(session, host.host_id, not off)
     if off:
         return Sentence(f"host {host.host_id} takes accelerators again", {"host_id": host.host_id})
     num_before = len(host.accelerator_ids)
-    deadline = time.monotonic() + timeout
     with Progress(f"draining {host.host_id}", "accelerators") as progress:
-        while host.accelerator_ids:
-            progress.update(num_before - len(host.accelerator_ids), num_before)
-            if time.monotonic() > deadline:
-                raise CapacityExceeded(
-                    f"host {host.host_id} still has {len(host.accelerator_ids)} accelerators after {timeout:g} s; no "
-                    "other host has room for them (`ei pool hosts`); it takes no new ones until `ei pool drain --off`",
-                    requested=f"room for {len(host.accelerator_ids)} accelerators",
-                    available="none elsewhere",
-                )
-            time.sleep(_LOOK_SECONDS)
-            host = _find(session, host.host_id)
+        wait_empty(session, host, timeout, progress, "it takes no new ones until `ei pool drain --off`")
     return Sentence(
         f"host {host.host_id} is empty; it held {num_before} accelerators",
         {"host_id": host.host_id, "num_moved": num_before},
     )
 
 
-def _hosts(session: HostSession) -> list[PoolHost]:
-    return [PoolHost(**each) for each in session.request("GET", "/v1/pool/hosts")]
-
-
-def _find(session: HostSession, wanted: str) -> PoolHost:
-    known = _hosts(session)
-    found = [host for host in known if wanted and host.host_id.startswith(wanted)]
-    if len(found) != 1:
-        names = ", ".join(host.host_id for host in found or known) or "none"
-        raise InvalidInput(f"{wanted!r:.80} means {len(found)} hosts of this pool: give one of {names}")
-    return found[0]
-
-
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none"
-
-
-def _left(device: Mapping[str, Any]) -> str:
-    return f"{device['name']} {device['left_share']:.0%}, {format_bytes(device['left_memory_bytes'])}"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from elastic_inference.errors import PermissionDenied
+from elastic_inference.errors import AcceleratorBusy, InvalidInput, PermissionDenied
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.app import Addition
 from elastic_inference.host.doors.callers import Caller, bearer_of
 from elastic_inference.host.tokens import hash_token
+from elastic_inference.pool import versions
 from elastic_inference.pool.model import HostState, HostView
 from elastic_inference.pool.offer import HostOffer
 from elastic_inference.pool.pool import Pool
+from elastic_inference.pool.renewal import renew_service
 
 HostId = Annotated[str, Field(pattern=r"^[0-9a-z]{1,64}$")]
 
@@ -62,11 +65,29 @@ class PoolHostView(BaseModel):
     node_id: str
     url: str
     state: HostState
+    version: str
     epoch: Annotated[int, Field(description="How often it was admitted.")]
     silent_seconds: Annotated[float, Field(description="Since it was heard of last.")]
     devices: list[PoolDeviceView]
     features: list[str]
     accelerator_ids: list[str]
+
+
+class InstalledView(BaseModel):
+    """A version that is installed somewhere.
+
+    `running` is the protocol of what runs there.
+    """
+
+    version: str
+    protocol: int
+    running: int
+
+
+class RenewalView(BaseModel):
+    """Under which epoch the pool service that hands over runs; its successor has a later one."""
+
+    pool_epoch: int
 
 
 class PoolView(BaseModel):
@@ -154,6 +175,7 @@ def _add_for_operators(app: FastAPI, pool: Pool, caller: Any) -> None:
             node_id=row.node_id,
             url=row.url,
             state=row.state,
+            version=row.offer.version.version,
             epoch=row.epoch,
             silent_seconds=pool.books.silent_seconds(row.host_id),
             devices=devices,
@@ -189,4 +211,37 @@ def _add_for_operators(app: FastAPI, pool: Pool, caller: Any) -> None:
         """Move a host's accelerators elsewhere, one by one, and take no new ones to it; or take them again."""
         who.check_operator()
         pool.drain_host(host_id, wanted.is_draining)
+        return next(view(each) for each in pool.books.views() if each.host_id == host_id)
+
+    @app.get("/v1/pool/installed", responses=schemas.errors(403), tags=["pool"])
+    def installed(who: Caller = caller) -> InstalledView:
+        """Show which version is installed where the pool service runs, which its next process is of."""
+        who.check_operator()
+        return InstalledView(**asdict(versions.installed()), running=versions.PROTOCOL)
+
+    @app.get("/v1/pool/hosts/{host_id}/installed", responses=schemas.errors(403), tags=["pool"])
+    def installed_at(host_id: str, who: Caller = caller) -> InstalledView:
+        """Show which version is installed on a host's machine, which its next process is of."""
+        who.check_operator()
+        found = pool.service.keeper.link(pool.books.host(host_id)).installed()
+        return InstalledView(**asdict(found), running=pool.books.host(host_id).offer.version.protocol)
+
+    @app.post("/v1/pool/renew", status_code=202, responses=schemas.errors(403), tags=["pool"])
+    def renew(who: Caller = caller) -> RenewalView:
+        """Hand over to a pool service with the code that is installed now, as soon as one waits with all loaded."""
+        who.check_operator()
+        renew_service(pool.folder.path, pool.calendar.save)
+        return RenewalView(pool_epoch=pool.store.epoch)
+
+    @app.post("/v1/pool/hosts/{host_id}/renew", status_code=202, responses=schemas.errors(403), tags=["pool"])
+    def renew_host(host_id: str, who: Caller = caller) -> PoolHostView:
+        """End an empty host that drains; it is started again with the code that is installed now, and joins anew."""
+        who.check_operator()
+        row = pool.books.host(host_id)
+        if row.state is not HostState.DRAINING:
+            raise InvalidInput(f"host {host_id} is {row.state.value}; only one that drains is renewed")
+        num = len(pool.books.on_host(host_id))
+        if num:
+            raise AcceleratorBusy(f"host {host_id} still has {num} accelerators, or what is left of them")
+        pool.service.keeper.link(row).renew()
         return next(view(each) for each in pool.books.views() if each.host_id == host_id)

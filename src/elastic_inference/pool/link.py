@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.pool.store import HostRow
+from elastic_inference.pool.versions import Version
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 
@@ -15,6 +16,7 @@ PLACE_SECONDS = 90.0
 END_SECONDS = 60.0
 LOOK_SECONDS = 2.0
 HANDOVER_SECONDS = 60.0
+INSTALLED_SECONDS = 90.0
 
 
 class HostLink:
@@ -56,6 +58,15 @@ class HostLink:
         body = {"endpoint": endpoint, "token": token}
         timeout_seconds = HANDOVER_SECONDS + LOOK_SECONDS
         return dict(self._ask("POST", f"{accelerator_id}/models", body, timeout_seconds)["models"])
+
+    def installed(self) -> Version:
+        """Return what is installed on the host's machine now, which is not what runs; raises StartFailed."""
+        told = self._request("GET", "/v1/installed", None, INSTALLED_SECONDS)
+        return Version(str(told["version"]), int(told["protocol"]))
+
+    def renew(self) -> None:
+        """End the host in order; its Ray actor starts it again, with what is installed by then."""
+        self._request("POST", "/v1/host/stop", {"keep_running": False}, END_SECONDS)
 
     def readings(self, must_write: bool) -> dict[str, Any]:
         """Return what the host saw last of its accelerators, by id; `must_write`: what it sees now."""

@@ -27,7 +27,7 @@ from elastic_inference.host.control import MAX_DRAIN_SECONDS
 from elastic_inference.host.doors import schemas
 from elastic_inference.host.doors.callers import Caller
 from elastic_inference.host.host import Host
-from elastic_inference.pool import handover
+from elastic_inference.pool import handover, versions
 from elastic_inference.pool.link import HANDOVER_SECONDS
 from elastic_inference.protocol.endpoint import Endpoint
 
@@ -175,6 +175,12 @@ def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate, tls: s
             folder, os.geteuid() if uid is None else uid, to, Deadline(HANDOVER_SECONDS)
         )
         return HandoverView(models=found)
+
+    @app.get("/v1/installed", tags=["pool"])
+    def installed(who: Caller = caller) -> dict[str, Any]:
+        """Show which version is installed on this machine now: that of the next process, not of this one."""
+        who.check_operator()
+        return asdict(versions.installed())
 
     @app.get("/v1/placed", tags=["pool"])
     def readings(

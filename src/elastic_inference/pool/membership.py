@@ -25,6 +25,7 @@ from elastic_inference.host.host import Host
 from elastic_inference.limits.fence import FenceKeeper, boot_seconds
 from elastic_inference.pool.member_api import PoolGate
 from elastic_inference.pool.offer import HostOffer
+from elastic_inference.pool.versions import PROTOCOL, Version
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 
@@ -194,7 +195,7 @@ def offer_of(host: Host) -> HostOffer:
     features = {f"{device.kind}:{device.model}" for device in host.settings.devices}
     features |= {precision for device in host.settings.devices for precision in device.tflops}
     return HostOffer(
-        version=host.version,
+        version=Version(host.version, PROTOCOL),
         capacity=host.service.capacity,
         catalogue=host.service.catalogue,
         devices=tuple(host.settings.devices),

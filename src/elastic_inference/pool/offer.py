@@ -12,6 +12,7 @@ from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import type_from_json, type_to_json
 from elastic_inference.host.devices import Device
+from elastic_inference.pool.versions import Version
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,14 @@ class HostOffer:
     """What a host has.
 
     Attributes:
-        version: Of the package: hosts of others do not join.
+        version: Of the package, and the protocol that it speaks with pools; see `pool.versions`.
         capacity: With nothing held.
         devices: As measured.
         features: Such as `bf16`; see `Request.features`.
         sharing: By what means each device is shared.
     """
 
-    version: str
+    version: Version
     capacity: Capacity
     catalogue: Mapping[str, AcceleratorType]
     devices: tuple[Device, ...]
@@ -36,7 +37,8 @@ class HostOffer:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back."""
         return {
-            "version": self.version,
+            "version": self.version.version,
+            "protocol": self.version.protocol,
             "capacity": [asdict(device) for device in self.capacity.devices],
             "host": None if self.capacity.host is None else asdict(self.capacity.host),
             "types": [type_to_json(kind) for kind in self.catalogue.values()],
@@ -52,7 +54,8 @@ class HostOffer:
             host = value["host"]
             kinds = [type_from_json(each) for each in value["types"]]
             return cls(
-                version=str(value["version"]),
+                # Hosts of before the first protocol had a number are in databases.
+                version=Version(str(value["version"]), int(value.get("protocol", 1))),
                 capacity=Capacity(
                     tuple(DeviceCapacity(**each) for each in value["capacity"]),
                     host=None if host is None else DeviceCapacity(**host),

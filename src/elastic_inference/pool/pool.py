@@ -35,8 +35,11 @@ from elastic_inference.pool.config import PoolConfig
 from elastic_inference.pool.keeper import PlacementKeeper
 from elastic_inference.pool.model import HostState
 from elastic_inference.pool.offer import HostOffer
+from elastic_inference.pool.renewal import WAITING
 from elastic_inference.pool.service import PoolService
 from elastic_inference.pool.store import HostRow, PoolStore
+from elastic_inference.pool.supervision import open_lock
+from elastic_inference.pool.versions import PROTOCOL, Version, check_together
 from elastic_inference.protocol.tls import Tls
 
 logger = logging.getLogger(__name__)
@@ -81,7 +84,13 @@ class Pool:
     def wait_for_turn(self) -> None:
         """Return when this process is the pool service; before, another one is."""
         self.folder.make()
-        file = os.fdopen(os.open(self.folder.lock, os.O_CREAT | os.O_RDWR, 0o600), "a")
+        # Whoever waits holds this one, so that all can see whether a successor is there, with everything loaded.
+        with open_lock(self.folder.path / WAITING) as waiting:
+            fcntl.flock(waiting, fcntl.LOCK_EX)
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        file = open_lock(self.folder.lock)
         fcntl.flock(file, fcntl.LOCK_EX)
         self._lock_file = file
 
@@ -168,12 +177,9 @@ class Pool:
         """Take a host that holds nothing: whatever it had of this pool is placed anew.
 
         Raises:
-            InvalidInput: It has another version.
+            InvalidInput: It speaks another protocol.
         """
-        if offer.version != self.version:
-            raise InvalidInput(
-                f"host {host_id} at {url} has version {offer.version}, and this pool {self.version}; install the same"
-            )
+        check_together(f"host {host_id} at {url}", offer.version, Version(self.version, PROTOCOL))
         known = {row.host_id: row for row in self.books.hosts()}
         earlier = known.get(host_id)
         state = HostState.READY

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 UNSUPERVISED_SECONDS = 15.0
 LOCK = "supervisor.lock"
+REMEMBERED = "processes.json"
 OTHERS_END_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
@@ -151,7 +152,7 @@ class Supervisor:
             remembered = {"told_sha256": self._told_sha256, "processes": processes}
         partial = self._folder / "processes.partial"
         partial.write_text(json.dumps(remembered))
-        os.replace(partial, self._folder / "processes.json")
+        os.replace(partial, self._folder / REMEMBERED)
         return child
 
     def _wait_end(self, identity: ProcessIdentity) -> None:
@@ -165,7 +166,7 @@ class Supervisor:
 
     def _remembered(self) -> dict[int, ProcessIdentity]:
         try:
-            value = json.loads((self._folder / "processes.json").read_text())
+            value = json.loads((self._folder / REMEMBERED).read_text())
             found = {int(key): ProcessIdentity(**each) for key, each in value["processes"].items()}
             is_same = value["told_sha256"] == self._told_sha256
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -190,7 +191,23 @@ def _end(identities: Iterable[ProcessIdentity], seconds: float) -> None:
         os.close(pidfd)
 
 
+def remembered_processes(folder: Path) -> list[ProcessIdentity]:
+    """Return the processes that a supervisor of this folder started, those that have ended too."""
+    value = json.loads((folder / REMEMBERED).read_text())
+    return [ProcessIdentity(**each) for each in value["processes"].values()]
+
+
+def end_process(identity: ProcessIdentity, seconds: float) -> None:
+    """End a process: SIGTERM, and SIGKILL where it takes longer. One that has ended is fine."""
+    _end([identity], seconds)
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a file that is locked, for its owner alone."""
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "a")
+
+
 def _take_lock(path: Path) -> IO[str]:
-    file = os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "a")
+    file = open_lock(path)
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
