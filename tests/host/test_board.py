@@ -153,6 +153,22 @@ def test_a_row_says_what_computes_and_where_the_time_goes() -> None:
     assert (row["requests_per_second"], row["utilisation_share"], row["cost_usd"]) == (12.3, 0.5, None)
 
 
+def test_a_row_of_one_from_before_the_hosts_last_upgrade() -> None:
+    """It serves on under the new host, whose page and usage show what it does say."""
+    told = statistics()
+    told["models"] = [
+        {
+            name: value
+            for name, value in model.items()
+            if name not in ("engine", "precision", "device", "proof")
+        }
+        for model in told["models"]
+    ]
+    (model,) = accelerator_row(RECORD, reading(statistics=told), (0.0, 0.0), None, None)["models"]
+    assert (model["engine"], model["precision"], model["device"], model["proof"]) == (None, None, None, "")
+    assert model["num_ok"] == 4
+
+
 def test_a_row_of_one_that_never_answered() -> None:
     silent = reading(is_healthy=False, statistics={}, utilisation_share=None)
     row = accelerator_row(RECORD, silent, (0.0, 0.0), None, None)
