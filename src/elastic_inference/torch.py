@@ -128,8 +128,8 @@ class AttachedModule(torch.nn.Module):  # type: ignore[misc]  # mypy runs withou
             What the module returns, with tensors on the CPU.
 
         Raises:
-            InvalidInput: The arguments differ from the examples in structure, in what is no tensor, or in a dtype or
-                size that is not dynamic. Nothing was sent.
+            InvalidInput: The arguments differ from the examples in structure, in what is no tensor, or in a size that
+                is not dynamic. Nothing was sent. Another dtype is cast, as EIPredictor casts arrays.
             ElasticInferenceError: What EIPredictor raises.
         """
         leaves = self._structure.flatten(args, kwargs)
@@ -250,6 +250,7 @@ def _save(
     Args:
         names: Of the flat arguments, as the graph calls them.
     """
+    _leave_out_texts(exported)
     flat = copy.copy(exported)
     entry, *others = exported.module_call_graph
     call = replace(
@@ -270,6 +271,15 @@ def _save(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(flat, path)
+
+
+def _leave_out_texts(exported: Any) -> None:
+    """Put a number where the program returns a text: torch writes texts and cannot read them, and they stay here."""
+    for spec in exported.graph_signature.output_specs:
+        if isinstance(getattr(spec.arg, "value", None), str):
+            spec.arg = replace(spec.arg, value=0)
+    output = next(iter(reversed(exported.graph.nodes)))
+    output.args = (tuple(0 if isinstance(value, str) else value for value in output.args[0]),)
 
 
 def _renamed(guard: str, paths: list[str], names: list[str]) -> str:

@@ -18,6 +18,13 @@ class Values(NamedTuple):
     parts: dict[str, Any]
 
 
+class Described(torch.nn.Module):
+    """A text among the results, and other constants."""
+
+    def forward(self, x: Any) -> Any:
+        return {"scores": x * 2, "unit": "metres", "scale": (2, 0.5, True, None)}
+
+
 class Many(torch.nn.Module):
     """Arguments by position and by name, with defaults; a class of this module out."""
 
@@ -58,6 +65,16 @@ def test_any_batch_and_nesting_comes_back_as_the_module_gives_it() -> None:
                 equal(found, module(x, mask=mask, scale=3.0, extra=bias))
             assert type(found) is Values
             assert found.parts["rows"] == batch
+
+
+def test_texts_and_other_constants_among_the_results_come_back() -> None:
+    """torch 2.14 writes a text into a program and then cannot read it."""
+    x = torch.rand(2, 4)
+    for use_ei in (True, False):
+        with attached(Described().eval(), (x,), use_ei=use_ei) as remote:
+            found = remote(x)
+        equal(found.pop("scores"), x * 2)
+        assert found == {"unit": "metres", "scale": (2, 0.5, True, None)}
 
 
 def test_arguments_that_do_not_fit_the_export() -> None:
