@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +82,8 @@ def attach(
     inputs = [spec.arg for spec in exported.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
     fixed = {i: arg.value for i, arg in enumerate(inputs) if type(arg).__name__ == "ConstantArgument"}
     with tempfile.TemporaryDirectory(prefix="elastic-inference-") as folder:
-        path = Path(folder, "module.pt2")
+        # By this name `ei model list` and errors call it.
+        path = Path(folder, re.sub(r"\W", "_", type(module).__name__)[:100] + ".pt2")
         _save(exported, inspect.signature(module.forward), [i.name for i in inputs], len(outputs), path)
         predictor = EIPredictor(path, accelerator=accelerator, load=load, **options)
     return AttachedModule(predictor, structure, fixed, outputs)

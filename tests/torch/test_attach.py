@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from elastic_inference.errors import InvalidArgumentError, InvalidInput, PredictorClosed, UnsupportedModel
+from elastic_inference.models.artifacts.store import ArtifactStore, Kind
 from tests.torch.models import Nested, seeded, torch
 
 BATCH = torch.export.Dim("batch", min=1, max=64)
@@ -75,6 +76,13 @@ def test_texts_and_other_constants_among_the_results_come_back() -> None:
             found = remote(x)
         equal(found.pop("scores"), x * 2)
         assert found == {"unit": "metres", "scale": (2, 0.5, True, None)}
+
+
+def test_the_store_lists_a_module_by_its_class(tmp_path: Path) -> None:
+    with attached(Described().eval(), (torch.rand(2, 4),), cache_dir=str(tmp_path / "store")):
+        pass
+    stored = [each for each in ArtifactStore.at(tmp_path / "store").artifacts() if each.kind is Kind.MODEL]
+    assert [each.about["name"] for each in stored] == ["Described.pt2"]
 
 
 def test_arguments_that_do_not_fit_the_export() -> None:
