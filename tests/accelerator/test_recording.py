@@ -121,6 +121,21 @@ def test_auto_stays_at_fp32_until_enough_is_recorded(running: RunningAccelerator
         assert any(note.startswith("Of this model 0 requests are recorded") for note in predict.report.notes)
 
 
+def test_a_further_load_as_auto_chooses_once_enough_is_recorded(
+    running: RunningAccelerator, model: Path
+) -> None:
+    """The note of the first says so; what that one loaded answers until the choice is made, and its calls go on."""
+    x = np.ones((1, 64), np.float32)
+    with predictor(running, model) as exact, predictor(running, model, "auto") as early:
+        assert any(note.startswith("Of this model 0 requests are recorded") for note in early.report.notes)
+        call(exact, MOST)
+        with predictor(running, model, "auto") as late:
+            assert any(f"measured on {MOST} recorded requests" in note for note in late.report.notes)
+            assert not any(note.startswith("Of this model") for note in late.report.notes)
+            np.testing.assert_array_equal(late({"x": x})["y"], early({"x": x})["y"])
+            assert early.report_now().notes == late.report.notes
+
+
 def test_what_is_recorded_is_private_and_goes_with_the_model_and_with_the_accelerator(
     tmp_path: Path, model: Path
 ) -> None:

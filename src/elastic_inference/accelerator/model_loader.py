@@ -84,6 +84,24 @@ class ModelLoader:
             told = load_errors.told(error, package, self._memory_limit_bytes)
             raise request.labelled(told, package) from error
 
+    def can_choose(self, entry: ModelEntry, request: LoadRequest) -> bool:
+        """Choose a loaded model's precision by recorded requests that were too few when it was loaded; it goes on.
+
+        Returns:
+            Whether one is chosen now, so that another load would take it.
+        """
+        signature = SignatureRequest.from_json(request.signature)
+        if self._recordings is None or not entry.awaits_requests:
+            return False
+        with self._lock:
+            if not recorded_choice.is_enough(self._recordings, entry.package, signature):
+                return False
+            entry.awaits_requests = False
+            options = request.options(self._options)
+            return not recorded_choice.prepare(
+                self._recordings, entry.package, signature, options, self._memory_limit_bytes
+            )
+
     def _selected(
         self, package: ModelPackage, signature: SignatureRequest, options: EngineOptions
     ) -> tuple[LoadedModel, str]:
@@ -108,6 +126,9 @@ class ModelLoader:
         """Keep inputs of the model's requests from now on where that is allowed; the report says so."""
         if self._recordings is None:
             return
+        entry.awaits_requests = bool(note) and not recorded_choice.is_enough(
+            self._recordings, entry.package, signature
+        )
         entry.recording = self._recordings.begin(entry.package, signature)
         entry.proof.record(entry.recording.saw)
         notes = [note] if note else []

@@ -18,14 +18,9 @@ from elastic_inference.accelerator.model_store import ModelStore
 from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recording import Recordings
-from elastic_inference.accelerator.versions import FIRST, Versions, of_key
+from elastic_inference.accelerator.versions import FIRST, Versions, not_found, of_key
 from elastic_inference.engines.base import EngineOptions, LoadedModel
-from elastic_inference.errors import (
-    DeadlineExceeded,
-    ElasticInferenceError,
-    InvalidInput,
-    ModelNotFound,
-)
+from elastic_inference.errors import DeadlineExceeded, ElasticInferenceError, InvalidInput, ModelNotFound
 from elastic_inference.models.package import ModelPackage
 
 log = logging.getLogger(__name__)
@@ -89,14 +84,8 @@ class ModelTable:
         absent = self.why_absent(name, version)
         if absent is not None:
             raise absent
-        # Triton's own clients look for the words before the name.
-        what = f"Request for unknown model: {name!r:.200}"
-        if version and self._find(name, "") is not None:
-            have = ", ".join(self.versions.all(name)) or FIRST
-            if not version.isdecimal():  # again their words
-                what = f"failed to get model version from specified version string {version!r:.80}: {name!r:.200}"
-            raise ModelNotFound(f"{what} has version {have} only, not {version!r:.80}")
-        raise ModelNotFound(f"{what} is not on this accelerator")
+        is_here = version != "" and self._find(name, "") is not None
+        raise not_found(name, version, self.versions.all(name) or [FIRST] if is_here else [])
 
     def _find(self, name: str, version: str) -> ModelEntry | None:
         entry = self._entries.get(name) if version in ("", FIRST) else None
@@ -140,15 +129,22 @@ class ModelTable:
             )
         request = LoadRequest.of(load)
         load = {key: value for key, value in load.items() if key not in OF_THE_CLIENT}
+        before = self._entries.get(name)
+        if before is not None and not (
+            dict(before.load) == load and self._loader.can_choose(before, request)
+        ):
+            before = None
         while True:
-            entry = self._loaded(name, load, request, self._store.package(request.package))
+            entry = self._loaded(name, load, request, before)
             if entry.name in (name, request.own_name(name)):
                 return entry
             # It is another predictor's alone; the next turn loads one for this one.
 
     def _loaded(
-        self, name: str, load: Mapping[str, Any], request: LoadRequest, package: ModelPackage
+        self, name: str, load: Mapping[str, Any], request: LoadRequest, before: ModelEntry | None
     ) -> ModelEntry:
+        """Return the entry of that load; a new one takes the place of `before`, whose requests finish."""
+        package = self._store.package(request.package)
         with self._lock:
             entry = self._entries.get(request.own_name(name)) or self._entries.get(name)
             if (
@@ -160,13 +156,18 @@ class ModelTable:
                 raise InvalidInput(
                     f"model {name!r} is loaded already from other files or for another signature"
                 )
-            is_new = entry is None or entry.state is ModelState.UNAVAILABLE
+            before = before if entry is before else None
+            is_new = entry is before or entry is None or entry.state is ModelState.UNAVAILABLE
             if is_new:
                 entry = self._entries[name] = ModelEntry(name, dict(load), package)
                 self._unloaded.pop(name, None)
         assert entry is not None
         if is_new:
-            self._load_new(entry, request, package)
+            try:
+                self._load_new(entry, request, package)
+            finally:
+                if before is not None:
+                    self._end(before)
         else:
             self._store.release(package)
         entry.settled.wait()
@@ -326,6 +327,9 @@ class ModelTable:
                 self._unloaded[key] = entry.load
                 for oldest in list(self._unloaded)[:-MAX_UNLOADED]:
                     del self._unloaded[oldest]
+        self._end(entry)
+
+    def _end(self, entry: ModelEntry) -> None:
         with self._queue.turn(None, is_own_work=True):
             model, entry.model = entry.model, None
         self._loader.unloaded(entry)

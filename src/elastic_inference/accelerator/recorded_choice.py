@@ -19,6 +19,12 @@ log = logging.getLogger(__name__)
 FEWEST_REQUESTS = 6  # four calibrate, two judge
 
 
+def is_enough(recordings: Recordings, package: ModelPackage, request: SignatureRequest) -> bool:
+    """Whether so many requests of a model are recorded that a precision can be chosen by them."""
+    recording = recordings.find(package, request)
+    return recording is not None and recording.num_kept >= FEWEST_REQUESTS
+
+
 def prepare(
     recordings: Recordings,
     package: ModelPackage,

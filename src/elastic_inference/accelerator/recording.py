@@ -96,6 +96,11 @@ class Recording:
         write_sample(unfinished, inputs)
         os.replace(unfinished, self._path(place))
 
+    @property
+    def num_kept(self) -> int:
+        """How many requests are kept."""
+        return len(self._sizes)
+
     def samples(self) -> list[Sample]:
         """Return what is kept; raises OSError or ValueError where a file is gone or damaged."""
         with self._lock:

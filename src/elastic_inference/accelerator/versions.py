@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+
+from elastic_inference.errors import ModelNotFound
 
 FIRST = "1"  # the version of a model that was loaded without one
 
@@ -63,3 +66,14 @@ def of_key(key: str) -> tuple[str, str]:
     """Return name and version of an entry's key; a model without versions has the first."""
     name, _, version = key.partition("@")
     return name, version.partition("~")[0] or FIRST
+
+
+def not_found(name: str, version: str, have: Sequence[str]) -> ModelNotFound:
+    """Return the error for a model that is not here, or that is here in the versions of `have` and not in this one."""
+    # Triton's own clients look for the words before the name.
+    what = f"Request for unknown model: {name!r:.200}"
+    if not have:
+        return ModelNotFound(f"{what} is not on this accelerator")
+    if not version.isdecimal():  # again their words
+        what = f"failed to get model version from specified version string {version!r:.80}: {name!r:.200}"
+    return ModelNotFound(f"{what} has version {', '.join(have)} only, not {version!r:.80}")
