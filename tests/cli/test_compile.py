@@ -129,6 +129,22 @@ def test_what_was_compiled_and_never_loaded_is_listed(
     assert list((tmp_path / "kept" / "blobs").iterdir()) == []
 
 
+def test_a_further_load_takes_the_choice_while_one_from_before_it_is_open(
+    run: Run, model: Path, samples: Path, tmp_path: Path
+) -> None:
+    """As in a notebook whose report named the command: its accelerator has the model loaded as it was before."""
+    (tmp_path / "kept").mkdir()
+    place = Accelerator.embedded(threads=1, cache_dir=str(tmp_path / "kept"))
+    x = np.ones((1, 8), np.float32)
+    with EIPredictor(model, accelerator=place, precision="auto") as early:
+        assert any("`ei compile MODEL" in note for note in early.report.notes)
+        assert run(model, "--calibration", samples, "--tolerance", 0.5)[0] == 0
+        with EIPredictor(model, accelerator=place, precision="auto") as late:
+            assert late.report.accelerator_id == early.report.accelerator_id
+            assert any(note.startswith("Engine auto, precision auto:") for note in late.report.notes)
+            np.testing.assert_array_equal(early({"x": x})["y"], late({"x": x})["y"])
+
+
 def test_json_has_everything_that_the_text_has(run: Run, model: Path, samples: Path, tmp_path: Path) -> None:
     code, out, _ = run(model, "--calibration", samples, "--precision", "fp32", "--json")
     value = json.loads(out)

@@ -66,7 +66,7 @@ class ModelEntry:
         self.shapes = SeenShapes()
         self.proof = ModelProof()
         self.recording: Recording | None = None
-        self.awaits_requests = False  # recorded ones, that its precision may be chosen by
+        self.awaits_choice = False  # of its precision, which was asked for and not made when it was loaded
         self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
         self._statistics = ModelStatistics()
         self._recent = Recent()

@@ -14,7 +14,7 @@ from elastic_inference.accelerator.model_entry import ModelEntry
 from elastic_inference.accelerator.proofs import Loaded, Proofs
 from elastic_inference.accelerator.recording import Recordings
 from elastic_inference.accelerator.seen_shapes import SeenShapes
-from elastic_inference.engines import select
+from elastic_inference.engines import choices, select
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.engines.stages import Stage, begin, told_to
 from elastic_inference.engines.warm_up import warm_up
@@ -63,6 +63,9 @@ class ModelLoader:
                 batching = request.batch_options()
                 options = request.options(self._options)
                 model, note = self._selected(package, signature, options)
+                entry.awaits_choice = (
+                    options.precision == "auto" and choices.find(package, signature, options) is None
+                )
                 expectations.check(model.signature, request.expects)
                 entry.shapes = SeenShapes(
                     options.store, {"model": package.content_hash, "signature": signature.key()}
@@ -88,18 +91,20 @@ class ModelLoader:
         """Choose a loaded model's precision by recorded requests that were too few when it was loaded; it goes on.
 
         Returns:
-            Whether one is chosen now, so that another load would take it.
+            Whether one is chosen now, here or by `ei compile`, so that another load would take it.
         """
-        signature = SignatureRequest.from_json(request.signature)
-        if self._recordings is None or not entry.awaits_requests:
+        if not entry.awaits_choice:
             return False
+        asked = (entry.package, SignatureRequest.from_json(request.signature))
+        options, recordings = request.options(self._options), self._recordings
         with self._lock:
-            if not recorded_choice.is_enough(self._recordings, entry.package, signature):
+            is_chosen = choices.find(*asked, options) is not None
+            if not is_chosen and (recordings is None or not recorded_choice.is_enough(recordings, *asked)):
                 return False
-            entry.awaits_requests = False
-            options = request.options(self._options)
-            return not recorded_choice.prepare(
-                self._recordings, entry.package, signature, options, self._memory_limit_bytes
+            entry.awaits_choice = False
+            return is_chosen or (
+                recordings is not None
+                and not recorded_choice.prepare(recordings, *asked, options, self._memory_limit_bytes)
             )
 
     def _selected(
@@ -126,9 +131,6 @@ class ModelLoader:
         """Keep inputs of the model's requests from now on where that is allowed; the report says so."""
         if self._recordings is None:
             return
-        entry.awaits_requests = bool(note) and not recorded_choice.is_enough(
-            self._recordings, entry.package, signature
-        )
         entry.recording = self._recordings.begin(entry.package, signature)
         entry.proof.record(entry.recording.saw)
         notes = [note] if note else []
