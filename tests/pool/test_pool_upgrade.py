@@ -168,6 +168,7 @@ def test_a_pool_gets_another_version_under_load_and_no_call_fails(
         told = json.loads(own.ei("pool", "upgrade", "--json", *access(own)))
         assert (told["earlier_version"], told["version"]) == (NOW, LATER)
         assert {host["host_id"] for host in told["hosts"]} == set(before)
+        assert told["lost"] == []
         assert {host["version"] for host in told["hosts"]} == {LATER}
         assert sum(host["num_moved"] for host in told["hosts"]) >= len(clients)
         after = own.hosts()

@@ -59,16 +59,20 @@ class Upgraded:
 
     Attributes:
         earlier_version, version: Of the pool service.
+        lost: Hosts that do not answer, which were left out.
     """
 
     earlier_version: str
     version: str
+    lost: Sequence[str]
     hosts: list[UpgradedHost] = field(default_factory=list)
 
     def blocks(self) -> Iterable[Block]:
         """Show each host, and the pool service."""
         yield Table(UpgradedHost.COLUMNS, self.hosts)
         yield f"the pool service has version {self.version}, before {self.earlier_version}"
+        if self.lost:
+            yield f"warning: lost hosts were left out: {', '.join(self.lost)}"
 
 
 def upgrade(
@@ -100,11 +104,16 @@ def upgrade(
     if not 0 < timeout < float("inf"):
         raise InvalidInput(f"--timeout {timeout} must be above 0, and finite")
     session = access.open()
-    wanted = [find_host(session, each) for each in hosts or ()] or list_hosts(session)
-    wanted = [host for host in wanted if host.state != "lost"]
+    known = [find_host(session, each) for each in hosts or ()] or list_hosts(session)
+    wanted = [host for host in known if host.state != "lost"]
+    lost = [host.host_id for host in known if host.state == "lost"]
+    if hosts and lost:
+        raise InvalidInput(
+            f"nothing was touched: host {lost[0]} is lost; it begins with what is installed by itself"
+        )
     with Progress("upgrading", "hosts", said.as_json) as progress:
         version = _check(session, wanted)
-        done = Upgraded(str(session.request("GET", "/v1/pool")["version"]), version)
+        done = Upgraded(str(session.request("GET", "/v1/pool")["version"]), version, lost)
         _renew_service(session, version, timeout)
         for number, host in enumerate(wanted):
             progress.update(number, len(wanted))
