@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ import psutil
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import ElasticInferenceError
 from elastic_inference.protocol.tls import Tls
+from tests.host.support import wait_for_host
+from tests.host.tenants import take_all_away
 from tests.pool.network import Network
 from tests.pool.proxy import CuttingProxy
 from tests.waiting import wait_until
@@ -29,6 +32,21 @@ TYPES = """
 ["tiny"]
 memory = "700MiB"
 device_share = 0.1
+["small"]
+memory = "256MiB"
+device_share = 0.1
+usd_per_hour = "0.13"
+["bursty"]
+memory = "256MiB"
+device_share = 0.1
+may_burst = true
+["dear"]
+memory = "256MiB"
+device_share = 0.6
+usd_per_hour = "3600"
+["all"]
+memory = "256MiB"
+device_share = 1.0
 """
 POOL = """
 listen = "{address}:{port}"
@@ -104,6 +122,7 @@ class PoolCluster:
         proxy: What hosts reach the pool by, where `times` say so.
         network: Each node is a machine of it; None: all are this one.
         installed: A folder whose packages come before those of this Python.
+        autoscaling: What Ray's autoscaler is told, but for the cluster's address; None: it starts no nodes.
         tls: A folder with what `ei host init-tls` made; None: nothing is encrypted.
     """
 
@@ -118,7 +137,9 @@ class PoolCluster:
         proxy: CuttingProxy | None = None,
         network: Network | None = None,
         installed: Path | None = None,
+        autoscaling: dict[str, Any] | None = None,
     ) -> None:
+        self._autoscaling = autoscaling
         self.folder = folder
         self._environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
         if installed is not None:
@@ -177,14 +198,21 @@ class PoolCluster:
                 f"--temp-dir={self.folder}/ray",
             ]
         )
+        environment: dict[str, str] = {}
         if not self.nodes:
             where += ["--ray-client-server-port", str(free_port())]
+            if self._autoscaling is not None:
+                provider = {**self._autoscaling["provider"], "gcs_address": self.ray}
+                file = self.folder / "scaling.json"
+                file.write_text(json.dumps({**self._autoscaling, "provider": provider}))
+                where.append(f"--autoscaling-config={file}")
+                environment = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         log, inside = self.folder / f"node{self._num_started}.log", list[str]()
         if self._network is not None:
             where.append(f"--node-ip-address={self._network.address(self._num_started)}")
             inside = self._network.inside(self._num_started)
         self._num_started += 1
-        node = RayNode(where, log, inside, self._environment)
+        node = RayNode(where, log, inside, {**self._environment, **environment})
         self.nodes.append(node)
         # One after another: at the same time they may choose the same ports.
         wait_until(lambda: "This command will now block" in log.read_text(), "a Ray node", 120)
@@ -251,6 +279,24 @@ class PoolCluster:
     def pool_pid(self) -> int:
         """The process that is the pool service."""
         return int(self.session.request("GET", "/v1/pool")["pid"])
+
+    def empty(self) -> None:
+        """Take all tenants and accelerators away, and wait until nothing is left of them and nobody waits."""
+        take_all_away(self.session)
+        wait_for_host(lambda: not any(host["accelerator_ids"] for host in self.hosts()), "nothing left over")
+        wait_for_host(lambda: self.session.request("GET", "/v1/board")["waiting"] == [], "nobody to wait")
+
+    def kill_service(self) -> None:
+        """Kill the pool service, and wait until its successor answers."""
+        before = self.pool_pid()
+        os.kill(before, signal.SIGKILL)
+
+        def is_taken_over() -> bool:
+            with contextlib.suppress(ElasticInferenceError):
+                return self.pool_pid() != before
+            return False
+
+        wait_until(is_taken_over, "a successor")
 
     def events(self) -> list[str]:
         """What happened, oldest first."""

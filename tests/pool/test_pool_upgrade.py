@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import elastic_inference
+from elastic_inference.pool.versions import PROTOCOL
 from tests.pool.cluster import RAY, PoolCluster
 from tests.pool.load import Client
 from tests.waiting import wait_until
@@ -96,10 +97,10 @@ def test_what_cannot_live_together_is_refused_before_anything_is_touched(
     own: PoolCluster, installation: Installation
 ) -> None:
     before, pid = epochs(own), own.pool_pid()
-    with installation.changed("pool/versions.py", "PROTOCOL = 1\n", "PROTOCOL = 2\n"):
+    with installation.changed("pool/versions.py", f"PROTOCOL = {PROTOCOL}\n", f"PROTOCOL = {PROTOCOL + 1}\n"):
         said = own.refused("pool", "upgrade", *access(own))
     assert "nothing was touched" in said
-    assert "another protocol (2) than this pool (1)" in said
+    assert f"another protocol ({PROTOCOL + 1}) than this pool ({PROTOCOL})" in said
     with installation.changed("host/host.py", "import", "imp ort"):
         said = own.refused("pool", "upgrade", *access(own))
     assert "nothing was touched" in said

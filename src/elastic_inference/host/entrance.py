@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from elastic_inference.clock import Clock
 from elastic_inference.errors import CapacityExceeded, ElasticInferenceError, TenantQuotaExceeded
 from elastic_inference.host.accounts.capacity import Allocation
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.ledger import Ledger
 from elastic_inference.host.accounts.line import Line, Waiter
 from elastic_inference.host.accounts.scope import OPERATOR
+from elastic_inference.host.accounts.stock import Check, Stock
 from elastic_inference.host.accounts.tenants import MAX_PRIORITY, Quota
 from elastic_inference.host.accounts.wanted import Waiting, Wanted
 from elastic_inference.host.tenancy import Tenancy
@@ -28,16 +26,13 @@ class Entrance:
     """Gives capacity away.
 
     Args:
-        kinds: The catalogue's types by name.
+        stock: Of a host, or of a pool's hosts.
         clock: Which goes on over restarts of the host, as what stands in the database does.
     """
 
-    def __init__(
-        self, ledger: Ledger, tenancy: Tenancy, kinds: Mapping[str, AcceleratorType], clock: Clock
-    ) -> None:
-        self._ledger = ledger
+    def __init__(self, stock: Stock[Any], tenancy: Tenancy, clock: Clock) -> None:
+        self._stock = stock
         self._tenancy = tenancy
-        self._kinds = kinds
         self._clock = clock
         self._lock = threading.Lock()
         self._line = Line(clock, tenancy.store.list_waiters())
@@ -60,6 +55,15 @@ class Entrance:
                 return self._wait(waiter, kind, wanted, quota)
             self._line.leave(waiter.ticket)
             return allocation
+
+    def rejoin(self, ticket: str) -> Waiting | None:
+        """Let one stand where it stood before its turn came, which led to nothing; None where it waits no more."""
+        with self._lock:
+            waiter = next((w for w in self._tenancy.store.list_waiters() if w.ticket == ticket), None)
+            if waiter is None:
+                return None
+            self._line.join(waiter)
+            return self._waiting(waiter)
 
     def leave(self, ticket: str, tenant: str | None = None) -> bool:
         """Take a waiter out of the line, also of what is written down.
@@ -112,16 +116,17 @@ class Entrance:
     def _try(
         self, accelerator_id: str, kind: AcceleratorType, waiter: Waiter, quota: Quota
     ) -> Allocation | None:
-        if not self._line.has_turn(waiter, self._ledger.capacity, self._kinds, self._may_have):
+        room = self._stock.room()
+        if not self._line.has_turn(waiter, room, self._may_have):
             return None
         check = _check_of(quota, waiter.tenant)
         try:
-            return self._ledger.take(accelerator_id, kind, waiter.tenant, check)
+            return self._stock.take(accelerator_id, kind, waiter.tenant, check, room)
         except CapacityExceeded:  # a resize was quicker
             return None
 
     def _may_have(self, waiter: Waiter, allocation: Allocation) -> bool:
-        held = self._ledger.capacity.held_by(waiter.tenant).values()
+        held = self._stock.held_by(waiter.tenant).values()
         try:
             _check_of(self._tenancy.quota(waiter.tenant), waiter.tenant)(held, allocation)
         except TenantQuotaExceeded:
@@ -129,23 +134,25 @@ class Entrance:
         return True
 
     def _wait(self, waiter: Waiter, kind: AcceleratorType, wanted: Wanted, quota: Quota) -> Waiting:
-        capacity = self._ledger.capacity
-        on_its_own = replace(capacity, held={}).place(kind)  # or there is no device that is so large
+        on_its_own = self._stock.on_its_own(kind)  # or there is no device that is so large
         is_new = self._line.look(waiter.ticket) is None
         num_others = self._line.num_of(waiter.tenant) - (not is_new)
-        held = capacity.held_by(waiter.tenant).values()
+        held = self._stock.held_by(waiter.tenant).values()
         quota.check(waiter.tenant, held, on_its_own, num_others if wanted.may_wait else 0)
         if not wanted.may_wait:
             raise self._refusal(kind, wanted)
         if is_new:
             if len(self._line) >= MAX_WAITING:
                 raise CapacityExceeded(
-                    f"{len(self._line)} wait for capacity already, the most that this host lets wait; try again later",
+                    f"{len(self._line)} wait for capacity already, the most that may wait here; try again later",
                     requested=kind.name,
                     available="no place in the line",
                 )
             waiter = self._tenancy.store.add_waiter(waiter)
             self._line.join(waiter)
+        return self._waiting(waiter)
+
+    def _waiting(self, waiter: Waiter) -> Waiting:
         place, num_waiting = self._line.place(waiter), len(self._line)
         ask_seconds = 1.0 if place == 1 else min(_MAX_ASK_SECONDS, max(1.0, num_waiting / _ASKS_PER_SECOND))
         return Waiting(waiter.ticket, place, num_waiting, ask_seconds)
@@ -155,16 +162,13 @@ class Entrance:
         if wanted.tenant != OPERATOR:  # what is left says what others have
             text = f"type {kind.name!r} does not fit now beside what is attached or waited for; {how}"
             return CapacityExceeded(text, requested=kind.name, available="not that much now")
-        try:
-            self._ledger.capacity.place(kind)
-        except CapacityExceeded as error:
-            return error
-        return CapacityExceeded(
+        refusal = self._stock.refusal(kind)
+        return refusal or CapacityExceeded(
             f"{len(self._line)} wait in front of it for what is left; {how}",
             requested=kind.name,
             available="kept for those that wait",
         )
 
 
-def _check_of(quota: Quota, tenant: str) -> Callable[[Collection[Allocation], Allocation], None]:
+def _check_of(quota: Quota, tenant: str) -> Check:
     return lambda held, allocation: quota.check(tenant, held, allocation)

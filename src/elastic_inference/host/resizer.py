@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from elastic_inference.errors import ElasticInferenceError, MemoryQuotaExceeded
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.ledger import Check, Ledger
+from elastic_inference.host.accounts.ledger import Ledger
 from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.stock import Check
 from elastic_inference.host.meter import Meter
 from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet

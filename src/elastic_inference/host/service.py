@@ -11,11 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 
 from elastic_inference.clock import Clock, MonotonicClock
-from elastic_inference.errors import (
-    AcceleratorBusy,
-    AcceleratorNotFound,
-    InvalidInput,
-)
+from elastic_inference.errors import AcceleratorBusy, AcceleratorNotFound, InvalidInput
 from elastic_inference.host import events
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
@@ -38,6 +34,7 @@ from elastic_inference.host.processes.context import HostContext
 from elastic_inference.host.processes.fleet import Fleet
 from elastic_inference.host.processes.gpu_watch import Subject
 from elastic_inference.host.processes.token_keeper import TokenKeeper
+from elastic_inference.host.reception import Reception, without_figures
 from elastic_inference.host.report import UsageReport
 from elastic_inference.host.resizer import Resizer
 from elastic_inference.host.tenant_care import TenantCare
@@ -85,15 +82,24 @@ class HostService:
         self._calendar = calendar
         self._report = UsageReport(context.store, self.board, self.meter, calendar.now)
         self._lock = threading.Lock()
-        self._ledger = Ledger(capacity)
+        self._ledger = Ledger(capacity, self.catalogue)
         self._resizer = Resizer(context, self._fleet, self._ledger, self.meter)
         self._token_keeper = TokenKeeper(context)
         self._busy: dict[str, threading.Lock] = {}
         self.expiry = Expiry(self.leases, self._detach_expired)
         self.tenancy, log = context.tenancy, self.board.events
-        self.entrance = Entrance(self._ledger, self.tenancy, self.catalogue, calendar)
+        self.entrance = Entrance(self._ledger, self.tenancy, calendar)
         self.tenants = TenantCare(
-            context, self._ledger, self.entrance, self.expiry, log, self.detach, calendar.now
+            self.tenancy,
+            self._ledger,
+            self.entrance,
+            self.expiry,
+            log,
+            context.audit,
+            self.detach,
+            context.request_rates.put,
+            context.forget_tenant,
+            calendar.now,
         )
         self._attacher = Attacher(
             context,
@@ -101,10 +107,19 @@ class HostService:
             self.entrance,
             self.tokens,
             self.leases,
-            log,
             self._type,
             lambda: self.is_draining,
             self._free,
+            calendar.now,
+        )
+        self._reception = Reception(
+            self._store,
+            self.tenancy,
+            self.entrance,
+            self.leases,
+            log,
+            self._attacher.check,
+            self._attacher.start,
             calendar.now,
         )
 
@@ -229,19 +244,19 @@ class HostService:
             TenantQuotaExceeded, BudgetReached: The tenant may not have it.
             ElasticInferenceError: Its process did not start; nothing is left of it.
         """
-        attached = self._attacher.ask(wanted)
+        attached = self._reception.ask(wanted)
         if not isinstance(attached, Waiting):
             self.tenants.budgets.touch(wanted.tenant)
         return attached
 
     def place(
-        self, accelerator_id: str, token_sha256: str, type_name: str, name: str | None
+        self, accelerator_id: str, token_sha256: str, type_name: str, name: str | None, tenant: str
     ) -> AcceleratorRecord:
         """Attach an accelerator whose id and token a pool chose; one that is there already is given back as it is."""
         known = self._store.get(accelerator_id)
         if known is not None and known.token_sha256 == token_sha256:
             return known
-        return self._attacher.place(accelerator_id, token_sha256, Wanted(type_name, name))
+        return self._attacher.place(accelerator_id, token_sha256, Wanted(type_name, name, tenant=tenant))
 
     def leave_line(self, ticket: str, tenant: str | None = None) -> bool:
         """Take one that waits out of the line; False where none waits with this ticket, or none of the tenant's."""
@@ -288,7 +303,7 @@ class HostService:
             MemoryQuotaExceeded: It uses more memory now than the new type has.
         """
         kind = self._type(type_name)
-        with self._alone(accelerator_id) as record:
+        with self._alone(accelerator_id) as record, without_figures(record.tenant, type_name):
             check = self.tenants.check_resize(record.tenant, kind)
             changed, was_restarted = self._resizer.resize(record, kind, check)
             self.context.cores.refresh()

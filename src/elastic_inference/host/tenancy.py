@@ -1,4 +1,4 @@
-"""The tenants of a host: in memory for whoever asks, written down for the next run; and what each has spent.
+"""The tenants of a host or a pool: in memory for whoever asks, written down for the next run; and what each has spent.
 
 Every method may be called by any thread. Finding whose a token is waits for nothing.
 """
@@ -90,6 +90,17 @@ class Tenancy:
             self.store.add(tenant)
             self._tenants[name] = tenant
         return tenant
+
+    def put(self, name: str, quota: Quota, created_at: float) -> None:
+        """Have a tenant with this quota and no budget, whether or not it is known, as a pool tells its hosts."""
+        with self._lock:
+            known = self._tenants.get(name)
+            tenant = Tenant(check_tenant_name(name), created_at, quota)
+            if known is None:
+                self.store.add(tenant)
+            elif known != tenant:
+                self.store.change(tenant)
+            self._tenants[name] = tenant
 
     def change(self, name: str, quota: Quota, budget: Budget | None) -> Tenant:
         """Give a tenant another quota and budget, in force at once; raises TenantNotFound."""

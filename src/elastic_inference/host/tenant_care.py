@@ -1,4 +1,4 @@
-"""What a host does for and with its tenants while it runs: their budgets, their place in the line, their end."""
+"""What a host or a pool does for and with its tenants: their budgets, their place in the line, their end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from elastic_inference.errors import AcceleratorBusy, AcceleratorNotFound
 from elastic_inference.host import events
 from elastic_inference.host.accounts.budgets import Level
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.ledger import Check, Ledger
 from elastic_inference.host.accounts.scope import OPERATOR
-from elastic_inference.host.audit import Entry
+from elastic_inference.host.accounts.stock import Check, Stock
+from elastic_inference.host.audit import AuditLog, Entry
 from elastic_inference.host.budget_watch import BudgetWatch, row_of
 from elastic_inference.host.entrance import Entrance
 from elastic_inference.host.events import EventLog
 from elastic_inference.host.expiry import Expiry
-from elastic_inference.host.processes.context import HostContext
+from elastic_inference.host.tenancy import Tenancy
 from elastic_inference.units import format_usd
 
 
@@ -26,26 +26,33 @@ class TenantCare:
 
     Args:
         detach: Detaches an accelerator; takes as long as it takes.
+        put_rates: Tells whoever holds accelerators of a tenant what its quota says now; waits for nothing.
+        forget: Removes what a tenant that is gone leaves behind; its accelerators have ended.
         now: Seconds since 1970, UTC.
     """
 
     def __init__(
         self,
-        context: HostContext,
-        ledger: Ledger,
+        tenancy: Tenancy,
+        stock: Stock[Any],
         entrance: Entrance,
         expiry: Expiry,
         log: EventLog,
+        audit: AuditLog,
         detach: Callable[[str], None],
+        put_rates: Callable[[str], None],
+        forget: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
-        self._context = context
-        self._tenancy = context.tenancy
-        self._ledger = ledger
+        self._tenancy = tenancy
+        self._stock = stock
         self._entrance = entrance
         self._expiry = expiry
         self._log = log
+        self._audit = audit
         self._detach = detach
+        self._put_rates = put_rates
+        self._forget = forget
         self._now = now
         self.budgets = BudgetWatch(self._tenancy, now, self._tell, self._end)
 
@@ -56,8 +63,7 @@ class TenantCare:
 
     def tenant_of(self, accelerator_id: str) -> str | None:
         """Return whose an accelerator is, None for one that is not attached. Waits for nothing."""
-        held = self._ledger.capacity.held.get(accelerator_id)
-        return None if held is None else held.tenant
+        return self._stock.tenant_of(accelerator_id)
 
     def warning(self, tenant: str) -> str:
         """Return what a tenant's clients are to be told; "" where nothing. Waits for nothing."""
@@ -93,7 +99,7 @@ class TenantCare:
             AcceleratorBusy: It has accelerators, and they are not to be detached.
         """
         self._tenancy.get(name)
-        mine = self._ledger.capacity.held_by(name)
+        mine = self._stock.held_by(name)
         if mine and not with_accelerators:
             raise AcceleratorBusy(
                 f"tenant {name!r} has {len(mine)} accelerators attached; detach them first, or with it (--detach)"
@@ -102,19 +108,18 @@ class TenantCare:
             with contextlib.suppress(AcceleratorNotFound):
                 self._detach(accelerator_id)
         self._tenancy.remove(name)
-        self._context.tenant_stores.remove(name)
-        self._context.request_rates.remove(name)
+        self._forget(name)
 
     def put_rates(self, name: str) -> None:
         """Let a tenant's accelerators take as many requests a second as its quota says now."""
-        self._context.request_rates.put(name)
+        self._put_rates(name)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what is shown of each tenant, by name: what it has, may have and has spent. Waits for nothing."""
-        capacity, waiting = self._ledger.capacity, self._entrance.rows()
+        waiting = self._entrance.rows()
         rows = []
         for tenant in self._tenancy.list_all():
-            held = capacity.held_by(tenant.name).values()
+            held = self._stock.held_by(tenant.name).values()
             spent = self.budgets.spending(tenant.name)
             rows.append(
                 {
@@ -136,7 +141,7 @@ class TenantCare:
         return rows
 
     def _end(self, tenant: str) -> None:
-        for accelerator_id in self._ledger.capacity.held_by(tenant):
+        for accelerator_id in self._stock.held_by(tenant):
             if self._expiry.begin(accelerator_id, "budget reached"):
                 text = f"detached: the budget of tenant {tenant} is spent"
                 self._log.add(self._now(), events.Kind.BUDGET, text, accelerator_id, tenant=tenant)
@@ -148,7 +153,7 @@ class TenantCare:
 
     def _note(self, tenant: str, method: str, path: str, text: str, accelerator_id: str = "") -> None:
         """Write into the audit log what the host itself did."""
-        self._context.audit.append(
+        self._audit.append(
             Entry(
                 at=round(self._now(), 3),
                 who="host",

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from elastic_inference.errors import ConnectError, ElasticInferenceError, StartFailed
 from elastic_inference.pool.config import PoolConfig
 from elastic_inference.pool.host_folders import chosen_folder
+from elastic_inference.pool.ray_view import RayView
 from elastic_inference.pool.supervision import Supervisor
 from elastic_inference.settings import with_variables
 
@@ -31,6 +32,7 @@ NAMESPACE = "elastic-inference"
 POOL_ACTOR = "pool"
 NUM_POOL_PROCESSES = 2  # one that serves, and one that waits for its turn with everything loaded
 _NODES_SECONDS = 0.5
+_VIEW_SECONDS = 1.0
 _STOP_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _TELL_SECONDS = 60.0  # an actor's process starts meanwhile
@@ -43,7 +45,7 @@ def _environment() -> dict[str, str]:
 
 
 class PoolActor:
-    """Keeps the pool service on its node, and a HostActor on every node of the cluster."""
+    """Keeps the pool service on its node, a HostActor on every node, and true what Ray believes of these."""
 
     def __init__(self, config: str) -> None:
         self._config = PoolConfig.from_json(config)
@@ -55,6 +57,10 @@ class PoolActor:
         self._is_stopped = threading.Event()
         self._nodes = threading.Thread(target=self._follow_nodes, name="nodes", daemon=True)
         self._nodes.start()
+        token = self._folder / "operator.token"
+        self._view = RayView(self._config.url, token, self._config.client_context())
+        self._told = threading.Thread(target=self._tell_ray, name="ray view", daemon=True)
+        self._told.start()
 
     def pids(self) -> dict[str, Any]:
         """Return the processes: this actor's, and those of the pool service."""
@@ -68,6 +74,11 @@ class PoolActor:
         """End all hosts and the pool service, in order."""
         self._is_stopped.set()
         self._nodes.join()
+        self._told.join()
+        try:
+            self._view.clear()
+        except Exception:  # the pool ends all the same
+            logger.exception("Ray still holds what accelerators held")
         stops = [actor.stop.remote() for actor in self._hosts.values()]
         ray.wait(stops, num_returns=len(stops), timeout=_STOP_SECONDS) if stops else None
         for actor in self._hosts.values():
@@ -80,6 +91,13 @@ class PoolActor:
                 self._look()
             except Exception:  # such as a control store that is being restarted
                 logger.exception("nodes are not known")
+
+    def _tell_ray(self) -> None:
+        while not self._is_stopped.wait(_VIEW_SECONDS):
+            try:
+                self._view.look()
+            except Exception:  # such as a control store that is being restarted
+                logger.exception("what accelerators hold is not passed on to Ray")
 
     def _look(self) -> None:
         token = self._folder / "join.token"

@@ -6,6 +6,7 @@ What is promised on a host is held here before the host is asked, so two attache
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,12 @@ from elastic_inference.clock import Clock
 from elastic_inference.errors import AcceleratorNotFound, Fenced, InvalidInput
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.host.accounts.stock import Check
 from elastic_inference.pool.failover import Answer, FailoverRules, Standing, answer, lost_hosts
 from elastic_inference.pool.model import HostState, HostView, Placement, Request
-from elastic_inference.pool.placement.choosing import Policy, place
+from elastic_inference.pool.owners import Owners
+from elastic_inference.pool.placement.choosing import Policy, choose
+from elastic_inference.pool.placement.table import Table
 from elastic_inference.pool.store import HostRow
 
 
@@ -54,6 +58,7 @@ class Books:
         self._lock = threading.RLock()
         self._hosts: dict[str, _Host] = {}
         self._places: dict[str, Place] = {}
+        self._owners = Owners()
 
     # Hosts
 
@@ -140,12 +145,21 @@ class Books:
 
     # Places
 
-    def take(self, key: str, request: Request, without: Iterable[str] = ()) -> Place:
+    def take(
+        self,
+        key: str,
+        request: Request,
+        without: Iterable[str] = (),
+        check: Check | None = None,
+        kept: Iterable[tuple[str, Request, Placement]] = (),
+    ) -> Place:
         """Hold room for an accelerator.
 
         Args:
             key: The accelerator's id; while it moves, another name for the room it moves to.
             without: Hosts that it must not be on.
+            check: Raises where its tenant, who holds some, may not have that too.
+            kept: Room that is kept for others, by their names.
 
         Raises:
             CapacityExceeded: It fits nowhere; with what is left.
@@ -157,10 +171,44 @@ class Books:
             shut = {place.host_id for other, place in self._places.items() if other.startswith(of_this)}
             shut |= set(without)
             views = [view for view in self._views() if view.host_id not in shut]
-            found: Placement = place(request, views, self._policy)
+            table = Table(views)
+            for other, wanted, placement in kept:
+                if table.has(placement):
+                    table.put(other, wanted, placement)
+            found = choose(table, request, self._policy)
             epoch = self._hosts[found.host_id].row.epoch
-            taken = self._places[key] = Place(found.host_id, epoch, found.allocation, request)
+            allocation = replace(found.allocation, tenant=request.tenant)
+            self._check(key, request.tenant, allocation, check)
+            taken = Place(found.host_id, epoch, allocation, request)
+            self._put(key, taken)
             return taken
+
+    def _check(self, key: str, tenant: str, wanted: Allocation, check: Check | None) -> None:
+        if check is not None:
+            others = self._owners.held_by(tenant)
+            others.pop(key, None)
+            check(others.values(), wanted)
+
+    def widen(self, key: str, kind: AcceleratorType, check: Check | None = None) -> None:
+        """Count the larger of what an accelerator has and what it would have of another type on its device.
+
+        Until `put` says what it has in the end.
+
+        Raises:
+            AcceleratorNotFound: It has no place now.
+            What `check` raises.
+        """
+        with self._lock:
+            place = self._places.get(key)
+            if place is None:
+                raise AcceleratorNotFound(f"accelerator {key:.60} has no host at this moment")
+            before, capacity = place.allocation, self._hosts[place.host_id].row.offer.capacity
+            device = next(each for each in capacity.devices if each.name == before.device)
+            after = capacity.need_on(device, kind)
+            if after is None:
+                return  # its host will say that it is too large
+            self._check(key, before.tenant, after, check)
+            self._owners.put(key, place.request, before.larger(after))
 
     def kind_of(self, place: Place) -> AcceleratorType:
         """Return the type as it is on this host, with the figures that the place decided."""
@@ -170,17 +218,59 @@ class Books:
     def put(self, key: str, place: Place) -> None:
         """Hold exactly this for an accelerator from now on."""
         with self._lock:
-            self._places[key] = place
+            self._put(key, place)
+
+    def _put(self, key: str, place: Place) -> None:
+        self._places[key] = place
+        if "@" not in key:
+            self._owners.put(key, place.request, place.allocation)
 
     def rename(self, old: str, new: str) -> None:
         """Hold for `new` what `old` holds, and nothing for `old`."""
         with self._lock:
-            self._places[new] = self._places.pop(old)
+            self._put(new, self._places.pop(old))
 
     def free(self, key: str) -> None:
-        """Hold nothing; an unknown key is fine."""
+        """Hold no room; an unknown key is fine. The accelerator stays its tenant's, and counts as such."""
         with self._lock:
             self._places.pop(key, None)
+
+    def own(self, accelerator_id: str, request: Request, allocation: Allocation) -> None:
+        """Count as its tenant's what is nowhere now."""
+        with self._lock:
+            self._owners.put(accelerator_id, request, allocation)
+
+    def forget(self, accelerator_id: str) -> None:
+        """Hold and count nothing of an accelerator that is gone; an unknown one is fine."""
+        with self._lock:
+            self._places.pop(accelerator_id, None)
+            self._owners.remove(accelerator_id)
+
+    def held_by(self, tenant: str) -> dict[str, Allocation]:
+        """Return what a tenant's accelerators hold, by id, wherever they are."""
+        with self._lock:
+            return self._owners.held_by(tenant)
+
+    def tenant_of(self, accelerator_id: str) -> str | None:
+        """Return whose an accelerator is; None for one that is not attached. Waits for nothing."""
+        return self._owners.tenant_of(accelerator_id)
+
+    def homeless(self) -> list[tuple[str, Request]]:
+        """Return the accelerators that are nowhere, and what each was attached as."""
+        with self._lock:
+            return [(key, one.request) for key, one in self._owners.all().items() if key not in self._places]
+
+    def spreads(self) -> dict[str, Counter[str]]:
+        """Count what each host holds of each tenant; what moves or may be left over counts where that may be too."""
+        with self._lock:
+            pairs = {
+                (place.request.tenant, place.host_id, key.partition("@")[0])
+                for key, place in self._places.items()
+            }
+        found: dict[str, Counter[str]] = {}
+        for tenant, host_id, _ in pairs:
+            found.setdefault(tenant, Counter())[host_id] += 1
+        return found
 
     def place_of(self, key: str) -> Place | None:
         """Return where an accelerator is; None: nowhere."""

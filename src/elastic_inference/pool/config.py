@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.host.processes.folders import TlsFiles
 from elastic_inference.pool.failover import FailoverRules
 from elastic_inference.pool.placement.choosing import Policy
+from elastic_inference.protocol.tls import Tls
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ class PoolConfig:
             for name in mine
             if mine[name] != theirs[name]
         ]
+
+    def client_context(self) -> ssl.SSLContext | None:
+        """Return with what parts of the pool speak to each other; None: nothing is encrypted."""
+        return None if self.tls is None else Tls(self.tls.ca).client_context()
 
     def to_json(self) -> str:
         """Write it."""

@@ -15,7 +15,9 @@ from elastic_inference.host.doors.app import Addition
 from elastic_inference.host.doors.callers import Caller, bearer_of
 from elastic_inference.host.tokens import hash_token
 from elastic_inference.pool import versions
+from elastic_inference.pool.demand import held_parts, wanted_parts
 from elastic_inference.pool.model import HostState, HostView
+from elastic_inference.pool.model import Request as PoolRequest
 from elastic_inference.pool.offer import HostOffer
 from elastic_inference.pool.pool import Pool
 from elastic_inference.pool.renewal import renew_service
@@ -46,6 +48,28 @@ class LeaseView(BaseModel):
     pool_epoch: int
     lease_seconds: float
     report_seconds: float
+
+
+class JoinedView(LeaseView):
+    """The same, and which tenants the pool has, with since when: a host forgets all others."""
+
+    tenants: dict[str, float]
+
+
+class PartView(BaseModel):
+    """A part of a Ray node: the share of its CPUs, and of one of its GPUs."""
+
+    key: str
+    node_id: str
+    cpu_share: float
+    num_gpus: float
+
+
+class DemandView(BaseModel):
+    """What Ray is told of the pool."""
+
+    held: list[PartView]
+    wanted: list[PartView]
 
 
 class PoolDeviceView(BaseModel):
@@ -133,11 +157,13 @@ def _add_for_hosts(app: FastAPI, pool: Pool) -> None:
         )
 
     @app.post("/v1/pool/hosts", responses=schemas.errors(), tags=["pool"])
-    def join(wanted: JoinRequest, request: Request) -> LeaseView:
+    def join(wanted: JoinRequest, request: Request) -> JoinedView:
         """Take a host into the pool; it holds nothing and has ended whatever it held."""
         check(request)
         offer = HostOffer.from_json(wanted.offer)
-        return lease(pool.join(wanted.host_id, wanted.node_id, wanted.url, wanted.token, offer).epoch)
+        row = pool.join(wanted.host_id, wanted.node_id, wanted.url, wanted.token, offer)
+        tenants = {tenant.name: tenant.created_at for tenant in pool.service.tenancy.list_all()}
+        return JoinedView(**lease(row.epoch).model_dump(), tenants=tenants)
 
     @app.post("/v1/pool/hosts/{host_id}/report", responses=schemas.errors(404, 409), tags=["pool"])
     async def report(host_id: str, told: ReportRequest, request: Request) -> LeaseView:
@@ -198,6 +224,18 @@ def _add_for_operators(app: FastAPI, pool: Pool, caller: Any) -> None:
             num_hosts={state.value: sum(row.state is state for row in rows) for state in HostState},
             num_accelerators={"attached": len(records), **told["num_by_state"]},
             warnings=told["warnings"],
+        )
+
+    @app.get("/v1/pool/demand", responses=schemas.errors(403), tags=["pool"])
+    def demand(who: Caller = caller) -> DemandView:
+        """Show which part of each node accelerators hold, and what those need that wait or have lost their host."""
+        who.check_operator()
+        views = pool.books.views()
+        requests = [request for _, request in pool.books.homeless()]
+        requests += [PoolRequest(row["type"]) for row in pool.service.entrance.rows()]
+        return DemandView(
+            held=[PartView(**vars(part)) for part in held_parts(views)],
+            wanted=[PartView(**vars(part)) for part in wanted_parts(views, requests)],
         )
 
     @app.get("/v1/pool/hosts", responses=schemas.errors(403), tags=["pool"])

@@ -32,7 +32,8 @@ def chosen_folder(root: Path, node_id: str) -> Iterator[Path]:
         owners = {path.parent: _owner(path) for path in sorted(root.glob(f"*/{_OWNER}"))}
         mine = [folder for folder, owner in owners.items() if owner == (machine, node_id)]
         left = [folder for folder, owner in owners.items() if owner[0] == machine and not _is_used(folder)]
-        folder = (mine or left or [root / node_id[:12]])[0]
+        # Its end: ids that Ray's provider of local nodes makes up differ there alone.
+        folder = (mine or left or [root / node_id[-12:]])[0]
         folder.mkdir(exist_ok=True)
         partial = folder / f"{_OWNER}.partial"
         partial.write_text(json.dumps([machine, node_id]) + "\n")

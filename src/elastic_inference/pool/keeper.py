@@ -16,6 +16,7 @@ from typing import Any
 from elastic_inference.errors import (
     AcceleratorNotFound,
     CapacityExceeded,
+    ConnectionLost,
     DeadlineExceeded,
     ElasticInferenceError,
     Fenced,
@@ -31,7 +32,7 @@ from elastic_inference.host.tokens import hash_token, make_token
 from elastic_inference.pool.books import Books, Place, device_name
 from elastic_inference.pool.failover import order_of_return
 from elastic_inference.pool.handover import endpoint_between_hosts
-from elastic_inference.pool.link import HostLink
+from elastic_inference.pool.link import HostLink, TenantPart
 from elastic_inference.pool.model import HostState, Request
 from elastic_inference.pool.store import HostRow, PlacementRow, PoolStore
 from elastic_inference.pool.usage import NOTHING, UsageCount
@@ -50,14 +51,22 @@ class PlacementKeeper:
     """Puts accelerators on hosts. Any thread may call; one accelerator is one caller's at a time.
 
     Args:
+        part_of: Gives what a host is told of a tenant.
         tell: Writes an event.
         drain_seconds: How long calls in flight may take to finish where an accelerator moves.
     """
 
     def __init__(
-        self, store: PoolStore, books: Books, tls: ssl.SSLContext | None, tell: Tell, drain_seconds: float
+        self,
+        store: PoolStore,
+        books: Books,
+        part_of: Callable[[str, str], TenantPart],
+        tls: ssl.SSLContext | None,
+        tell: Tell,
+        drain_seconds: float,
     ) -> None:
         self._store = store
+        self._part_of = part_of
         self._books = books
         self._tls = tls
         self._tell = tell
@@ -92,7 +101,7 @@ class PlacementKeeper:
     # One accelerator
 
     def put(self, record: AcceleratorRecord, request: Request, number: int) -> AcceleratorRecord:
-        """Put an accelerator on a host, and write down where it is.
+        """Put an accelerator on a host, on that where it holds room already first, and write down where it is.
 
         Raises:
             CapacityExceeded: It fits on none.
@@ -102,7 +111,7 @@ class PlacementKeeper:
         tried: dict[str, ElasticInferenceError] = {}
         while True:
             try:
-                place = self._books.take(key, request, tried)
+                place = self._books.place_of(key) or self._books.take(key, request, tried)
             except (CapacityExceeded, InvalidInput) as error:
                 if tried:
                     raise next(iter(tried.values())) from error
@@ -137,12 +146,15 @@ class PlacementKeeper:
         # One that is named by its id has no name: nobody may give such a one.
         name = None if record.name == accelerator_id[: len(record.name)] else record.name
         given = record.token_sha256 if old is None else hash_token(token)
-        told = link.place(accelerator_id, given, place.request.type_name, name)
+        part = self._part_of(record.tenant, place.host_id) if record.tenant else None
+        told = link.place(accelerator_id, given, place.request.type_name, name, part)
+        if part is not None and part != (now := self._part_of(record.tenant, place.host_id)):
+            link.put_tenant(now)  # it was changed while the accelerator started
         if old is not None:
             self._hand_over(accelerator_id, old, told["endpoints"], token)
             link.put_token(accelerator_id, record.token_sha256)
         if not self._books.serves(place):
-            raise StartFailed(f"host {place.host_id} was lost while it started the accelerator")
+            raise ConnectionLost(f"host {place.host_id} was lost while it started the accelerator")
         changed = replace(
             record,
             kind=self._books.kind_of(place),
@@ -199,7 +211,7 @@ class PlacementKeeper:
                 cpu_share=float(told["cpu_share"]),
                 device_memory_bytes=int(told["device_memory_bytes"]),
             )
-        allocation = Allocation.of(kind, place.allocation.device, float(told["share"]))
+        allocation = Allocation.of(kind, place.allocation.device, float(told["share"]), request.tenant)
         now = Place(place.host_id, place.host_epoch, allocation, request)
         changed = replace(record, kind=kind, share=allocation.share, endpoints=tuple(told["endpoints"]))
         self._books.put(record.accelerator_id, now)
@@ -381,16 +393,3 @@ class PlacementKeeper:
             finally:
                 self._books.free(leaving)
             return True
-
-    def readings(self, must_write: bool) -> list[tuple[HostRow, dict[str, Any]]]:
-        """Ask all hosts what their accelerators use, at the same time; those that do not answer are left out."""
-
-        def ask(row: HostRow) -> tuple[HostRow, dict[str, Any]] | None:
-            try:
-                return row, self.link(row).readings(must_write)
-            except ElasticInferenceError:
-                return None
-
-        rows = [row for row in self._books.hosts() if row.state is not HostState.LOST]
-        with ThreadPoolExecutor(max(1, min(len(rows), _MAX_AT_ONCE)), "look") as pool:
-            return [found for found in pool.map(ask, rows) if found is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +20,21 @@ HANDOVER_SECONDS = 60.0
 INSTALLED_SECONDS = 90.0
 
 
+@dataclass(frozen=True)
+class TenantPart:
+    """What a host is told of a tenant.
+
+    Attributes:
+        created_at: Since when there is this tenant, in seconds since 1970: another one may have had the name before.
+            None: there is none of this name.
+        requests_per_second: Of its accelerators on that host together; None: without limit.
+    """
+
+    name: str
+    created_at: float | None
+    requests_per_second: float | None
+
+
 class HostLink:
     """A host's side of the pool.
 
@@ -33,10 +49,20 @@ class HostLink:
         self._tls = tls
 
     def place(
-        self, accelerator_id: str, token_sha256: str, type_name: str, name: str | None
+        self,
+        accelerator_id: str,
+        token_sha256: str,
+        type_name: str,
+        name: str | None,
+        tenant: TenantPart | None,
     ) -> dict[str, Any]:
-        """Let an accelerator be there; returns it as the control API shows it. Twice is fine."""
-        body = {"token_sha256": token_sha256, "type": type_name, "name": name}
+        """Let an accelerator be there; returns it as the control API shows it. Twice is fine.
+
+        Args:
+            tenant: Whose it is; None: the operator's.
+        """
+        of_tenant = None if tenant is None else vars(tenant)
+        body = {"token_sha256": token_sha256, "type": type_name, "name": name, "tenant": of_tenant}
         return dict(self._ask("PUT", accelerator_id, body, PLACE_SECONDS))
 
     def end(self, accelerator_id: str, drain_seconds: float | None) -> Sample:
@@ -52,6 +78,10 @@ class HostLink:
     def put_token(self, accelerator_id: str, token_sha256: str) -> None:
         """Put another token in force."""
         self._ask("POST", f"{accelerator_id}/token", {"token_sha256": token_sha256}, END_SECONDS)
+
+    def put_tenant(self, tenant: TenantPart) -> None:
+        """Tell it what is to be known of a tenant there; AcceleratorBusy where one that is gone has something there."""
+        self._request("PUT", "/v1/placed-tenants", {"tenant": vars(tenant), **self._common})
 
     def hand_over(self, accelerator_id: str, endpoint: str, token: str) -> dict[str, str]:
         """Bring its models to where it moves; returns for each why it is not there, "" where it is."""
@@ -71,12 +101,18 @@ class HostLink:
     def readings(self, must_write: bool) -> dict[str, Any]:
         """Return what the host saw last of its accelerators, by id; `must_write`: what it sees now."""
         query = "?must_write=true" if must_write else ""
-        return dict(self._request("GET", f"/v1/placed{query}", None, LOOK_SECONDS))
+        return dict(self._request("GET", f"/v1/placed{query}", None))
 
     def _ask(self, method: str, path: str, body: dict[str, Any], timeout_seconds: float) -> Any:
         return self._request(method, f"/v1/placed/{quote(path)}", {**body, **self._common}, timeout_seconds)
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None, timeout_seconds: float) -> Any:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        timeout_seconds: float = LOOK_SECONDS,
+    ) -> Any:
         return request_json(
             self._endpoint,
             method,

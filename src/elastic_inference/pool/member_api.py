@@ -6,6 +6,7 @@ A command of a pool service that was given up, or meant for a time before this h
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import ssl
 import threading
@@ -22,6 +23,8 @@ from elastic_inference.client.connection import Address
 from elastic_inference.deadline import Deadline
 from elastic_inference.errors import AcceleratorNotFound, Fenced
 from elastic_inference.host.accounts.records import AcceleratorRecord
+from elastic_inference.host.accounts.scope import OPERATOR
+from elastic_inference.host.accounts.tenants import Quota
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.host.control import MAX_DRAIN_SECONDS
 from elastic_inference.host.doors import schemas
@@ -73,12 +76,27 @@ class _Order(schemas.Strict):
     host_epoch: int
 
 
+class TenantOfOrder(schemas.Strict):
+    """What a host is to know of a tenant; see `link.TenantPart`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    created_at: Annotated[float | None, Field(allow_inf_nan=False)]
+    requests_per_second: Annotated[float | None, Field(allow_inf_nan=False)]
+
+
+class TenantOrder(_Order):
+    """What is to be known of a tenant."""
+
+    tenant: TenantOfOrder
+
+
 class PlaceOrder(_Order):
     """An accelerator that is to be here."""
 
     token_sha256: Sha256
     type: TypeName
     name: Annotated[str | None, Field(max_length=100)]
+    tenant: TenantOfOrder | None = None
 
 
 class EndOrder(_Order):
@@ -144,7 +162,10 @@ def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate, tls: s
         return PlacedView(**shown.model_dump(), was_restarted=was_restarted)
 
     def place(accelerator_id: str, order: PlaceOrder) -> PlacedView:
-        record = service.place(accelerator_id, order.token_sha256, order.type, order.name)
+        tenant = OPERATOR if order.tenant is None else order.tenant.name
+        if order.tenant is not None:
+            know(order.tenant)
+        record = service.place(accelerator_id, order.token_sha256, order.type, order.name, tenant)
         try:
             gate.check(order.pool_epoch, order.host_epoch)  # it may have been given up meanwhile
         except Fenced:
@@ -166,6 +187,15 @@ def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate, tls: s
         with contextlib.suppress(AcceleratorNotFound):
             service.detach(accelerator_id, drain_seconds)
         return EndedView(total=totals([accelerator_id])[accelerator_id])
+
+    def know(tenant: TenantOfOrder) -> None:
+        since, name = service.tenancy.created_at(tenant.name), tenant.name
+        if tenant.created_at != since and since != math.inf:  # it is gone; another one may have its name now
+            service.tenants.remove(name)
+        if tenant.created_at is not None:
+            quota = Quota(requests_per_second=tenant.requests_per_second)
+            service.tenancy.put(name, quota, tenant.created_at)
+            service.tenants.put_rates(name)
 
     def hand_over(accelerator_id: str, order: HandoverOrder) -> HandoverView:
         folder = host.folder.accelerator(accelerator_id)
@@ -228,4 +258,10 @@ def add_member_api(app: FastAPI, caller: Any, host: Host, gate: PoolGate, tls: s
     async def token(accelerator_id: str, order: TokenOrder, who: Caller = caller) -> Response:
         """Put the token of this hash in force."""
         await obey(order, who, partial(service.put_token, accelerator_id, order.token_sha256))
+        return Response(status_code=204)
+
+    @app.put("/v1/placed-tenants", status_code=204, responses=schemas.errors(409), tags=["pool"])
+    async def tenant(order: TenantOrder, who: Caller = caller) -> Response:
+        """Know a tenant and how many requests a second its accelerators here may take; or forget it and its store."""
+        await obey(order, who, partial(know, order.tenant))
         return Response(status_code=204)

@@ -136,19 +136,28 @@ class Membership:
             epoch = int(answer["epoch"])
             self._report_seconds = float(answer["report_seconds"])
             self._lease_seconds = float(answer["lease_seconds"])
+            tenants = {str(name): float(since) for name, since in answer["tenants"].items()}
         except (InvalidInput, PermissionDenied) as error:
             logger.error(
                 "the pool does not take this host", extra={"pool": self._pool_url, "why": str(error)}
             )
             return 10 * JOIN_PAUSE_SECONDS
-        except (ElasticInferenceError, KeyError, TypeError, ValueError) as error:
+        except (ElasticInferenceError, KeyError, TypeError, ValueError, AttributeError) as error:
             logger.warning("joining failed", extra={"pool": self._pool_url, "why": str(error)})
             return JOIN_PAUSE_SECONDS
+        self._forget_all_but(tenants)
         self._epoch = epoch
         self._fence.open_until(began + self._lease_seconds)
         self.gate.admit(int(answer["pool_epoch"]), epoch)
         logger.info("joined", extra={"pool": self._pool_url, "epoch": epoch})
         return self._report_seconds
+
+    def _forget_all_but(self, tenants: dict[str, float]) -> None:
+        """Forget tenants that the pool has no more: whoever has such a name later is another one."""
+        for tenant in self._host.service.tenancy.list_all():
+            if tenants.get(tenant.name) != tenant.created_at:
+                with contextlib.suppress(ElasticInferenceError):
+                    self._host.service.tenants.remove(tenant.name)
 
     def _give_up(self, why: str) -> None:
         logger.warning("given up by the pool: accelerators end", extra={"why": why})

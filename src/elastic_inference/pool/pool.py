@@ -12,7 +12,6 @@ import hmac
 import importlib.metadata
 import logging
 import os
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from elastic_inference.host.board import num_by_state
 from elastic_inference.host.certificates import Certificates
 from elastic_inference.host.devices import Device
 from elastic_inference.host.processes.folders import HostFolder
+from elastic_inference.host.tenancy import Tenancy
 from elastic_inference.host.tokens import hash_token, make_token, write_private
 from elastic_inference.pool.books import Books, device_name
 from elastic_inference.pool.config import PoolConfig
@@ -37,10 +37,11 @@ from elastic_inference.pool.model import HostState
 from elastic_inference.pool.offer import HostOffer
 from elastic_inference.pool.renewal import WAITING
 from elastic_inference.pool.service import PoolService
+from elastic_inference.pool.stock import PoolStock
 from elastic_inference.pool.store import HostRow, PoolStore
 from elastic_inference.pool.supervision import open_lock
+from elastic_inference.pool.tenant_orders import TenantParts
 from elastic_inference.pool.versions import PROTOCOL, Version, check_together
-from elastic_inference.protocol.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Pool:
         self.host_id = ""
         self.store: PoolStore
         self.service: PoolService
-        self._tls = _client_context(config)
+        self._tls = config.client_context()
         self._stop = threading.Event()
         self._lock_file: IO[str] | None = None
         self._operator_sha256 = self._join_sha256 = ""
@@ -76,6 +77,7 @@ class Pool:
                 ("watch", _WATCH_SECONDS, (self._watch,)),
                 ("return", 2 * _WATCH_SECONDS, (self._bring_back,)),
                 ("care", _CARE_SECONDS, (self._care,)),
+                ("tenants", _CARE_SECONDS, (self._look_after_tenants,)),
                 ("meters", _CARE_SECONDS, (self._read_meters,)),
                 ("drain", 4 * _WATCH_SECONDS, (self._drain_hosts,)),
             )
@@ -112,10 +114,17 @@ class Pool:
         for row in self.store.list_hosts():
             self.books.admit(row)  # as heard of now: its reports went to whoever served before
 
-        def make_keeper(tell: Any) -> PlacementKeeper:
-            return PlacementKeeper(self.store, self.books, self._tls, tell, self.config.drain_seconds)
+        tenancy = Tenancy(self.store, self.calendar.now)
+        parts = TenantParts(self.books, tenancy)
 
-        self.service = PoolService(self.store, self.books, make_keeper, self.calendar)
+        def make_keeper(tell: Any) -> PlacementKeeper:
+            seconds = self.config.drain_seconds
+            return PlacementKeeper(self.store, self.books, parts.of, self._tls, tell, seconds)
+
+        stock = PoolStock(self.books, self.config.policy())
+        self.service = PoolService(
+            self.store, self.books, stock, tenancy, make_keeper, self.audit, self.calendar
+        )
         self.service.open()
         self.service.keeper.sweep()
         for thread in self._threads:
@@ -138,7 +147,7 @@ class Pool:
     def reload(self) -> None:
         """Read the TLS files again."""
         self.certificates.reload()
-        self._tls = _client_context(self.config)
+        self._tls = self.config.client_context()
 
     def keeps_running(self, otherwise: bool) -> bool:
         """Whether accelerators go on when the service ends: it does not hold them."""
@@ -235,6 +244,10 @@ class Pool:
             if row.state is HostState.LOST and is_old and not self.books.on_host(row.host_id):
                 self.store.remove_host(row.host_id)
                 self.books.forget_host(row.host_id)
+
+    def _look_after_tenants(self) -> None:
+        self.service.tenants.look()
+        self.service.orders.look()
 
     def _drain_hosts(self) -> None:
         for row in self.books.hosts():
@@ -350,8 +363,3 @@ class Pool:
             "warnings": self.warnings(),
             "num_by_state": num_by_state(records),
         }
-
-
-def _client_context(config: PoolConfig) -> ssl.SSLContext | None:
-    tls = config.tls
-    return None if tls is None else Tls(tls.ca).client_context()

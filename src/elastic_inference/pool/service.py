@@ -5,39 +5,43 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
     AcceleratorBusy,
     AcceleratorNotFound,
     CapacityExceeded,
-    ElasticInferenceError,
     InvalidInput,
 )
 from elastic_inference.host import events
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.leases import MIN_LEASE_SECONDS, LeaseBook, check_lease
-from elastic_inference.host.accounts.names import check_name
+from elastic_inference.host.accounts.leases import MIN_LEASE_SECONDS, LeaseBook
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.scope import ALL, Scope
 from elastic_inference.host.accounts.sums import By, UsageSum
 from elastic_inference.host.accounts.token_book import TokenBook
 from elastic_inference.host.accounts.usage import UsageRow
-from elastic_inference.host.accounts.wanted import Wanted
-from elastic_inference.host.attach_keys import Identity
+from elastic_inference.host.accounts.wanted import Waiting, Wanted
+from elastic_inference.host.audit import AuditLog
 from elastic_inference.host.board import Board
 from elastic_inference.host.control import MAX_DRAIN_SECONDS, Attached, Offer
+from elastic_inference.host.entrance import Entrance
 from elastic_inference.host.expiry import Expiry
+from elastic_inference.host.reception import Admitted, Reception, without_figures
 from elastic_inference.host.report import UsageReport
+from elastic_inference.host.tenancy import Tenancy
+from elastic_inference.host.tenant_care import TenantCare
 from elastic_inference.host.tokens import hash_token, make_token
-from elastic_inference.pool.books import Books, Place
+from elastic_inference.pool.books import Books, Place, device_name
 from elastic_inference.pool.keeper import PlacementKeeper
 from elastic_inference.pool.meter import PoolMeter
-from elastic_inference.pool.model import HostState, Request
+from elastic_inference.pool.model import HostState
+from elastic_inference.pool.stock import PoolStock
 from elastic_inference.pool.store import PoolStore
-from elastic_inference.pool.tenants import NoTenancy, NoTenants
+from elastic_inference.pool.tenant_orders import TenantOrders
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,9 @@ class PoolService:
     """The accelerators of all hosts.
 
     Args:
+        stock: What the books have left, for those that ask.
         make_keeper: Makes what places them; given the way to write an event.
+        audit: For what the pool does by itself.
         calendar: For usage.
         clock: For leases.
     """
@@ -57,18 +63,53 @@ class PoolService:
         self,
         store: PoolStore,
         books: Books,
+        stock: PoolStock,
+        tenancy: Tenancy,
         make_keeper: MakeKeeper,
+        audit: AuditLog,
         calendar: Calendar,
         clock: Clock | None = None,
     ) -> None:
         self.leases = LeaseBook(clock or MonotonicClock())
         self.tokens = TokenBook()
         self.started_at = calendar.now()
+        self.tenancy = tenancy
         self.keeper = make_keeper(self._tell)
         self.meter = PoolMeter(self.keeper, books, calendar.now)
-        self.board = Board(store, self.meter, books.capacity, {}, self.leases.left_seconds, calendar.now)
-        self.tenancy, self.tenants = NoTenancy(store, calendar.now), NoTenants()
+        self.board = Board(
+            store,
+            self.meter,
+            books.capacity,
+            {},
+            self.leases.left_seconds,
+            calendar.now,
+            lambda: (self.tenants.rows(), self.entrance.rows()),
+        )
         self.expiry = Expiry(self.leases, self.detach)
+        self.entrance = Entrance(stock, tenancy, calendar)
+        self.orders = TenantOrders(self.keeper, books, tenancy)
+        self.tenants = TenantCare(
+            tenancy,
+            stock,
+            self.entrance,
+            self.expiry,
+            self.board.events,
+            audit,
+            self.detach,
+            self.orders.put,
+            self.orders.forget,
+            calendar.now,
+        )
+        self._reception = Reception(
+            store,
+            tenancy,
+            self.entrance,
+            self.leases,
+            self.board.events,
+            self._check,
+            self._start,
+            calendar.now,
+        )
         self._store = store
         self._books = books
         self._calendar = calendar
@@ -85,11 +126,12 @@ class PoolService:
                 self._store.end_interval(key, self.started_at)
                 self._store.remove(key)  # no client has its token: its attach has failed
                 continue
+            _, _, device = record.device.partition("/")
+            allocation = Allocation.of(record.kind, device, record.share, record.tenant)
             if row.host_id is not None:
-                _, _, device = record.device.partition("/")
-                allocation = Allocation.of(record.kind, device, record.share)
                 self._books.put(key, Place(row.host_id, row.host_epoch, allocation, row.request))
             else:
+                self._books.own(key, row.request, allocation)
                 self.keeper.note_homeless(key)
             self.tokens.set(key, record.token_sha256)
             self.leases.grant(key, record.lease_seconds)
@@ -101,6 +143,7 @@ class PoolService:
         self._is_draining = True
         self.keeper.close()
         self.expiry.close()
+        self.orders.close()
 
     # What there is
 
@@ -155,7 +198,9 @@ class PoolService:
     def limits_of(self, record: AcceleratorRecord) -> dict[str, str]:
         """Return what is in force for an accelerator, as its host said when it started it."""
         row = self._store.placement(record.accelerator_id)
-        return {} if row is None else row.limits
+        limits = {} if row is None else row.limits
+        others = {name: text for name, text in limits.items() if name != "requests"}
+        return self.tenancy.quota(record.tenant).describe(record.tenant) | others
 
     def placement_of(self, accelerator_id: str) -> int | None:
         """Return the number of its place, which rises with each move."""
@@ -164,84 +209,73 @@ class PoolService:
 
     # Attach, detach
 
-    def ask(self, wanted: Wanted) -> Attached:
-        """Give an accelerator of some host away; it serves when this returns.
+    def ask(self, wanted: Wanted) -> Attached | Waiting:
+        """Give an accelerator of some host away; it serves when this returns. Or let whoever asks wait for it.
 
         Returns:
-            Its record, and its bearer token, which nobody can read again.
+            Its record, and its bearer token, which nobody can read again; or where in the line it waits.
 
         Raises:
-            InvalidInput: No such type, a value beyond its limit, or whoever asks would wait in line.
-            NameTaken: Another accelerator has this name.
+            InvalidInput: No such type, or a value beyond its limit.
+            NameTaken: Another accelerator of the tenant has this name.
             CapacityExceeded: It fits on no host; with what is left. Or the pool drains.
+            TenantQuotaExceeded, BudgetReached: The tenant may not have it.
             ElasticInferenceError: No host started its process; nothing is left of it.
         """
-        try:
-            if wanted.may_wait or wanted.ticket is not None:
-                raise InvalidInput("a pool has no line to wait in yet; ask without --wait, and again later")
-            if wanted.doors is not None:
-                raise InvalidInput(
-                    "an accelerator of a pool opens the doors of its type; choose no other ones"
-                )
-            return self._attach(wanted)
-        except ElasticInferenceError as error:
-            text = f"attach of {wanted.type_name:.80}: {error}"
-            self.board.events.add(self._calendar.now(), events.Kind.REFUSED, text, name=wanted.name or "")
-            raise
+        attached = self._reception.ask(wanted)
+        if not isinstance(attached, Waiting):
+            self.tenants.budgets.touch(wanted.tenant)
+        return attached
 
-    def leave_line(self, ticket: str, tenant: str | None) -> bool:  # noqa: ARG002
-        """Return that nobody waits."""
-        return False
+    def leave_line(self, ticket: str, tenant: str | None) -> bool:
+        """Take one that waits out of the line; False where none waits with this ticket, or none of the tenant's."""
+        return self.entrance.leave(ticket, tenant)
 
-    def _attach(self, wanted: Wanted) -> Attached:
-        check_lease(wanted.lease_seconds)
-        identity = Identity.of(wanted.key)
-        with self.keeper.turn(identity.accelerator_id):
-            found = None if wanted.key is None else self._store.get(identity.accelerator_id)
-            if found is None:
-                return self._attach_new(wanted, identity), identity.token
-            identity.check_same(found, wanted)
-            self.leases.renew(identity.accelerator_id)
-            return found, identity.token
-
-    def _attach_new(self, wanted: Wanted, identity: Identity) -> AcceleratorRecord:
-        accelerator_id, type_name = identity.accelerator_id, wanted.type_name
-        name = check_name(wanted.name) or accelerator_id[:12]
+    def _check(self, wanted: Wanted) -> AcceleratorType:
+        if wanted.doors is not None:
+            raise InvalidInput("an accelerator of a pool opens the doors of its type; choose no other ones")
         if self.is_draining:
             raise CapacityExceeded(
                 "this pool drains and attaches nothing new; let the operator run `ei host drain --off`",
-                requested=type_name,
+                requested=wanted.type_name,
                 available="none",
             )
         kinds = self.catalogue
-        if type_name not in kinds:
+        if wanted.type_name not in kinds:
             known = ", ".join(sorted(kinds)) or "none: no host has joined yet"
-            raise InvalidInput(f"type {type_name!r:.80} is not one of {known}")
-        record = AcceleratorRecord(
-            accelerator_id=accelerator_id,
-            name=name,
-            kind=kinds[type_name],
-            device="",
-            share=0.0,
-            token_sha256=hash_token(identity.token),
-            created_at=self._calendar.now(),
-            lease_seconds=wanted.lease_seconds,
-        )
-        self._store.add(record)
-        try:
-            attached = self.keeper.put(record, Request(type_name), 1)
-            self._store.begin_interval(attached, self._calendar.now())
-        except BaseException:
-            self._undo(accelerator_id)
-            raise
-        self.tokens.set(accelerator_id, record.token_sha256)
-        self.leases.grant(accelerator_id, wanted.lease_seconds)
-        logger.info("attached", extra={"accelerator_id": accelerator_id, "type": type_name})
+            raise InvalidInput(f"type {wanted.type_name!r:.80} is not one of {known}")
+        return kinds[wanted.type_name]
+
+    def _start(self, admitted: Admitted) -> AcceleratorRecord:
+        """Let a host start what has its room in the books."""
+        accelerator_id = admitted.accelerator_id
+        with self.keeper.turn(accelerator_id):
+            try:
+                place = self._books.place_of(accelerator_id)
+                assert place is not None
+                request = replace(place.request, priority=admitted.wanted.priority)
+                self._books.put(accelerator_id, replace(place, request=request))
+                record = replace(
+                    admitted.record(self._calendar.now()),
+                    kind=self._books.kind_of(place),
+                    device=device_name(place.host_id, place.allocation.device),
+                )
+                self._store.add(record)
+                attached = self.keeper.put(record, request, 1)
+                self._store.begin_interval(attached, self._calendar.now())
+            except BaseException:
+                self._undo(accelerator_id)
+                raise
+            self.tokens.set(accelerator_id, record.token_sha256)
+            self.leases.grant(accelerator_id, record.lease_seconds)
+        extra = {"accelerator_id": accelerator_id, "type": record.kind.name, "tenant": record.tenant}
+        logger.info("attached", extra=extra)
         return attached
 
     def _undo(self, accelerator_id: str) -> None:
         """Forget an attach that failed; its host is told to end what it may have started (see `end_unknown`)."""
-        self._books.free(accelerator_id)
+        self._books.forget(accelerator_id)
+        self.keeper.forget(accelerator_id)
         try:
             self._store.end_interval(accelerator_id, self._calendar.now())
             self._store.remove(accelerator_id)
@@ -257,7 +291,7 @@ class PoolService:
         """
         if drain_seconds is not None and not 0 <= drain_seconds <= MAX_DRAIN_SECONDS:
             raise InvalidInput(f"drain_seconds {drain_seconds} is not between 0 and {MAX_DRAIN_SECONDS:g}")
-        with self._alone(accelerator_id):
+        with self._alone(accelerator_id) as record:
             self._store.change(accelerator_id, state=State.DRAINING)
             place = self._books.place_of(accelerator_id)
             try:
@@ -270,11 +304,12 @@ class PoolService:
             except BaseException:
                 self.leases.grant(accelerator_id, MIN_LEASE_SECONDS)  # half done: it is tried again
                 raise
-            self._books.free(accelerator_id)
+            self._books.forget(accelerator_id)
             self.leases.release(accelerator_id)
             self.tokens.remove(accelerator_id)
             self.meter.forget(accelerator_id)
         self.keeper.forget(accelerator_id)
+        self.tenants.budgets.touch(record.tenant)
         logger.info("detached", extra={"accelerator_id": accelerator_id})
 
     def resize(self, accelerator_id: str, type_name: str) -> tuple[AcceleratorRecord, bool]:
@@ -282,15 +317,26 @@ class PoolService:
 
         Raises:
             CapacityExceeded: The new type does not fit there.
+            TenantQuotaExceeded, BudgetReached: The tenant may not have it.
             AcceleratorBusy: It is nowhere at this moment.
         """
-        with self._alone(accelerator_id) as record:
+        with self._alone(accelerator_id) as record, without_figures(record.tenant, type_name):
             place = self._books.place_of(accelerator_id)
             if place is None or record.state is not State.READY:
                 raise AcceleratorBusy(f"accelerator {accelerator_id} has no host at this moment; try again")
-            told = self.keeper.link(self._books.host(place.host_id)).resize(accelerator_id, type_name)
+            host = self._books.host(place.host_id)
+            kind = host.offer.catalogue.get(type_name)
+            if kind is not None:  # else the host says which types it has
+                check = self.tenants.check_resize(record.tenant, kind)
+                self._books.widen(accelerator_id, kind, check)
+            try:
+                told = self.keeper.link(host).resize(accelerator_id, type_name)
+            except BaseException:
+                self._books.put(accelerator_id, place)
+                raise
             changed = self.keeper.note_resized(record, place, type_name, told)
             self._store.begin_interval(changed, self._calendar.now())
+        self.tenants.budgets.touch(record.tenant)
         return changed, bool(told["was_restarted"])
 
     # Leases, tokens
@@ -329,7 +375,9 @@ class PoolService:
         if record is None:
             self.board.events.add(self._calendar.now(), kind, text)
         else:
-            self.board.events.add(self._calendar.now(), kind, text, record.accelerator_id, record.name)
+            self.board.events.add(
+                self._calendar.now(), kind, text, record.accelerator_id, record.name, record.tenant
+            )
 
     @contextlib.contextmanager
     def _alone(self, accelerator_id: str) -> Iterator[AcceleratorRecord]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from elastic_inference.errors import InvalidInput, StartFailed
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Of what a pool and its hosts say to each other. To be raised with each change that the other side would not take."""
 
 _CHECK_SECONDS = 60.0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from elastic_inference.host.accounts.capacity import Allocation, Capacity, DeviceCapacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.line import PATIENCE_SECONDS, STEP_SECONDS, Line, Waiter
+from elastic_inference.host.accounts.room import HostRoom
 from elastic_inference.host.accounts.tenants import MAX_PRIORITY
 from elastic_inference.testing.clock import ManualClock
 
@@ -43,7 +44,7 @@ def served(line: Line, capacity: Capacity) -> Iterator[tuple[Waiter, Capacity]]:
     """Those whose turn comes, one after another, while nothing is given back."""
     while True:
         for one in line.waiters():
-            if line.has_turn(one, capacity, KINDS):
+            if line.has_turn(one, HostRoom(capacity, KINDS)):
                 allocation = capacity.place(KINDS[one.type_name])
                 capacity = capacity.with_held(one.ticket, allocation)
                 line.leave(one.ticket)
@@ -136,7 +137,7 @@ def test_small_ones_behind_a_large_one_get_what_it_cannot_use() -> None:
     both = Capacity((CPU, CUDA), {"x": Allocation("cuda:0", 0.5, GIB, 0.25, GIB)})
     for_gpu = joined(line, clock, GPU)
     small = [joined(line, clock, CPU_QUARTER) for _ in range(4)]
-    assert not line.has_turn(for_gpu, both, KINDS)
+    assert not line.has_turn(for_gpu, HostRoom(both, KINDS))
     # Of the host's four quarters one is held beside the GPU, and one is kept for whoever waits for the GPU.
     assert [one for one, _ in served(line, both)] == small[:2]
 
@@ -149,8 +150,8 @@ def test_a_waiter_for_the_cpu_is_not_passed_by_those_for_a_gpu_that_take_from_it
     kinds = KINDS | {whole.name: whole}
     joined(line, clock, whole)
     behind = joined(line, clock, GPU)
-    assert not line.has_turn(behind, capacity, kinds)
-    assert line.has_turn(behind, Capacity((CPU, CUDA)), KINDS)
+    assert not line.has_turn(behind, HostRoom(capacity, kinds))
+    assert line.has_turn(behind, HostRoom(Capacity((CPU, CUDA)), KINDS))
 
 
 def test_who_may_not_have_it_now_holds_nobody_up() -> None:
@@ -158,6 +159,6 @@ def test_who_may_not_have_it_now_holds_nobody_up() -> None:
     line, capacity = Line(clock), Capacity((CPU,), {"x": Allocation("cpu:0", 0.5, 2 * GIB)})
     joined(line, clock, HALF, 0, "over its quota")
     behind = joined(line, clock, HALF, 0, "well within")
-    assert not line.has_turn(behind, capacity, KINDS)
-    assert line.has_turn(behind, capacity, KINDS, lambda one, _: one.tenant != "over its quota")
+    assert not line.has_turn(behind, HostRoom(capacity, KINDS))
+    assert line.has_turn(behind, HostRoom(capacity, KINDS), lambda one, _: one.tenant != "over its quota")
     assert line.num_of("well within") == 1

@@ -62,6 +62,16 @@ class Allocation:
             return cls(device, share, kind.memory_bytes, tenant=tenant)
         return cls(device, share, kind.device_memory_bytes, kind.cpu_share, kind.memory_bytes, tenant)
 
+    def larger(self, other: Allocation) -> Allocation:
+        """Return the larger of each, of this one's device and tenant."""
+        return replace(
+            self,
+            share=max(self.share, other.share),
+            memory_bytes=max(self.memory_bytes, other.memory_bytes),
+            cpu_share=max(self.cpu_share, other.cpu_share),
+            host_memory_bytes=max(self.host_memory_bytes, other.host_memory_bytes),
+        )
+
     def settled(self, kind: AcceleratorType) -> AcceleratorType:
         """Return the type with the figures that its place decided."""
         if not self.cpu_share:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Mapping
 from dataclasses import replace
 
+from elastic_inference.errors import CapacityExceeded
 from elastic_inference.host.accounts.capacity import Allocation, Capacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-
-Check = Callable[[Collection[Allocation], Allocation], None]
-"""Raises where a tenant that holds some may not have one more."""
+from elastic_inference.host.accounts.room import HostRoom
+from elastic_inference.host.accounts.stock import Check
 
 
 class Ledger:
-    """What is held of a host's devices, for all threads that change it."""
+    """What is held of a host's devices, for all threads that change it; see `stock.Stock`.
 
-    def __init__(self, capacity: Capacity) -> None:
+    Args:
+        kinds: Types by name, for those that wait.
+    """
+
+    def __init__(self, capacity: Capacity, kinds: Mapping[str, AcceleratorType] | None = None) -> None:
         self._capacity = capacity
+        self._kinds = {} if kinds is None else kinds
         self._lock = threading.Lock()
 
     @property
@@ -25,12 +30,48 @@ class Ledger:
         """Devices and what is held of them, now."""
         return self._capacity
 
+    def room(self) -> HostRoom:
+        """Return what is left now, for one question of the line."""
+        return HostRoom(self._capacity, self._kinds)
+
+    def held_by(self, tenant: str) -> Mapping[str, Allocation]:
+        """Return what one tenant holds, by accelerator."""
+        return self._capacity.held_by(tenant)
+
+    def tenant_of(self, accelerator_id: str) -> str | None:
+        """Return whose an accelerator is; None for one that holds nothing."""
+        held = self._capacity.held.get(accelerator_id)
+        return None if held is None else held.tenant
+
+    def on_its_own(self, kind: AcceleratorType) -> Allocation:
+        """Return what a type would hold if there were no other; raises CapacityExceeded: no device is that large."""
+        return replace(self._capacity, held={}).place(kind)
+
+    def refusal(self, kind: AcceleratorType) -> CapacityExceeded | None:
+        """Return why a type does not fit, with what is left; None where it fits beside what is held."""
+        try:
+            self._capacity.place(kind)
+        except CapacityExceeded as error:
+            return error
+        return None
+
     def take(
-        self, accelerator_id: str, kind: AcceleratorType, tenant: str = "", check: Check | None = None
+        self,
+        accelerator_id: str,
+        kind: AcceleratorType,
+        tenant: str = "",
+        check: Check | None = None,
+        room: HostRoom | None = None,
     ) -> Allocation:
-        """Hold what a type needs; raises CapacityExceeded where it does not fit, or what `check` does."""
+        """Hold what a type needs; raises CapacityExceeded where it does not fit, or what `check` does.
+
+        Args:
+            room: Of this alone, which leaves what those in front wait for; None: of all that is left.
+        """
+        device = None if room is None else room.device_for(kind.name)
         with self._lock:
-            allocation = replace(self._capacity.place(kind), tenant=tenant)
+            capacity = self._capacity if device is None else self._capacity.only(device)
+            allocation = replace(capacity.place(kind), tenant=tenant)
             if check is not None:
                 check(self._capacity.held_by(tenant).values(), allocation)
             self._capacity = self._capacity.with_held(accelerator_id, allocation)
@@ -66,13 +107,5 @@ class Ledger:
             after = replace(others.only(before.device).place(kind), tenant=before.tenant)
             if check is not None:
                 check(others.held_by(before.tenant).values(), after)
-            both = Allocation(
-                before.device,
-                max(before.share, after.share),
-                max(before.memory_bytes, after.memory_bytes),
-                max(before.cpu_share, after.cpu_share),
-                max(before.host_memory_bytes, after.host_memory_bytes),
-                before.tenant,
-            )
-            self._capacity = others.with_held(accelerator_id, both)
+            self._capacity = others.with_held(accelerator_id, before.larger(after))
             return before, after

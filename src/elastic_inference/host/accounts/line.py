@@ -8,13 +8,13 @@ behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from elastic_inference.clock import Clock
-from elastic_inference.errors import CapacityExceeded
-from elastic_inference.host.accounts.capacity import Allocation, Capacity
-from elastic_inference.host.accounts.catalogue import AcceleratorType
+from elastic_inference.host.accounts.capacity import Allocation
 
 STEP_SECONDS = 60.0
 PATIENCE_SECONDS = 30.0
@@ -44,6 +44,20 @@ class Waiter:
     def rank(self) -> tuple[float, int]:
         """The lower, the sooner."""
         return self.asked_at - self.priority * STEP_SECONDS, self.number
+
+
+class Room(Protocol):
+    """What devices have left, of one host or of many: made for one question, and changed by it."""
+
+    def set_aside(self, waiter: Waiter, may_have: Callable[[Allocation], bool]) -> None:
+        """Hold what somebody waits for; where that does not fit now, keep a place for it from those behind.
+
+        Args:
+            may_have: Whether it may have that at all now.
+        """
+
+    def fits(self, type_name: str) -> bool:
+        """Whether a type fits beside all that."""
 
 
 class Line:
@@ -93,72 +107,16 @@ class Line:
         return 1 + sum(other.rank < waiter.rank for other in self._waiters.values())
 
     def has_turn(
-        self,
-        waiter: Waiter,
-        capacity: Capacity,
-        kinds: Mapping[str, AcceleratorType],
-        may_have: Callable[[Waiter, Allocation], bool] = lambda *_: True,
+        self, waiter: Waiter, room: Room, may_have: Callable[[Waiter, Allocation], bool] = lambda *_: True
     ) -> bool:
         """Whether a waiter fits beside what is held and what those in front of it wait for.
 
         Args:
-            kinds: Types by name.
+            room: What is left now; this changes it.
             may_have: Whether somebody in front may have something at all now; one that may not, holds nobody up.
         """
-        blocked: frozenset[str] = frozenset()
         for other in self.waiters():
             if other.rank >= waiter.rank:
                 break
-            kind = kinds.get(other.type_name)
-            if kind is not None:
-                capacity, blocked = _behind(other, kind, capacity, blocked, may_have)
-        return _place(capacity, kinds[waiter.type_name], blocked) is not None
-
-
-def _behind(
-    waiter: Waiter,
-    kind: AcceleratorType,
-    capacity: Capacity,
-    blocked: frozenset[str],
-    may_have: Callable[[Waiter, Allocation], bool],
-) -> tuple[Capacity, frozenset[str]]:
-    """Return what is left for those behind a waiter, and the devices that are kept from them."""
-    allocation = _place(capacity, kind, blocked)
-    if allocation is not None:
-        allocation = replace(allocation, tenant=waiter.tenant)
-        if not may_have(waiter, allocation):
-            return capacity, blocked
-        return capacity.with_held(waiter.ticket, allocation), blocked
-    empty = replace(capacity, held={})
-    for device in capacity.devices:
-        wanted = _place(empty.only(device.name), kind, frozenset())
-        if wanted is not None:
-            blocked |= {device.name}
-            capacity, blocked = _keep_host_part(waiter, wanted, capacity, blocked)
-    return capacity, blocked
-
-
-def _keep_host_part(
-    waiter: Waiter, wanted: Allocation, capacity: Capacity, blocked: frozenset[str]
-) -> tuple[Capacity, frozenset[str]]:
-    """Keep from those behind what a waiter for a GPU needs of the host, and no more than that."""
-    host = capacity.host_budget
-    if host is None or not wanted.cpu_share:
-        return capacity, blocked
-    share, num_bytes = capacity.left(host)
-    if share < wanted.cpu_share or num_bytes < wanted.host_memory_bytes:
-        return capacity, blocked | {host.name}
-    part = Allocation(host.name, wanted.cpu_share, wanted.host_memory_bytes)
-    return capacity.with_held(waiter.ticket, part), blocked
-
-
-def _place(capacity: Capacity, kind: AcceleratorType, blocked: frozenset[str]) -> Allocation | None:
-    """Return where a type fits now; None where it does not, or only on what is kept for others."""
-    free = tuple(device for device in capacity.devices if device.name not in blocked)
-    host = capacity.host_budget
-    try:
-        allocation = replace(capacity, devices=free, host=host).place(kind)
-    except CapacityExceeded:
-        return None
-    is_kept = host is not None and allocation.cpu_share > 0 and host.name in blocked
-    return None if is_kept else allocation
+            room.set_aside(other, partial(may_have, other))
+        return room.fits(waiter.type_name)

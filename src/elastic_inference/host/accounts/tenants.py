@@ -20,6 +20,7 @@ MAX_TENANTS = 10_000
 MAX_TOKENS = 100
 """Of one tenant."""
 MAX_TOKEN_SECONDS = 10 * 366 * 86400.0
+MIN_REQUESTS_PER_SECOND = 1e-3
 MAX_GRACE_SECONDS = 31 * 86400.0
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -60,12 +61,19 @@ class Quota:
         _check_number("max_accelerators", self.max_accelerators, 0, 1e6)
         _check_number("max_share", self.max_share, 0, 1e6)
         _check_number("max_memory_bytes", self.max_memory_bytes, 0, 2**62)
-        _check_number("requests_per_second", self.requests_per_second, 1e-3, 1e9)
+        _check_number("requests_per_second", self.requests_per_second, MIN_REQUESTS_PER_SECOND, 1e9)
         _check_number("max_priority", self.max_priority, 0, MAX_PRIORITY)
 
     def allows_type(self, type_name: str) -> bool:
         """Whether a tenant may have this type."""
         return not self.types or any(fnmatch.fnmatchcase(type_name, pattern) for pattern in self.types)
+
+    def describe(self, tenant: str) -> dict[str, str]:
+        """Return what a tenant's accelerators are held to, as limits are shown; {} where to nothing."""
+        if self.requests_per_second is None:
+            return {}
+        rate = f"{self.requests_per_second:g} a second"
+        return {"requests": f"{rate} of all accelerators of tenant {tenant} together, by its quota"}
 
     def check_request(self, tenant: str, type_name: str, priority: int) -> None:
         """Raise TenantQuotaExceeded where a tenant may not even ask for that."""

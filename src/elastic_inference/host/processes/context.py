@@ -138,16 +138,8 @@ class HostContext:
     def describe_limits(self, record: AcceleratorRecord, applied: AppliedLimits) -> dict[str, str]:
         """Return what is in force for an accelerator and by what means."""
         sharing = self.settings.gpu_sharing
-        rate = self.tenancy.quota(record.tenant).requests_per_second
-        quota = (
-            {}
-            if rate is None
-            else {
-                "requests": f"{rate:g} a second of all accelerators of tenant {record.tenant} together, by its quota"
-            }
-        )
         means = (
-            quota
+            self.tenancy.quota(record.tenant).describe(record.tenant)
             | describe_recording(self._record_requests(record))
             | applied.describe()
             | describe_gpu(record.device, record.share, sharing, record.kind.may_burst)
@@ -209,6 +201,11 @@ class HostContext:
             doors=self._doors_of(record.kind),
             record_requests=self._record_requests(record),
         )
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Remove what a tenant that is gone leaves behind; its accelerators have ended."""
+        self.tenant_stores.remove(tenant)
+        self.request_rates.remove(tenant)
 
     def admit(self, record: AcceleratorRecord) -> LeaseConfig | None:
         """Give the accelerator its lease, or weigh the one it has anew; None where its device has none."""

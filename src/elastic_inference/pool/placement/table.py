@@ -99,6 +99,9 @@ class Table:
         self._left_share = np.array([share for share, _ in left], np.float64)
         self._left_bytes = np.array([num_bytes for _, num_bytes in left], np.float64)
         self.whole_bytes = np.array([b.capacity.memory_bytes for b in self._budgets], np.float64)[self._own]
+        self._whole_beside = np.array([b.capacity.memory_bytes for b in self._budgets], np.float64)[
+            self._beside
+        ]
         self.num_on_device = np.zeros(len(own), np.intp)
         self.num_on_host = np.zeros(len(self._hosts), np.intp)
         self._is_ready = np.array([h.state is HostState.READY for h in self._hosts.values()], np.bool_)
@@ -109,6 +112,10 @@ class Table:
         self.num_features = np.array([len(h.features) for h in self._hosts.values()], np.float64)
 
     # --- what is held
+
+    def has(self, placement: Placement) -> bool:
+        """Whether the device of a placement is here."""
+        return (placement.host_id, placement.allocation.device) in self._row_of
 
     def put(self, accelerator_id: str, request: Request, placement: Placement) -> None:
         """Let an accelerator hold its place, wherever that is."""
@@ -215,6 +222,22 @@ class Table:
             if host_id in self._number:
                 fits &= self.host_of != self._number[host_id]
         return fits
+
+    def nearest(self, request: Request) -> int | None:
+        """Return the row of the device, or the first of equal ones, where the least has to be given back until a
+        request fits; None where it never would.
+        """
+        needs = self._needs_of(request.type_name)
+        lack = np.maximum(
+            needs.share - self.left_share, (needs.num_bytes - self.left_bytes) / self.whole_bytes
+        )
+        beside = np.maximum(
+            needs.cpu_share - self._left_share[self._beside],
+            (needs.host_bytes - self._left_bytes[self._beside]) / self._whole_beside,
+        )
+        lack = np.where(self._has_beside, np.maximum(lack, beside), lack)
+        rows = np.flatnonzero(self.could_fit(request))
+        return int(rows[np.argmin(lack[rows])]) if rows.size else None
 
     def placement(self, type_name: str, row: int) -> Placement:
         """Return what an accelerator of a type holds on the device of a row where it suits."""
