@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from elastic_inference.errors import InvalidInput
 from elastic_inference.limits.fence import Fence, FenceKeeper, boot_seconds
 
 
@@ -37,12 +42,45 @@ def test_it_closes_by_itself(tmp_path: Path) -> None:
     assert not reader.is_open()
 
 
-def test_the_next_run_of_a_host_begins_with_it_closed(tmp_path: Path) -> None:
+def test_two_hosts_do_not_keep_one_fence(tmp_path: Path) -> None:
     first = FenceKeeper(tmp_path / "fence")
     first.open_until(boot_seconds() + 3600)
-    left_over = Fence(str(first.path))
-    FenceKeeper(tmp_path / "fence")
-    assert not left_over.is_open()
+    with pytest.raises(InvalidInput, match="kept by another process"):
+        FenceKeeper(tmp_path / "fence")
+    assert Fence(str(first.path)).is_open()
+
+
+KEEP = """
+import subprocess, sys, time
+from pathlib import Path
+from elastic_inference.limits.fence import FenceKeeper, boot_seconds
+keeper = FenceKeeper(Path(sys.argv[1]))
+keeper.open_until(boot_seconds() + 3600)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_closes_with_the_hosts_process_and_is_closed_when_that_is_started_again(tmp_path: Path) -> None:
+    path = tmp_path / "fence"
+    with subprocess.Popen([sys.executable, "-c", KEEP, str(path)], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        child = int(host.stdout.readline())  # what a host starts does not keep it
+        try:
+            reader = Fence(str(path))
+            assert reader.is_open()
+            host.send_signal(signal.SIGSTOP)
+            assert reader.is_open()  # a host that is only slow goes on
+            host.kill()
+            reader.wait_closed()
+            assert not reader.is_open()
+            next_run = FenceKeeper(path)
+            assert not Fence(str(path)).is_open()
+            assert next_run.left_seconds() < 0
+        finally:
+            host.kill()
+            os.kill(child, signal.SIGKILL)
 
 
 def test_accelerators_may_read_it_and_not_write_it(tmp_path: Path) -> None:

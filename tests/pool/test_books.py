@@ -73,6 +73,20 @@ def test_reports_of_an_earlier_admission_are_refused(books: Books) -> None:
         books.report("c3", 1)
 
 
+def test_a_host_whose_process_ended_is_lost_after_the_margin_unless_it_reports(
+    books: Books, clock: ManualClock
+) -> None:
+    books.note_ended("a1", 2)  # of another admission: not it
+    books.note_ended("b2", 1)
+    clock.seconds = 0.5
+    books.note_ended("a1", 1)
+    books.report("b2", 1)  # it lives after all
+    clock.seconds = 1.5
+    assert [row.host_id for row in books.lost()] == ["a1"]
+    assert books.mark_lost("b2") is None
+    assert books.mark_lost("a1") is not None
+
+
 def test_a_host_that_says_that_it_ended_is_not_waited_for(books: Books) -> None:
     books.note_dead("a1", 2)  # of another admission: not it
     assert books.lost() == []

@@ -27,6 +27,13 @@ def test_a_silent_host_is_lost_when_its_lease_and_the_margin_are_over() -> None:
     assert lost_hosts(standings, 13.0, RULES) == ["a", "b", "c"]
 
 
+def test_a_host_whose_process_ended_is_lost_after_the_margin_alone() -> None:
+    standings = [Standing("a", 10.0, ended_at=10.2), Standing("b", 10.0, ended_at=12.4)]
+    assert lost_hosts(standings, 10.6, RULES) == []
+    assert lost_hosts(standings, 10.75, RULES) == ["a"]
+    assert lost_hosts(standings, 12.5, RULES) == ["a", "b"]  # its lease ends no later for that
+
+
 @given(st.floats(0, 100), st.floats(0, 10), st.floats(0.9, 1.1), st.floats(-1000, 1000), st.floats(0, 20))
 def test_no_host_serves_when_its_pool_places_elsewhere(
     sent: float, on_the_way: float, rate: float, zero: float, later: float

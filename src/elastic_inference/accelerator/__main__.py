@@ -1,7 +1,13 @@
-"""`python -m elastic_inference.accelerator`: one accelerator, configured by a JSON line on standard input."""
+"""`python -m elastic_inference.accelerator [ENGINE]`: one accelerator, configured by a JSON line on standard input.
+
+A process that waits long for its configuration imports an engine meanwhile, which takes a few tenths of a second.
+"""
 
 import sys
 
 from elastic_inference.accelerator.process import main
+from elastic_inference.engines.registry import engine_named
 
+for name in sys.argv[1:]:
+    engine_named(name).import_in_advance()
 sys.exit(main())

@@ -6,6 +6,7 @@ Adding an engine is one module with a function `load` and one row here. Which en
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ class Engine:
         except ImportError as error:
             raise self.not_installed(error) from error
         return loader
+
+    def import_in_advance(self) -> None:
+        """Import what a load needs, where it can be: the load itself says why it cannot."""
+        with contextlib.suppress(Exception):
+            import_module(self.module)
 
     def considers(self, model_format: ModelFormat, device: str) -> bool:
         """Whether "auto" may take it for models of this format on this device."""
@@ -207,6 +213,17 @@ def engine_named(name: str) -> Engine:
 def reference_of(model_format: ModelFormat) -> Engine | None:
     """Return the engine that computes models of this format as they are written; None where there is none."""
     return next((engine for engine in engines() if model_format in engine.reference_of), None)
+
+
+def engine_to_import(devices: Collection[str]) -> Engine | None:
+    """Return the engine that most models of a host with these devices will want: where all are CPUs, "auto"'s first.
+
+    None where it is not installed, or a process may as well get a GPU, on which models want other engines.
+    """
+    if not devices or any(kind_of(device) != "cpu" for device in devices):
+        return None
+    first = engines()[0]
+    return first if first.is_installed() else None
 
 
 def register(name: str, loader: Loader, formats: Collection[ModelFormat]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from elastic_inference.engines.registry import engine_to_import
 from elastic_inference.errors import InvalidInput
 from elastic_inference.host.accounts.calendar import Calendar
 from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
@@ -160,8 +161,14 @@ class Host:
         self.isolation = find_isolation(self.folder.accelerators, settings.uids)
         self.users = Users(self.isolation.uids, self.folder.path)
         self._take_users_back()
+        engine = engine_to_import([device.name for device in settings.devices])
         self.launcher = Launcher(
-            self.folder, self.isolation, self.users, settings.num_spares, settings.pass_on
+            self.folder,
+            self.isolation,
+            self.users,
+            settings.num_spares,
+            settings.pass_on,
+            None if engine is None else engine.name,
         )
         num_cores = {device.name: offered_cores(device) for device in settings.devices}
         leased = [device.name for device in settings.devices if settings.sharing(device) == "lease"]

@@ -3,17 +3,29 @@
 A host of a pool that is cut off from it must have stopped its accelerators before the pool starts them elsewhere, also
 where the host itself was stopped, killed or kept from running. So they hold the limit themselves: a moment on the
 machine's boot clock, which every process of it sees alike and which counts time asleep too.
+
+They also see by a lock on that file whether the host lives, since the kernel frees it with the host's process, however
+that ends. So who knows that the process has ended, knows that none of its accelerators answers.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import struct
 import time
 from pathlib import Path
 
+from elastic_inference.errors import InvalidInput
+
 # "q": nanoseconds on the boot clock: eight aligned bytes, which are written and read as one
 _NUM_BYTES = 8
+_LOOK_SECONDS = 0.1
+# `struct flock` of 64 bits: kind, whence, start, length (0: all), process (0, as locks of an open file want it)
+_LOCK = struct.Struct("@hhqqi0q")
+_READ, _WRITE = (_LOCK.pack(kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK))
+_HELD = _WRITE[:2]  # what stands in the way of reading: the answer begins with its kind
 
 
 def boot_seconds() -> float:
@@ -22,18 +34,34 @@ def boot_seconds() -> float:
 
 
 class FenceKeeper:
-    """The host's end: closed as long as nothing else was said."""
+    """The host's end: closed as long as nothing else was said, and as soon as its process has ended.
+
+    Raises:
+        InvalidInput: Another process keeps this fence.
+        OSError: The file cannot be written or locked.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        # Kept, since the lock is the open file's, and closed in whatever the host starts.
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            os.fchmod(fd, 0o644)  # accelerators run as other users
-            os.ftruncate(fd, _NUM_BYTES)
-            self._view: memoryview[int] = memoryview(mmap.mmap(fd, _NUM_BYTES)).cast("q")
-        finally:
-            os.close(fd)
+            os.fchmod(self._fd, 0o644)  # accelerators run as other users
+            self._lock()
+            os.ftruncate(self._fd, _NUM_BYTES)
+            self._view: memoryview[int] = memoryview(mmap.mmap(self._fd, _NUM_BYTES)).cast("q")
+        except BaseException:
+            os.close(self._fd)
+            raise
         self.close_now()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _WRITE)
+        except BlockingIOError as error:
+            raise InvalidInput(
+                f"{self.path} is kept by another process: a host of a pool runs there"
+            ) from error
 
     def open_until(self, seconds: float) -> None:
         """Let accelerators answer until this moment of the boot clock, and never less long than was said before."""
@@ -56,17 +84,20 @@ class Fence:
     """
 
     def __init__(self, path: str) -> None:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            self._view: memoryview[int] = memoryview(mmap.mmap(fd, _NUM_BYTES, prot=mmap.PROT_READ)).cast("q")
-        finally:
-            os.close(fd)
+        self._fd = os.open(path, os.O_RDONLY)
+        self._view: memoryview[int] = memoryview(mmap.mmap(self._fd, _NUM_BYTES, prot=mmap.PROT_READ)).cast(
+            "q"
+        )
 
     def is_open(self) -> bool:
-        """Whether answers may go out now."""
-        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self._view[0]
+        """Whether answers may go out now: the moment has not passed, and the host lives."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self._view[0] and self._is_kept()
 
     def wait_closed(self) -> None:
-        """Return when answers may no longer go out."""
-        while (left := self._view[0] - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) > 0:
-            time.sleep(left / 1e9)
+        """Return when answers may no longer go out, or a tenth of a second later."""
+        while self.is_open():
+            left = self._view[0] - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            time.sleep(min(max(0.0, left / 1e9), _LOOK_SECONDS))
+
+    def _is_kept(self) -> bool:
+        return fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _READ)[:2] == _HELD

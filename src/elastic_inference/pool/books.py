@@ -42,6 +42,10 @@ class _Host:
     row: HostRow
     answered_at: float
     is_known_dead: bool = False
+    ended_at: float | None = None
+
+    def standing(self) -> Standing:
+        return Standing(self.row.host_id, self.answered_at, self.is_known_dead, self.ended_at)
 
 
 class Books:
@@ -76,6 +80,14 @@ class Books:
             if host.row.state is HostState.LOST or answer(epoch, host.row.epoch) is Answer.FENCED:
                 raise Fenced(f"host {host_id:.60} was given up; it must end what it holds and join again")
             host.answered_at = self._clock.now()
+            host.ended_at = None  # whatever told so, it lives
+
+    def note_ended(self, host_id: str, epoch: int) -> None:
+        """Note that a host's process has ended, which closes its fence; a report of it proves that wrong."""
+        with self._lock:
+            host = self._hosts.get(host_id)
+            if host is not None and host.row.epoch == epoch:
+                host.ended_at = self._clock.now()
 
     def note_dead(self, host_id: str, epoch: int) -> None:
         """Note that a host has closed its fence and ended: there is no lease to wait for."""
@@ -88,9 +100,7 @@ class Books:
         """Return hosts whose lease has ended and which are not marked as lost yet."""
         with self._lock:
             standings = [
-                Standing(key, host.answered_at, host.is_known_dead)
-                for key, host in self._hosts.items()
-                if host.row.state is not HostState.LOST
+                host.standing() for host in self._hosts.values() if host.row.state is not HostState.LOST
             ]
             return [self._hosts[key].row for key in lost_hosts(standings, self._clock.now(), self.rules)]
 
@@ -98,8 +108,7 @@ class Books:
         """Give a host up, unless it has just reported: from now on its reports are refused."""
         with self._lock:
             host = self._hosts[host_id]
-            standing = Standing(host_id, host.answered_at, host.is_known_dead)
-            if not lost_hosts([standing], self._clock.now(), self.rules):
+            if not host.standing().is_lost(self._clock.now(), self.rules):
                 return None
             host.row = replace(host.row, state=HostState.LOST)
             return host.row
@@ -128,6 +137,12 @@ class Books:
         with self._lock:
             return [host.row for host in self._hosts.values()]
 
+    def counts(self, host_id: str, epoch: int) -> bool:
+        """Whether this admission of a host is in force."""
+        with self._lock:
+            host = self._hosts.get(host_id)
+            return host is not None and host.row.epoch == epoch and host.row.state is not HostState.LOST
+
     def silent_seconds(self, host_id: str) -> float:
         """Seconds since a host was heard of."""
         with self._lock:
@@ -135,13 +150,7 @@ class Books:
 
     def serves(self, place: Place) -> bool:
         """Whether a place may still hold an accelerator: its host was not given up since."""
-        with self._lock:
-            host = self._hosts.get(place.host_id)
-            return (
-                host is not None
-                and host.row.epoch == place.host_epoch
-                and host.row.state is not HostState.LOST
-            )
+        return self.counts(place.host_id, place.host_epoch)
 
     # Places
 

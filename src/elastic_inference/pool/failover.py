@@ -3,6 +3,7 @@
 Pure; the service and the simulation share it. A host holds a lease that each answered report renews. It counts the
 lease from when it sent the report, its pool from when it answered; so the host's ends first, whatever the network does,
 and it has stopped its accelerators before they start elsewhere. Clocks of unlike rates are what the margin is for.
+Where its process is known to have ended, its accelerators answer no more, and only the margin is waited for.
 """
 
 from __future__ import annotations
@@ -54,6 +55,17 @@ class FailoverRules:
         """
         return answered_at + self.lease_seconds + self.margin_seconds
 
+    def lost_after_end_at(self, ended_at: float) -> float:
+        """From when on the pool may place elsewhere what a host held whose process has ended.
+
+        The margin here is for an accelerator that looked at its fence before and has not sent its answer yet, and for
+        a report of the host: where one comes after all, it has not ended.
+
+        Args:
+            ended_at: When the pool learned of it, on the pool's clock.
+        """
+        return ended_at + self.margin_seconds
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -61,20 +73,25 @@ class Standing:
 
     Attributes:
         answered_at: When its last report was answered, on the pool's clock.
-        is_known_dead: Its processes are known to have ended, which is more than that nothing is heard of it: there is
-            no lease to wait for.
+        is_known_dead: It has stopped its accelerators, as it said itself: there is nothing to wait for.
+        ended_at: When the pool learned that its process has ended (see `lifeline`); None: it may live.
     """
 
     host_id: str
     answered_at: float
     is_known_dead: bool = False
+    ended_at: float | None = None
+
+    def is_lost(self, now: float, rules: FailoverRules) -> bool:
+        """Whether its accelerators may be placed elsewhere now."""
+        if self.is_known_dead or now >= rules.lost_at(self.answered_at):
+            return True
+        return self.ended_at is not None and now >= rules.lost_after_end_at(self.ended_at)
 
 
 def lost_hosts(standings: Iterable[Standing], now: float, rules: FailoverRules) -> list[str]:
     """Name the hosts whose accelerators may be placed elsewhere now, in the order of their ids."""
-    return sorted(
-        each.host_id for each in standings if each.is_known_dead or now >= rules.lost_at(each.answered_at)
-    )
+    return sorted(each.host_id for each in standings if each.is_lost(now, rules))
 
 
 class Answer(Enum):

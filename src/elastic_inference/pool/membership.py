@@ -23,6 +23,7 @@ from elastic_inference.errors import (
 )
 from elastic_inference.host.host import Host
 from elastic_inference.limits.fence import FenceKeeper, boot_seconds
+from elastic_inference.pool.lifeline import Lifeline, LifelineHolder
 from elastic_inference.pool.member_api import PoolGate
 from elastic_inference.pool.offer import HostOffer
 from elastic_inference.pool.versions import PROTOCOL, Version
@@ -57,6 +58,7 @@ class Membership:
         self._node_id = node_id
         self._tls = tls
         self._fence: FenceKeeper
+        self._lifeline: LifelineHolder
         self._url = ""
         self._epoch = 0
         self._report_seconds = JOIN_PAUSE_SECONDS
@@ -72,6 +74,8 @@ class Membership:
     def start(self, url: str) -> None:
         """Begin, as soon as the host answers at this URL."""
         self._url = url
+        # Never closed: that this process has ended is all that its end says.
+        self._lifeline = LifelineHolder(Endpoint.parse(url).host)
         self._thread.start()
 
     def close(self) -> None:
@@ -128,7 +132,7 @@ class Membership:
             "node_id": self._node_id,
             "url": self._url,
             "token": self._host.folder.operator_token.read_text().strip(),
-            "offer": offer_of(self._host).to_json(),
+            "offer": offer_of(self._host, self._lifeline.lifeline).to_json(),
         }
         began = boot_seconds()
         try:
@@ -199,7 +203,7 @@ class Membership:
         return answer
 
 
-def offer_of(host: Host) -> HostOffer:
+def offer_of(host: Host, lifeline: Lifeline) -> HostOffer:
     """Return what a host tells its pool."""
     features = {f"{device.kind}:{device.model}" for device in host.settings.devices}
     features |= {precision for device in host.settings.devices for precision in device.tflops}
@@ -210,4 +214,5 @@ def offer_of(host: Host) -> HostOffer:
         devices=tuple(host.settings.devices),
         features=frozenset(features),
         sharing={device.name: host.settings.sharing(device) for device in host.settings.devices},
+        lifeline=lifeline,
     )

@@ -12,6 +12,7 @@ from elastic_inference.host.accounts.capacity import Capacity, DeviceCapacity
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import type_from_json, type_to_json
 from elastic_inference.host.devices import Device
+from elastic_inference.pool.lifeline import NO_LIFELINE, Lifeline
 from elastic_inference.pool.versions import Version
 
 
@@ -25,6 +26,7 @@ class HostOffer:
         devices: As measured.
         features: Such as `bf16`; see `Request.features`.
         sharing: By what means each device is shared.
+        lifeline: By which the pool learns that the host's process has ended.
     """
 
     version: Version
@@ -33,6 +35,7 @@ class HostOffer:
     devices: tuple[Device, ...]
     features: frozenset[str]
     sharing: Mapping[str, str]
+    lifeline: Lifeline = NO_LIFELINE
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads back."""
@@ -45,6 +48,7 @@ class HostOffer:
             "devices": [asdict(device) for device in self.devices],
             "features": sorted(self.features),
             "sharing": dict(self.sharing),
+            "lifeline": asdict(self.lifeline),
         }
 
     @classmethod
@@ -64,6 +68,7 @@ class HostOffer:
                 devices=tuple(Device(**each) for each in value["devices"]),
                 features=frozenset(map(str, value["features"])),
                 sharing={str(k): str(v) for k, v in value["sharing"].items()},
+                lifeline=Lifeline(int(value["lifeline"]["port"]), str(value["lifeline"]["key"])),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(

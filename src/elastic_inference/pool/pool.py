@@ -33,6 +33,7 @@ from elastic_inference.host.tokens import hash_token, make_token, write_private
 from elastic_inference.pool.books import Books, device_name
 from elastic_inference.pool.config import PoolConfig
 from elastic_inference.pool.keeper import PlacementKeeper
+from elastic_inference.pool.lifeline import LifelineWatch
 from elastic_inference.pool.model import HostState
 from elastic_inference.pool.offer import HostOffer
 from elastic_inference.pool.renewal import WAITING
@@ -112,7 +113,7 @@ class Pool:
         self.calendar = Calendar(self.folder.calendar, is_free=not self.store.list_all())
         self.books = Books(MonotonicClock(), self.config.rules(), self.config.policy())
         for row in self.store.list_hosts():
-            self.books.admit(row)  # as heard of now: its reports went to whoever served before
+            self._admit(row)  # as heard of now: its reports went to whoever served before
 
         tenancy = Tenancy(self.store, self.calendar.now)
         parts = TenantParts(self.books, tenancy)
@@ -196,7 +197,7 @@ class Pool:
             state = HostState.DRAINING
         row = HostRow(host_id, node_id, url, token, 1 if earlier is None else earlier.epoch + 1, state, offer)
         self.store.put_host(row)
-        self.books.admit(row)
+        self._admit(row)
         if earlier is not None:
             self.service.keeper.sweep()
             for key in self.books.on_host(host_id):
@@ -205,6 +206,17 @@ class Pool:
                     self.books.free(key)
         self.service.board.events.add(self.calendar.now(), events.Kind.HOST, f"host {host_id} ({url}) joined")
         return row
+
+    def _admit(self, row: HostRow) -> None:
+        self.books.admit(row)
+        admission = (row.host_id, row.epoch)
+        LifelineWatch(
+            row.host_id,
+            row.url,
+            row.offer.lifeline,
+            lambda: not self._stop.is_set() and self.books.counts(*admission),
+            lambda: self.books.note_ended(*admission),
+        )
 
     def drain_host(self, host_id: str, is_draining: bool) -> HostRow:
         """Take no more accelerators to a host and move those that it has elsewhere, or take them again."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import elastic_inference
+from elastic_inference.engines.registry import engine_to_import
 from elastic_inference.errors import InvalidInput, StartFailed
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import State
@@ -85,6 +86,17 @@ def test_a_spare_that_died_is_not_given_out(open_host: Callable[..., Host]) -> N
     wait_until(lambda: spare.poll() is not None, "its end")
     record, _ = host.service.attach("small")
     assert record.state is State.READY
+
+
+def test_a_spare_has_imported_the_engine_of_most_models(open_host: Callable[..., Host]) -> None:
+    engine = engine_to_import(["cpu:0"])
+    if engine is None:
+        pytest.skip("the first engine is not installed")
+    host = open_host(user_types=(SMALL,), num_spares=1)
+    wait_until(lambda: host.launcher.num_spares_ready == 1, "the spare process")
+    maps = Path(f"/proc/{host.launcher._spares[0].pid}/maps").read_text()
+    assert engine.requires in maps
+    assert engine_to_import(["cpu:0", "cuda:0"]) is None
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ class Launcher:
         folder: For their homes and logs; exists and is the host's.
         num_spares: Processes that wait in advance, so that an attach need not wait for an interpreter.
         users: From which each new process gets one.
+        engine: That spare processes import in advance; None: each imports what its first model wants.
         pass_on: Further variables of the host's environment for them: names, or beginnings of names and `*`.
     """
 
@@ -58,6 +59,7 @@ class Launcher:
         users: Users,
         num_spares: int = 1,
         pass_on: Sequence[str] = (),
+        engine: str | None = None,
     ) -> None:
         self.isolation = isolation
         self._folder = folder
@@ -67,6 +69,7 @@ class Launcher:
         self._num_spares = num_spares
         self._users = users
         self._given: dict[str, int] = {}  # users by accelerator, of those that were started in this run
+        self._of_spares = [] if engine is None else [engine]
         self._pass_on = (*_PASSED_ON, *pass_on)
         self._spares: collections.deque[Child] = collections.deque()
         self._lock = threading.Lock()
@@ -144,7 +147,7 @@ class Launcher:
     def _refill(self) -> None:
         while not self._is_closed and len(self._spares) < self._num_spares:
             try:
-                child = self._start(None, {})
+                child = self._start(None, {}, self._of_spares)
             except (StartFailed, CapacityExceeded) as error:
                 logger.warning("no spare process: %s", error)
                 return
@@ -157,7 +160,7 @@ class Launcher:
             with contextlib.suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, child.pid, nice)
 
-    def _start(self, uid: int | None, environment: Mapping[str, str]) -> Child:
+    def _start(self, uid: int | None, environment: Mapping[str, str], engines: Sequence[str] = ()) -> Child:
         is_new = uid is None
         uid = self._users.take() if is_new else uid
         token = secrets.token_hex(8)
@@ -170,7 +173,7 @@ class Launcher:
             # A socket and not a pipe: a lease's descriptors go with the configuration.
             ours, theirs = socket.socketpair()
             with theirs:
-                popen = self._open_process(uid, home, log_path, environment, theirs.fileno())
+                popen = self._open_process(uid, home, log_path, environment, theirs.fileno(), engines)
             try:
                 return Child(popen, ours, uid, home, log_path)
             except OSError as error:
@@ -195,11 +198,12 @@ class Launcher:
         log_path: Path,
         environment: Mapping[str, str],
         stdin: int,
+        engines: Sequence[str],
     ) -> subprocess.Popen[bytes]:
         identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
         with open(os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as log:
             return subprocess.Popen(
-                [self.isolation.python, "-m", "elastic_inference.accelerator"],
+                [self.isolation.python, "-m", "elastic_inference.accelerator", *engines],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=log,
