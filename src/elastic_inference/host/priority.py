@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 HOST_NICE = -10
@@ -11,6 +12,7 @@ HOST_NICE = -10
 38 s. Its work is short and rare, so that tenants notice little of its going first."""
 
 
+_MOST_TRIES, _PAUSE_SECONDS = 10, 0.05
 _CAP_SYS_NICE = 23  # linux/capability.h
 
 
@@ -40,3 +42,31 @@ def come_first() -> bool:
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(HOST_NICE))
     return True
+
+
+def set_idle(pid: int, is_idle: bool) -> None:
+    """Let a process run when nothing else wants the core, or like others again; one that has ended is fine.
+
+    The lowest priority alone would do less: it still gets a turn of some milliseconds, which a call then waits for.
+    """
+    # Each thread has its own; the first comes first, for those that it makes meanwhile inherit from it.
+    _set_thread_idle(pid, is_idle)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(f"/proc/{pid}/task"):
+            _set_thread_idle(int(name), is_idle)
+    # A session of its own has a share of its own, in which its own priority counts for nothing.
+    for _ in range(1 if is_idle else _MOST_TRIES):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text("19" if is_idle else "0")
+        except BlockingIOError:  # so often as ten times a second only an administrator may
+            time.sleep(_PAUSE_SECONDS)
+        except OSError:  # a kernel without
+            return
+        else:
+            return
+
+
+def _set_thread_idle(thread: int, is_idle: bool) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setscheduler(thread, os.SCHED_IDLE if is_idle else os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, thread, 19 if is_idle else 0)

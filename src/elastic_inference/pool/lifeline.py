@@ -75,6 +75,7 @@ class LifelineHolder:
                 continue
             self._held.append(sock)
             with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a pool that vanished makes room
                 sock.sendall(_greeting(self.lifeline.key, sock.getsockname(), sock.getpeername()))
 
     def _drop_left(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 import elastic_inference
 from elastic_inference.engines.registry import engine_to_import
 from elastic_inference.errors import InvalidInput, StartFailed
+from elastic_inference.host import priority
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import State
 from elastic_inference.host.host import Host
@@ -97,6 +98,23 @@ def test_a_spare_has_imported_the_engine_of_most_models(open_host: Callable[...,
     maps = Path(f"/proc/{host.launcher._spares[0].pid}/maps").read_text()
     assert engine.requires in maps
     assert engine_to_import(["cpu:0", "cuda:0"]) is None
+
+
+@pytest.mark.skipif(not priority.may_change(), reason="may not change priorities")
+def test_a_spare_runs_when_nothing_else_does_until_it_is_given_out(open_host: Callable[..., Host]) -> None:
+    host = open_host(user_types=(SMALL,), num_spares=1)
+    wait_until(lambda: host.launcher.num_spares_ready == 1, "the spare process")
+    spare = host.launcher._spares[0].pid
+    autogroup = Path(f"/proc/{spare}/autogroup")
+    assert (os.sched_getscheduler(spare), os.getpriority(os.PRIO_PROCESS, spare)) == (os.SCHED_IDLE, 19)
+    assert not autogroup.exists() or autogroup.read_text().endswith("nice 19\n")
+    record, _ = host.service.attach("small")
+    assert record.process is not None
+    assert record.process.pid == spare
+    for thread in Path(f"/proc/{spare}/task").iterdir():
+        assert os.sched_getscheduler(int(thread.name)) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, int(thread.name)) == 0
+    assert not autogroup.exists() or autogroup.read_text().endswith("nice 0\n")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ host dies first reads the end of its input and ends itself.
 from __future__ import annotations
 
 import collections
-import contextlib
 import ctypes
 import fnmatch
 import logging
@@ -126,7 +125,7 @@ class Launcher:
             raise StartFailed(f"the accelerator's log cannot be made: {error}") from error
         if child.uid is not None:
             self._given[accelerator_id] = child.uid
-        self._set_nice(child, 0)
+        self._set_idle(child, False)
         return child
 
     def _take_spare(self) -> Child | None:
@@ -151,14 +150,13 @@ class Launcher:
             except (StartFailed, CapacityExceeded) as error:
                 logger.warning("no spare process: %s", error)
                 return
-            self._set_nice(child, 19)  # the import must not take compute from tenants
+            self._set_idle(child, True)  # the import must not take compute from tenants
             with self._lock:
                 self._spares.append(child)
 
-    def _set_nice(self, child: Child, nice: int) -> None:
+    def _set_idle(self, child: Child, is_idle: bool) -> None:
         if priority.may_change():  # others could not take it back
-            with contextlib.suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, child.pid, nice)
+            priority.set_idle(child.pid, is_idle)
 
     def _start(self, uid: int | None, environment: Mapping[str, str], engines: Sequence[str] = ()) -> Child:
         is_new = uid is None
