@@ -55,7 +55,7 @@ class HostOffer:
     def from_json(cls, value: Mapping[str, Any]) -> HostOffer:
         """Read what `to_json` wrote; raises InvalidInput where it is something else."""
         try:
-            host = value["host"]
+            host, lifeline = value["host"], value.get("lifeline")  # hosts of before there were any have none
             kinds = [type_from_json(each) for each in value["types"]]
             return cls(
                 # Hosts of before the first protocol had a number are in databases.
@@ -68,7 +68,7 @@ class HostOffer:
                 devices=tuple(Device(**each) for each in value["devices"]),
                 features=frozenset(map(str, value["features"])),
                 sharing={str(k): str(v) for k, v in value["sharing"].items()},
-                lifeline=Lifeline(int(value["lifeline"]["port"]), str(value["lifeline"]["key"])),
+                lifeline=(Lifeline(int(lifeline["port"]), str(lifeline["key"])) if lifeline else NO_LIFELINE),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(
