@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page [--quick] [--rows cpu,heap,answers] [--json FILE]`: what the host's page costs."""
+"""`python -m benchmarks.page [--quick] [--rows cpu,heap,answers,calls] [--json FILE]`: what the host's page costs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from benchmarks.common import Bystanders, Row, describe_machine, table, write_json
-from benchmarks.page import rows
+from benchmarks.page import calls, rows
 
-ROWS = ("cpu", "heap", "answers")
+ROWS = ("cpu", "heap", "answers", "calls")
 
 
 def main() -> None:
@@ -38,6 +38,8 @@ def _run(name: str, num_accelerators: int, is_quick: bool) -> list[Row]:
             return rows.heap(num_accelerators, 1 if is_quick else 10)
         case "answers":
             return rows.answers(40 if is_quick else 600)
+        case "calls":
+            return calls.calls(2 if is_quick else 12, 1 if is_quick else 5)
     raise SystemExit(f"--rows {name!r} is not one of {', '.join(ROWS)}")
 
 

@@ -218,6 +218,41 @@ def test_a_client_calls_an_accelerator_of_a_host_and_all_are_containers(
             assert client.communicate(timeout=120)[0].split("\n")[0] == "[8] tcp"
 
 
+def test_a_folder_of_models_is_served_by_the_image_as_its_user_and_its_health_check_says_so(
+    images: Images, configs: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "doubling").mkdir()
+    write_doubling_graph(tmp_path / "doubling" / "model.pb")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755)
+    http, grpc = free_ports()[:2]
+    config = configs["serve"]
+    assert config["Cmd"] == ["/models", "--listen", "0.0.0.0", "--http", "8000", "--grpc", "8001"]
+    # The network is this machine's, where the image's own ports may be taken.
+    own = [{"0.0.0.0": "127.0.0.1", "8000": str(http), "8001": str(grpc)}.get(w, w) for w in config["Cmd"]]
+    check = [word.replace(":8000/", f":{http}/") for word in config["Healthcheck"]["Test"][1:]]
+    assert check != config["Healthcheck"]["Test"][1:]
+    with images.running("serve", *config["Entrypoint"], *own, volumes=(f"{tmp_path}:/models:ro",)) as served:
+        _, process = served
+        url = f"http://127.0.0.1:{http}"
+        wait_until(lambda: process.poll() is not None or is_answering(f"{url}/v2/health/ready"), "it", 120)
+        with images.running("serve", *check) as (_, healthy):
+            told = healthy.communicate(timeout=60)[0]
+            assert healthy.returncode == 0, told
+        with images.running("serve", "id", "-u") as (_, user):
+            assert user.communicate(timeout=60)[0].strip() == "10001"
+        given = {"name": "x", "datatype": "INT32", "shape": [1], "data": [21]}
+        request = urllib.request.Request(
+            f"{url}/v2/models/doubling/infer", json.dumps({"inputs": [given]}).encode()
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            (output,) = json.load(answer)["outputs"]
+        assert output["data"] == [42]
+    with images.running("serve", *check) as (_, ended):
+        ended.communicate(timeout=60)
+        assert ended.returncode != 0
+
+
 def is_answering(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:

@@ -23,6 +23,14 @@ from elastic_inference.cli._host_options import (
     published_folder,
     tls_files,
 )
+from elastic_inference.cli._server_options import (
+    LogLevelOption,
+    RecordOption,
+    TlsCertOption,
+    TlsKeyOption,
+    UnsafeOption,
+    check_log_level,
+)
 from elastic_inference.cli._support import extra
 from elastic_inference.cli.registration import as_command
 from elastic_inference.cli.rendering import Block, Output
@@ -36,7 +44,6 @@ if TYPE_CHECKING:
     from elastic_inference.protocol.endpoint import Endpoint
 logger = logging.getLogger(__name__)
 
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 StateDirOption = Annotated[
     Path | None,
@@ -112,10 +119,8 @@ def start(
     tls: Annotated[
         bool, typer.Option("--tls", help="Serve TLS; makes an authority and a certificate if there is none.")
     ] = False,
-    tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", metavar="FILE", help="Your own certificate.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key.")] = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     tls_client_ca: Annotated[
         Path | None,
         typer.Option(
@@ -201,12 +206,7 @@ def start(
     keep_running: Annotated[
         bool, typer.Option("--keep-running", help="Leave accelerators running when the host ends.")
     ] = False,
-    allow_unsafe_operations: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unsafe-operations", help="Allow graphs that use files, processes or the network."
-        ),
-    ] = False,
+    allow_unsafe_operations: UnsafeOption = False,
     doors: Annotated[
         str,
         typer.Option(
@@ -224,18 +224,8 @@ def start(
             help="Models for all accelerators, as `ei model publish` writes them; they read it and never write.",
         ),
     ] = None,
-    record_requests: Annotated[
-        int,
-        typer.Option(
-            "--record-requests",
-            metavar="NUM",
-            min=0,
-            max=1024,
-            help="Let accelerators on a CPU keep the inputs of this many requests of each model while it is loaded, to "
-            "choose int8 or auto by them; 0 keeps none.",
-        ),
-    ] = 0,
-    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
+    record_requests: RecordOption = 0,
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Start a host on this machine.
 
@@ -260,8 +250,7 @@ def start(
         from elastic_inference.telemetry import set_up_logging
     # Until it serves, SIGTERM ends it at once: its next start finds what was half done.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if log_level not in _LOG_LEVELS:
-        raise InvalidInput(f"--log-level {log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
+    check_log_level(log_level)
     set_up_logging(log_level, [RequestIdFilter()])
     if not comes_first and os.geteuid() == 0:
         logger.warning(
@@ -344,9 +333,6 @@ def read_start(arguments: Sequence[str]) -> HostConfig:
         if not hasattr(error, "format_message"):
             raise
         raise InvalidInput(error.format_message()) from error
-    if context.params["log_level"] not in _LOG_LEVELS:
-        raise InvalidInput(
-            f"log_level {context.params['log_level']!r} is not one of {', '.join(_LOG_LEVELS)}"
-        )
+    check_log_level(context.params["log_level"], "log_level")
     settings_of(context.params, is_trial=True)
     return config_of(context, kinds_of(start))

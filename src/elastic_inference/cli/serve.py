@@ -13,6 +13,14 @@ import typer
 
 from elastic_inference import settings
 from elastic_inference.cli import _predictor as options
+from elastic_inference.cli._server_options import (
+    LogLevelOption,
+    RecordOption,
+    TlsCertOption,
+    TlsKeyOption,
+    UnsafeOption,
+    check_log_level,
+)
 from elastic_inference.cli._support import Progress, extra
 from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Block, Column, Output, Table
@@ -23,7 +31,6 @@ from elastic_inference.units import parse_seconds
 
 if TYPE_CHECKING:
     from elastic_inference.accelerator.serving import Served, ServeOptions
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 _DEFAULT_PORTS = {"http": "8000", "grpc": "8001"}  # Triton's
 _TF_SERVING = "tensorflow-serving"
 _SHORTEST_POLL_SECONDS = 0.05  # less would keep a core busy with looking
@@ -157,27 +164,10 @@ def serve(
     drain: Annotated[
         str, typer.Option("--drain", metavar="TIME", help="How long requests may take to finish at the end.")
     ] = "30s",
-    tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", metavar="FILE", help="Serve TLS by this certificate (PEM).")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key.")] = None,
-    allow_unsafe_operations: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unsafe-operations", help="Allow graphs that use files, processes or the network."
-        ),
-    ] = False,
-    record_requests: Annotated[
-        int,
-        typer.Option(
-            "--record-requests",
-            metavar="NUM",
-            min=0,
-            max=1024,
-            help="Keep the inputs of this many requests of each model while it is loaded, to choose "
-            "int8 or auto by them; 0 keeps none.",
-        ),
-    ] = 0,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    allow_unsafe_operations: UnsafeOption = False,
+    record_requests: RecordOption = 0,
     server_name: Annotated[
         str,
         typer.Option(
@@ -186,7 +176,7 @@ def serve(
             help="What the server's metadata say; some clients ask for triton.",
         ),
     ] = "elastic-inference",
-    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
+    log_level: LogLevelOption = "info",
 ) -> None:
     """Serve a folder of models to clients of every kind, in one process and without a host.
 
@@ -208,8 +198,7 @@ def serve(
     EngineOptions(engine, device, precision, threads)  # else each model would fail for the same wrong word
     if engine != "auto":
         engine_named(engine)
-    if log_level not in _LOG_LEVELS:
-        raise InvalidInput(f"--log-level {log_level!r} is not one of {', '.join(_LOG_LEVELS)}")
+    check_log_level(log_level)
     if server_name == "":
         raise InvalidInput("--server-name must not be empty")
     if sagemaker is None:

@@ -224,10 +224,9 @@ class Meter:
 
     def _ask(self, record: AcceleratorRecord) -> dict[str, Any] | None:
         try:
-            value = self._context.control(record, "GET", "/v2/accelerator", timeout_seconds=_TIMEOUT_SECONDS)
+            return self._context.look(record, _TIMEOUT_SECONDS)
         except ElasticInferenceError:
             return None
-        return dict(value)
 
     def _utilisation(self, record: AcceleratorRecord, device_seconds: float, read_at: float) -> float | None:
         """Over some seconds: between two questions that come close together there is little to see."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from elastic_inference.accelerator.config import AcceleratorConfig, describe_recording
+from elastic_inference.client.connection import Address, Connection
+from elastic_inference.deadline import Deadline
 from elastic_inference.errors import InvalidInput, StartFailed
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import AcceleratorRecord
@@ -218,6 +221,17 @@ class HostContext:
         self, record: AcceleratorRecord, method: str, path: str, body: Any = None, **options: Any
     ) -> Any:
         """Call the accelerator's own control endpoints, over its Unix socket."""
-        endpoint = Endpoint("unix", path=str(self.folder.accelerator(record.accelerator_id).socket))
+        address = self._address(record)
+        return request_json(address.endpoint, method, path, body, token=address.token, **options)
+
+    def look(self, record: AcceleratorRecord, timeout_seconds: float) -> dict[str, Any]:
+        """Read what the accelerator says of itself, as often as each second, so with half of what `control` costs."""
+        deadline = Deadline(timeout_seconds)
+        with contextlib.closing(Connection(self._address(record), timeout_seconds)) as connection:
+            connection.stream.set_deadline(deadline)
+            return connection.call("GET", "/v2/accelerator")
+
+    def _address(self, record: AcceleratorRecord) -> Address:
+        socket_path = self.folder.accelerator(record.accelerator_id).socket
         token = self.secret.admin_token(record.accelerator_id)
-        return request_json(endpoint, method, path, body, token=token, **options)
+        return Address(Endpoint("unix", path=str(socket_path)), token)

@@ -296,7 +296,7 @@ class Keeper:
         if record is None:
             return Sight(answers=True)
         try:
-            value = self._context.control(record, "GET", "/v2/accelerator", timeout_seconds=timeout_seconds)
+            value = self._context.look(record, timeout_seconds)
             return Sight(answers=True, turn_seconds=float(value["queue"]["turn_seconds"]))
         except (ConnectError, DeadlineExceeded):
             return Sight(answers=False)
