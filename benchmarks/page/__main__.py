@@ -39,7 +39,7 @@ def _run(name: str, num_accelerators: int, is_quick: bool) -> list[Row]:
         case "answers":
             return rows.answers(40 if is_quick else 600)
         case "calls":
-            return calls.calls(2 if is_quick else 12, 1 if is_quick else 5)
+            return calls.calls(2 if is_quick else 10, 1 if is_quick else 5)
     raise SystemExit(f"--rows {name!r} is not one of {', '.join(ROWS)}")
 
 
