@@ -21,7 +21,14 @@ export const figures = (value, digits = 3) =>
 export const milliseconds = (value) =>
   known(value, (ms) => (ms >= 1000 ? `${figures(ms / 1000)} s` : `${figures(ms)} ms`));
 
-export const usd = (text) => known(text, (t) => Number(t).toFixed(Number(t) < 1 ? 4 : 2));
+// At least two digits that say something: a budget may be of a few millionths.
+export const usd = (text) =>
+  known(text, (t) => {
+    const amount = Number(t);
+    if (amount === 0) return "0";
+    if (amount < 0.001) return amount.toFixed(Math.min(12, 1 - Math.floor(Math.log10(amount))));
+    return amount.toFixed(amount < 1 ? 4 : 2);
+  });
 
 export const count = (value) => known(value, (v) => v.toLocaleString("en"));
 

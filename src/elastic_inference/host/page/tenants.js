@@ -3,6 +3,9 @@
 import { bar, byId, el, setBar, setText } from "./dom.js";
 import * as format from "./format.js";
 
+// Of nothing, nothing is left.
+const part = (used, limit) => (limit > 0 ? used / limit : 1);
+
 const of = (value, limit) => (limit === null ? value : `${value} of ${limit}`);
 
 function budgetText(row) {
@@ -15,12 +18,12 @@ function budgetText(row) {
 
 // label, share of its limit (null: it has none), what stands below the bar
 const LINES = [
-  ["Budget", (r) => (r.budget ? Number(r.spent_usd ?? 0) / Math.max(Number(r.budget.usd_per_month), 1e-9) : null), budgetText],
-  ["Share", (r) => (r.max_share === null ? null : r.share / Math.max(r.max_share, 1e-9)),
+  ["Budget", (r) => (r.budget ? part(Number(r.spent_usd ?? 0), Number(r.budget.usd_per_month)) : null), budgetText],
+  ["Share", (r) => (r.max_share === null ? null : part(r.share, r.max_share)),
     (r) => of(format.percent(r.share), r.max_share === null ? null : format.percent(r.max_share))],
-  ["Memory", (r) => (r.max_memory_bytes === null ? null : r.memory_bytes / Math.max(r.max_memory_bytes, 1)),
+  ["Memory", (r) => (r.max_memory_bytes === null ? null : part(r.memory_bytes, r.max_memory_bytes)),
     (r) => of(format.bytes(r.memory_bytes), r.max_memory_bytes === null ? null : format.bytes(r.max_memory_bytes))],
-  ["Requests", (r) => (r.requests_per_second === null ? null : r.requests_now / r.requests_per_second),
+  ["Requests", (r) => (r.requests_per_second === null ? null : part(r.requests_now, r.requests_per_second)),
     (r) => `${of(format.figures(r.requests_now), r.requests_per_second)} a second`],
 ];
 
