@@ -26,6 +26,7 @@ from elastic_inference.host.accounts import schema
 from elastic_inference.host.accounts.copies import copy_file, put_rows, take_rows
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.host.backup import read_backup, restore_backup, write_backup
 from elastic_inference.host.processes.folders import HostFolder
 from tests.host.accounts.test_upgrade import FIRST, load_sqlite
@@ -177,15 +178,15 @@ def test_hosts_that_share_a_database_are_put_back_one_by_one(
         for number in numbers:
             stores[host_id].add(record(number))
             stores[host_id].begin_interval(record(number), 1.0)
-            stores[host_id].add_usage(record(number).accelerator_id, 7, number, 0.5, 0.0)
+            stores[host_id].add_usage(record(number).accelerator_id, 7, Sample(number, 0.5, 0.0))
             stores[host_id].set_tags(record(number).accelerator_id, {"team": host_id})
     take_rows(url, "a", tmp_path / "a.db")
     a, b = stores["a"], stores["b"]
     a.remove(record(1).accelerator_id)
-    a.add_usage(record(2).accelerator_id, 7, 1000, 0.5, 0.0)
+    a.add_usage(record(2).accelerator_id, 7, Sample(1000, 0.5, 0.0))
     a.add(record(3))
     a.begin_interval(record(3), 2.0)
-    b.add_usage(record(11).accelerator_id, 8, 5, 0.5, 0.0)
+    b.add_usage(record(11).accelerator_id, 8, Sample(5, 0.5, 0.0))
     before = b.list_all(), b.list_intervals(0.0), b.list_hours(0.0, [record(11).accelerator_id])
     for _ in range(2):
         put_rows(tmp_path / "a.db", url, "a")

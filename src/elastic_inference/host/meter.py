@@ -172,24 +172,9 @@ class Meter:
         return reading
 
     def _write(self, record: AcceleratorRecord, reading: Reading) -> None:
-        # As it is now, and not as whoever asked last read it: another may have added since.
-        current = self._context.store.get(record.accelerator_id)
-        if (
-            current is None
-            or self._context.store.change(record.accelerator_id, sample=reading.sample) is None
-        ):
+        hour = int(reading.read_at // 3600)
+        if not self._context.store.add_sample(record.accelerator_id, hour, reading.sample):
             self.forget(record.accelerator_id)
-            return
-        added = reading.sample.since(current.sample)
-        self._context.store.add_usage(
-            record.accelerator_id,
-            int(reading.read_at // 3600),
-            added.inferences,
-            added.device_seconds,
-            added.throttled_seconds,
-        )
-        models = {name: each for name, each in added.models.items() if any(each)}
-        self._context.store.add_model_usage(record.accelerator_id, int(reading.read_at // 3600), models)
 
     def _look(self, record: AcceleratorRecord, sample: Sample) -> Reading:
         """Read what its process and its group say; `sample` stands for what does not answer."""

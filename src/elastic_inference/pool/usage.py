@@ -39,9 +39,4 @@ class UsageCount:
             self._add(accelerator_id, total.since(base))
 
     def _add(self, accelerator_id: str, added: Sample) -> None:
-        hour = int(time.time() // 3600)
-        self._store.add_usage(
-            accelerator_id, hour, added.inferences, added.device_seconds, added.throttled_seconds
-        )
-        used = {name: counts for name, counts in added.models.items() if counts[0]}
-        self._store.add_model_usage(accelerator_id, hour, used)
+        self._store.add_usage(accelerator_id, int(time.time() // 3600), added)

@@ -89,11 +89,33 @@ def test_a_new_interval_ends_the_open_one(store: StateStore) -> None:
 
 
 def test_usage_adds_up_by_the_hour(store: StateStore) -> None:
-    store.add_usage("a", 0, 5, 1.0, 0.5)
-    store.add_usage("a", 0, 5, 1.0, 0.5)
-    store.add_usage("a", 1, 1, 0.25, 0.0)
+    store.add_usage("a", 0, Sample(5, 1.0, 0.5))
+    store.add_usage("a", 0, Sample(5, 1.0, 0.5))
+    store.add_usage("a", 1, Sample(1, 0.25, 0.0))
     assert store.list_usage(since=0.0) == {"a": (11, 2.25, 1.0)}
     assert store.list_usage(since=3600.0) == {"a": (1, 0.25, 0.0)}
+
+
+def test_a_sample_and_what_is_new_of_it_are_written_together_or_not_at_all(store: StateStore) -> None:
+    store.add(replace(RECORD, sample=Sample()))
+    key = RECORD.accelerator_id
+    assert store.add_sample(key, 0, Sample(5, 1.0, 0.5, {"m": (5, 0.75)}))
+    second = Sample(7, 1.25, 0.5, {"m": (5, 0.75), "n": (2, 0.25)})
+    assert store.add_sample(key, 1, second)
+    assert store.list_usage(since=0.0) == {key: (7, 1.25, 0.5)}
+    assert [(r.hour, r.model, r.inferences) for r in store.list_model_hours(0.0)] == [
+        (0, "m", 5),
+        (1, "n", 2),
+    ]
+    assert not store.add_sample("gone", 1, second)
+    with store._engine.begin() as db:
+        db.execute(sa.text("DROP TABLE model_hours"))
+    with pytest.raises(sa.exc.SQLAlchemyError):
+        store.add_sample(key, 1, Sample(9, 2.0, 0.5, {"n": (4, 0.5)}))
+    assert store.list_usage(since=0.0) == {key: (7, 1.25, 0.5)}
+    record = store.get(key)
+    assert record is not None
+    assert record.sample == second
 
 
 def test_opening_again_keeps_and_another_version_is_refused(store: StateStore) -> None:

@@ -150,14 +150,19 @@ class StateStore:
             record = self._get(db, accelerator_id)
             if record is None:
                 return None
-            record = replace(record, **values)
-            row = _to_row(record)
-            db.execute(
-                sa.update(schema.accelerators)
-                .where(schema.accelerators.c.accelerator_id == accelerator_id)
-                .values(**{name: row[name] for name in values})
-            )
-            return record
+            return self._change(db, record, values)
+
+    def _change(
+        self, db: sa.Connection, record: AcceleratorRecord, values: Mapping[str, Any]
+    ) -> AcceleratorRecord:
+        record = replace(record, **values)
+        row = _to_row(record)
+        db.execute(
+            sa.update(schema.accelerators)
+            .where(schema.accelerators.c.accelerator_id == record.accelerator_id)
+            .values(**{name: row[name] for name in values})
+        )
+        return record
 
     def get(self, accelerator_id: str) -> AcceleratorRecord | None:
         """One accelerator, or None."""
@@ -235,28 +240,34 @@ class StateStore:
         with self._lock, self._engine.begin() as db:
             return [dict(row) for row in db.execute(query).mappings()]
 
-    def add_usage(
-        self, accelerator_id: str, hour: int, inferences: int, device_seconds: float, throttled_seconds: float
-    ) -> None:
-        """Add to what an accelerator did in an hour (hours since 1970, UTC)."""
-        table = schema.usage_hours.c
-        where = (table.accelerator_id == accelerator_id) & (table.hour == hour)
-        more = {
-            "inferences": table.inferences + inferences,
-            "device_seconds": table.device_seconds + device_seconds,
-            "throttled_seconds": table.throttled_seconds + throttled_seconds,
-        }
+    def add_sample(self, accelerator_id: str, hour: int, sample: Sample) -> bool:
+        """Write down an accelerator's counters and add what is new of them to its hour; all of it or nothing.
+
+        Returns:
+            False where it is gone, and nothing was written.
+        """
         with self._lock, self._engine.begin() as db:
-            if not db.execute(sa.update(schema.usage_hours).where(where).values(**more)).rowcount:
-                db.execute(
-                    sa.insert(schema.usage_hours).values(
-                        accelerator_id=accelerator_id,
-                        hour=hour,
-                        inferences=inferences,
-                        device_seconds=device_seconds,
-                        throttled_seconds=throttled_seconds,
-                    )
-                )
+            record = self._get(db, accelerator_id)
+            if record is None:
+                return False
+            self._change(db, record, {"sample": sample})
+            # As it is now, and not as whoever asked last read it: another may have added since.
+            self._add_usage(db, accelerator_id, hour, sample.since(record.sample))
+            return True
+
+    def add_usage(self, accelerator_id: str, hour: int, added: Sample) -> None:
+        """Add to what an accelerator and its models did in an hour (hours since 1970, UTC)."""
+        with self._lock, self._engine.begin() as db:
+            self._add_usage(db, accelerator_id, hour, added)
+
+    def _add_usage(self, db: sa.Connection, accelerator_id: str, hour: int, added: Sample) -> None:
+        key = {"accelerator_id": accelerator_id, "hour": hour}
+        names = ("inferences", "device_seconds", "throttled_seconds")
+        _add_to(db, schema.usage_hours, key, {name: getattr(added, name) for name in names})
+        for model, (inferences, seconds) in added.models.items():
+            if inferences or seconds:
+                figures = {"inferences": inferences, "service_seconds": seconds}
+                _add_to(db, schema.model_hours, {**key, "model": model}, figures)
 
     def list_usage(
         self, since: float, only: Collection[str] | None = None
@@ -286,23 +297,6 @@ class StateStore:
         is_wanted = (table.c.hour >= int(since // 3600)) & _is_one_of(table, only)
         with self._lock, self._engine.begin() as db:
             return [HourRow(*row) for row in db.execute(sa.select(table).where(is_wanted))]
-
-    def add_model_usage(
-        self, accelerator_id: str, hour: int, models: Mapping[str, tuple[int, float]]
-    ) -> None:
-        """Add to what models did on an accelerator in an hour: inferences and service seconds by name."""
-        table = schema.model_hours
-        with self._lock, self._engine.begin() as db:
-            for model, (inferences, seconds) in models.items():
-                key = {"accelerator_id": accelerator_id, "hour": hour, "model": model}
-                more = {
-                    "inferences": table.c.inferences + inferences,
-                    "service_seconds": table.c.service_seconds + seconds,
-                }
-                is_it = sa.and_(*(table.c[name] == value for name, value in key.items()))
-                if not db.execute(sa.update(table).where(is_it).values(**more)).rowcount:
-                    new = {"inferences": inferences, "service_seconds": seconds}
-                    db.execute(sa.insert(table).values(**key, **new))
 
     def list_model_hours(self, since: float, only: Collection[str] | None = None) -> list[ModelHourRow]:
         """Return what models did hour by hour, from the hour of `since` on; `only`: on these accelerators."""
@@ -336,6 +330,14 @@ class StateStore:
     def _drop_tags(self, db: sa.Connection, accelerator_id: str, keys: Iterable[str]) -> None:
         mine = schema.tags.c.accelerator_id == accelerator_id
         db.execute(sa.delete(schema.tags).where(mine & schema.tags.c.key.in_(list(keys))))
+
+
+def _add_to(db: sa.Connection, table: sa.Table, key: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+    """Add to the figures of a row, which is made where there is none."""
+    is_it = sa.and_(*(table.c[name] == value for name, value in key.items()))
+    more = {name: table.c[name] + figure for name, figure in figures.items()}
+    if not db.execute(sa.update(table).where(is_it).values(**more)).rowcount:
+        db.execute(sa.insert(table).values(**key, **figures))
 
 
 def _is_one_of(table: sa.Table, only: Collection[str] | None) -> sa.ColumnElement[bool]:
