@@ -35,7 +35,7 @@ def predict(
         views.append(view)
     wanted = tuple([WantedOutput(output, True) for output in outputs]) or None
     head = RequestHead(None, tuple(parts), wanted, True, None, 0)
-    return inference.infer(
+    result = inference.infer(
         name,
         head,
         views,
@@ -46,3 +46,6 @@ def predict(
         None if caller is None else caller.began,
         version,
     )
+    if caller is not None:
+        caller.ran(result.timing)
+    return result

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # protobuf is imported by the first client that speaks gRPC
     from elastic_inference.accelerator.message_pool import MessagePool
+    from elastic_inference.accelerator.model_statistics import Timing
 
 
 class Caller(Protocol):
@@ -28,6 +29,9 @@ class Caller(Protocol):
 
     def is_wanted(self) -> bool:
         """Whether the client still waits for the answer."""
+
+    def ran(self, timing: Timing) -> None:
+        """Know how long the request waited and was computed."""
 
 
 Answer = Callable[[memoryview, Caller], Sequence[bytes | memoryview]]

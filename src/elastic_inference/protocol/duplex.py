@@ -6,7 +6,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from elastic_inference.errors import ConnectionLost
 from elastic_inference.protocol.stream import Stream
@@ -25,11 +25,15 @@ class Half(Stream):
     Args:
         tls_lock: Shared by both halves; None for a plain socket.
         received: What was read from the socket before and belongs to this direction.
+
+    Attributes:
+        before_waiting: Called whenever nothing is left to read and the socket is asked, which may take long.
     """
 
     def __init__(self, sock: socket.socket, tls_lock: threading.Lock | None, received: bytes = b"") -> None:
         super().__init__(sock, gets_signals=False)
         self._tls_lock = tls_lock
+        self.before_waiting: Callable[[], None] = lambda: None
         self._buffer[: len(received)] = received
         self._end = len(received)
         if tls_lock is None:
@@ -73,6 +77,7 @@ class Half(Stream):
                 self._poll(error)
 
     def _receive(self, view: memoryview, flags: int) -> int:
+        self.before_waiting()
         if self._tls_lock is None:
             return super()._receive(view, flags)
         while True:

@@ -12,7 +12,9 @@ from typing import Protocol
 
 from elastic_inference.accelerator.doors.grpc.frames import DEFAULT_WINDOW_BYTES
 from elastic_inference.accelerator.doors.grpc.header_blocks import CallHead
+from elastic_inference.accelerator.doors.grpc.pace import Pace
 from elastic_inference.accelerator.kept_buffer import KeptBuffer
+from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.errors import (
     ComputeQuotaExceeded,
     DeadlineExceeded,
@@ -43,12 +45,15 @@ class Method:
         needs_token: False for what says only whether something works.
         first_tensor: Where the first tensor's bytes begin in a message whose first bytes are given, so that they can
             be received to an aligned place; None where messages hold none.
+        pace: Tells how quick calls like this one were, whose message is whole; None: nothing is known. Who answers
+            notes it.
     """
 
     serve: Callable[[Call], None]
     takes_many: bool = False
     needs_token: bool = True
     first_tensor: Callable[[memoryview], int] | None = None
+    pace: Callable[[Call], Pace | None] = lambda _: None
 
 
 class Wire(Protocol):
@@ -92,6 +97,8 @@ class Call:
         began: When it came, on time.monotonic.
         prefix, message: Of the message that arrives now.
         let_read: Gives the turn to read the connection to another thread, as long as whoever runs this call has it.
+        may_gather: Whether a small answer may wait for those of the next calls, which have arrived already.
+        timing: Of the request that it came to; None where it came to none.
         has_head: Whether the answer's head was sent.
     """
 
@@ -103,6 +110,8 @@ class Call:
         self.prefix = bytearray()
         self.message: Message | None = None
         self.let_read: Callable[[], None] | None = None
+        self.may_gather = False
+        self.timing: Timing | None = None
         self.num_used = 0  # received bytes that the client may send again and was not told of yet
         self.has_head = False
         self.has_ended = False  # the answer, with its status
@@ -144,12 +153,22 @@ class Call:
         """Whether the client still waits for the answer."""
         return not self.is_cancelled
 
+    def ran(self, timing: Timing) -> None:
+        """Know how long the request waited and was computed."""
+        self.timing = timing
+
     def take(self, limit_bytes: int) -> memoryview:
         """Return the one message of a call that has one."""
         view = self.next(limit_bytes)
         if view is None:
             raise InvalidInput("the call came without a message")
         return view
+
+    def peek(self) -> memoryview | None:
+        """Return the message that `take` will give, where that is sure and costs nothing; else None."""
+        if not self._messages or self._messages[0].is_compressed:
+            return None
+        return self._messages[0].view
 
     def next(self, limit_bytes: int) -> memoryview | None:
         """Wait for the next message; None at their end. The view is valid until the next call of this.

@@ -3,14 +3,14 @@
 Whoever reads a whole request lets another thread read on and runs the request itself: a lone request changes no
 thread on its way, and while it runs the client can still cancel it, ask for a ping or begin another. Where requests
 are answered so quickly that nobody could notice, the thread that reads runs them too, one after the other: to wake
-another one for each costs more than they do. Threads come as they are needed, and those that stay idle go.
+another one for each costs more than they do. Their answers go out together, when nothing more has arrived or before
+anything that may take longer. Threads come as they are needed, and those that stay idle go.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 
 from elastic_inference.accelerator.doors.grpc.call import Call, Method
 from elastic_inference.accelerator.doors.grpc.frames import Code
@@ -33,8 +33,6 @@ from elastic_inference.protocol.stream import Stream
 log = logging.getLogger(__name__)
 MAX_CALLS = 64  # of one connection at once; a client's others wait at its end
 IDLE_THREAD_SECONDS = 10.0
-QUICK_SECONDS = 1e-3
-QUICK_CALLS = 16  # in a row, after which the next one is taken for quick too
 
 
 class GrpcConnection:
@@ -51,6 +49,7 @@ class GrpcConnection:
         self._inference = inference
         receiving, sending = halves(stream)
         self._sender = Sender(sending, visit.peer_uid)
+        receiving.before_waiting = self._send_gathered
         self._receiver = Receiver(
             receiving, self._sender, methods, inference.tokens, inference.shared.body_limit_bytes, MAX_CALLS
         )
@@ -58,7 +57,6 @@ class GrpcConnection:
         self._lock = threading.Lock()
         self._num_waiting = 0  # for the turn to read
         self._num_running = 0
-        self._num_quick = 0  # calls in a row
         self._threads: set[threading.Thread] = set()
         self._is_over = False
 
@@ -89,16 +87,24 @@ class GrpcConnection:
                         self._end()
                         return
                     call.let_read = self._give_turn
-                    if self._num_quick < QUICK_CALLS or call.method.takes_many:
+                    is_quick = self._is_quick(call)
+                    if is_quick:
+                        call.may_gather = self._receiver.has_more
+                    else:
                         has_turn = False
                         call.let_others_read()
                     try:
-                        self._run(call)
+                        self._run(call, is_quick)
                     finally:
                         has_turn = call.let_read is not None
             finally:
                 if has_turn:
                     self._turn_to_read.release()
+
+    def _is_quick(self, call: Call) -> bool:
+        """Whether the thread that reads may run a call, since it will be over before anybody could notice."""
+        pace = call.method.pace(call)
+        return pace is not None and pace.is_quick
 
     def _take_turn(self, idle_seconds: float | None) -> bool:
         with self._lock:
@@ -153,9 +159,10 @@ class GrpcConnection:
             with self._lock:
                 self._threads.discard(threading.current_thread())
 
-    def _run(self, call: Call) -> None:
-        began = time.monotonic()
+    def _run(self, call: Call, is_quick: bool) -> None:
         try:
+            if not is_quick:
+                self._sender.flush()
             code, text = self._outcome(call)
             if not call.has_ended:
                 self._sender.send_status(call, code, text)
@@ -164,12 +171,19 @@ class GrpcConnection:
         finally:
             self._receiver.forget(call)
             call.close()
-            is_quick = time.monotonic() - began < QUICK_SECONDS
-            self._num_quick = self._num_quick + 1 if is_quick else 0
             with self._lock:
                 self._num_running -= 1
-                if not self._num_running:
-                    self._visit.answered(True)
+                self._note_idle()
+
+    def _send_gathered(self) -> None:
+        if self._sender.has_gathered:
+            self._sender.flush()
+            with self._lock:
+                self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._num_running and not self._sender.has_gathered:
+            self._visit.answered(True)
 
     def _outcome(self, call: Call) -> tuple[GrpcCode, str]:
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from elastic_inference.accelerator.doors.grpc import messages
 from elastic_inference.accelerator.doors.grpc.call import Call
+from elastic_inference.accelerator.doors.grpc.pace import Pace
 from elastic_inference.accelerator.inference import Inference, Result
 from elastic_inference.errors import ElasticInferenceError, InvalidInput
 from elastic_inference.protocol import arrays as wire
@@ -19,6 +20,7 @@ from elastic_inference.tensors import DTYPE_OF_WIRE_NAME, WIRE_NAMES
 
 MAX_PLANS = 256
 MAX_CACHED_HEAD_BYTES = 4096
+MAX_CACHED_TENSORS = 16
 _RAW_INPUTS = 7  # number of ModelInferRequest.raw_input_contents
 _RAW_OUTPUT_KEY = bytes([6 << 3 | 2])  # of ModelInferResponse.raw_output_contents
 _CONTENTS = {
@@ -27,6 +29,8 @@ _CONTENTS = {
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+K = TypeVar("K")
+V = TypeVar("V")
 _FINAL = "triton_enable_empty_final_response"
 
 
@@ -36,12 +40,44 @@ class Plan:
 
     Attributes:
         wants_final: Whether it is to be told that no second answer follows.
+        pace: Of requests that say the same.
     """
 
     model: str
     version: str
     head: RequestHead
     wants_final: bool
+    pace: Pace = field(default_factory=Pace, compare=False)
+
+    def respond(self, result: Result) -> list[bytes | memoryview]:
+        """Return the answer, and note how long the request took."""
+        self.pace.note(result.timing)
+        return _encode(result, self.wants_final)
+
+
+class Layout(NamedTuple):
+    """Where everything stands in a request: those of one client differ in their tensors' bytes alone.
+
+    Attributes:
+        fixed: What is no tensor, with where it begins and ends.
+        raw: Where tensors begin and end.
+    """
+
+    plan: Plan
+    fixed: tuple[tuple[int, int, bytes], ...]
+    raw: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, plan: Plan, view: memoryview, raw: Sequence[tuple[int, int]]) -> Layout:
+        """Return the layout of a request whose tensors lie at these places."""
+        ends = [0, *(end for _, end in raw)]
+        starts = [*(start for start, _ in raw), len(view)]
+        spans = [(end, start) for end, start in zip(ends, starts, strict=True) if end < start]
+        return cls(plan, tuple([(a, b, bytes(view[a:b])) for a, b in spans]), tuple(raw))
+
+    def is_of(self, view: memoryview) -> bool:
+        """Whether a request of the same length says the same but for its tensors' bytes."""
+        return not any(view[start:end] != text for start, end, text in self.fixed)
 
 
 class InferDoor:
@@ -50,6 +86,15 @@ class InferDoor:
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
         self._plans: dict[tuple[bytes, tuple[int, ...]], Plan] = {}
+        self._layouts: dict[int, Layout] = {}  # of the latest request of each length
+
+    def pace(self, call: Call) -> Pace | None:
+        """Tell how quick requests like this one were; None for one of which nothing is known."""
+        view = call.peek()
+        if view is None:
+            return None
+        layout = self._layouts.get(len(view))
+        return layout.plan.pace if layout is not None and layout.is_of(view) else None
 
     def infer(self, call: Call) -> None:
         """Answer one request."""
@@ -73,13 +118,12 @@ class InferDoor:
             call.send([b"\x12" + _varint(size), *answer])  # ModelStreamInferResponse.infer_response
 
     def _answer(self, call: Call, view: memoryview) -> list[bytes | memoryview]:
-        text, raw = split_request(view)
-        plan = self._plan(text, raw)
+        plan, raw = self._read(view)
         return self._inference.infer(
             plan.model,
             plan.head,
             raw,
-            _respond_finally if plan.wants_final else _respond,
+            plan.respond,
             call.trace_parent,
             call.seconds_left(),
             call.is_wanted,
@@ -87,22 +131,33 @@ class InferDoor:
             plan.version,
         )
 
-    def _plan(self, text: bytes, raw: Sequence[memoryview]) -> Plan:
+    def _read(self, view: memoryview) -> tuple[Plan, list[memoryview]]:
+        layout = self._layouts.get(len(view))
+        if layout is not None and layout.is_of(view):
+            return layout.plan, [view[start:end] for start, end in layout.raw]
+        text, places = split_request(view)
+        raw = [view[start:end] for start, end in places]
         key = (text, tuple(map(len, raw)))
         plan = self._plans.get(key)
         if plan is None:
             plan = _read_plan(text, key[1])
             if len(text) <= MAX_CACHED_HEAD_BYTES:
-                if len(self._plans) >= MAX_PLANS:
-                    self._plans.clear()
-                self._plans[key] = plan
-        return plan
+                _keep(self._plans, key, plan)
+        elif len(raw) <= MAX_CACHED_TENSORS:
+            _keep(self._layouts, len(view), Layout.of(plan, view, places))
+        return plan, raw
 
 
-def split_request(view: memoryview) -> tuple[bytes, list[memoryview]]:
-    """Return a request without its raw tensors, and those; raises InvalidInput where it is no protobuf message."""
+def _keep(cache: dict[K, V], key: K, value: V) -> None:
+    if len(cache) >= MAX_PLANS:
+        cache.clear()
+    cache[key] = value
+
+
+def split_request(view: memoryview) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return a request without its raw tensors, and where those are; InvalidInput where it is no protobuf message."""
     kept: list[memoryview] = []
-    raw: list[memoryview] = []
+    raw: list[tuple[int, int]] = []
     position, size = 0, len(view)
     start = 0  # of what is kept since the last raw tensor
     while position < size:
@@ -114,7 +169,7 @@ def split_request(view: memoryview) -> tuple[bytes, list[memoryview]]:
                 if start < field_start:
                     kept.append(view[start:field_start])
                 start = position + length
-                raw.append(view[position:start])
+                raw.append((position, start))
             position += length
         else:
             position = _skip(view, position, key & 7)
@@ -231,14 +286,6 @@ def _parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         choice = value.WhichOneof("parameter_choice")
         found[name] = None if choice is None else getattr(value, choice)
     return found
-
-
-def _respond(result: Result) -> list[bytes | memoryview]:
-    return _encode(result, wants_final=False)
-
-
-def _respond_finally(result: Result) -> list[bytes | memoryview]:
-    return _encode(result, wants_final=True)
 
 
 def _encode(result: Result, wants_final: bool) -> list[bytes | memoryview]:

@@ -37,7 +37,7 @@ def methods(inference: Inference) -> dict[str, Method]:
     for name in ("ServerLive", "ServerReady"):
         serve = _one(name, getattr(service, _snake(name)), inference)
         found[f"/{SERVICE}/{name}"] = Method(serve, needs_token=False)
-    found[f"/{SERVICE}/ModelInfer"] = Method(door.infer, first_tensor=first_tensor)
+    found[f"/{SERVICE}/ModelInfer"] = Method(door.infer, first_tensor=first_tensor, pace=door.pace)
     found[f"/{SERVICE}/ModelStreamInfer"] = Method(
         door.infer_stream, takes_many=True, first_tensor=first_tensor
     )

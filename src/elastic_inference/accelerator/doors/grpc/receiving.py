@@ -131,6 +131,11 @@ class Receiver:
         half.set_timeout(idle_seconds)
         return half.wait()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether more has arrived than was read."""
+        return self._half.num_buffered > 0
+
     def forget(self, call: Call) -> None:
         """Know that a call has its answer."""
         with self._lock:

@@ -27,7 +27,14 @@ CALL_WINDOW_BYTES = 16 << 20  # what a client may send of a call before we know 
 BURST_BYTES = 1 << 20  # sent without letting another call in between
 CONTROL_SECONDS = 60.0  # for a frame that answers one of the client's
 MAX_KEPT_BUFFERS = 4
+SMALL_BYTES = (
+    1 << 13
+)  # of an answer that is copied together with its frames' heads, which is quicker than to list them
+GATHERED_BYTES = 1 << 16  # of small answers, which go out together
+GATHERED_SECONDS = 5e-4  # for which the first of them waits
 _PREFIX = struct.Struct(">BI")
+_HEADERS, _DATA = int(Kind.HEADERS), int(Kind.DATA)
+_STATUS = frames.END_HEADERS | frames.END_STREAM
 
 
 class Sender:
@@ -42,6 +49,9 @@ class Sender:
         self.initial_window = frames.DEFAULT_WINDOW_BYTES  # of each call, as the client set it
         self._frame_bytes = frames.DEFAULT_FRAME_BYTES
         self._is_broken = False
+        self._gathered: list[bytes | memoryview] = []  # small answers that are not sent yet
+        self._num_gathered = 0  # their bytes
+        self._gathered_at = 0.0  # when the first of them was
         self._buffers: list[KeptBuffer] = []
 
     def send_message(self, call: Call, views: Views, is_last: bool) -> None:
@@ -55,6 +65,14 @@ class Sender:
         size = sum(map(len, views))
         if size >= 1 << 32:
             raise InvalidInput(f"the answer of {size} bytes is longer than a message of gRPC can be: 4 GiB")
+        if (
+            size <= SMALL_BYTES
+            and is_last
+            and not call.has_head
+            and self._take_whole(call, size + _PREFIX.size)
+        ):
+            self._send_small(call, views, size)
+            return
         out: list[bytes | memoryview] = []
         if not call.has_head:
             call.has_head = True
@@ -78,6 +96,54 @@ class Sender:
         if is_last:
             self._ended(call)
 
+    def _take_whole(self, call: Call, num_bytes: int) -> bool:
+        """Take all of a small message from both windows, or nothing."""
+        with self._windows:
+            if num_bytes > self._window or num_bytes > call.send_window:
+                return False
+            self._window -= num_bytes
+            call.send_window -= num_bytes
+            return True
+
+    def _send_small(self, call: Call, views: Views, size: int) -> None:
+        """Send the only message of a call with its head and status, or let it wait for those of other calls."""
+        call.has_head = True
+        stream = call.stream
+        whole = b"".join([
+            frames.head(len(header_blocks.RESPONSE), _HEADERS, frames.END_HEADERS, stream),
+            header_blocks.RESPONSE,
+            frames.head(size + _PREFIX.size, _DATA, 0, stream),
+            _PREFIX.pack(0, size),
+            *views,
+            frames.head(len(header_blocks.TRAILERS_OK), _HEADERS, _STATUS, stream),
+            header_blocks.TRAILERS_OK,
+        ])  # fmt: skip
+        if not call.may_gather or not self._gather(whole):
+            self._flush([whole], time.monotonic() + message_seconds(size))
+        self._ended(call)
+
+    def _gather(self, whole: bytes) -> bool:
+        """Keep an answer for later; False where it is to be sent now, with those that are kept."""
+        now = time.monotonic()
+        with self._sending:
+            if not self._gathered:
+                self._gathered_at = now
+            elif self._num_gathered >= GATHERED_BYTES or now - self._gathered_at > GATHERED_SECONDS:
+                return False
+            self._gathered.append(whole)
+            self._num_gathered += len(whole)
+            return True
+
+    @property
+    def has_gathered(self) -> bool:
+        """Whether any answer waits to be sent with others."""
+        return bool(self._gathered)
+
+    def flush(self) -> None:
+        """Send what has gathered; raises ConnectionLost, DeadlineExceeded."""
+        if self._gathered:
+            self._flush([], time.monotonic() + message_seconds(GATHERED_BYTES))
+
     def send_status(self, call: Call, code: GrpcCode, text: str) -> None:
         """End a call's answer; one without a message has its head in the same frame."""
         block = header_blocks.TRAILERS_OK if code is GrpcCode.OK else header_blocks.trailers(code, text)
@@ -97,11 +163,15 @@ class Sender:
         self._flush([frame], time.monotonic() + CONTROL_SECONDS)
 
     def _flush(self, out: list[bytes | memoryview], end: float) -> None:
-        """Send what has gathered, and forget it."""
+        """Send these frames behind the small answers that have gathered, and forget them."""
         with self._sending:
             if self._is_broken:
                 raise ConnectionLost("the connection is over")
             self._half.set_timeout(max(end - time.monotonic(), 0.0))
+            if self._gathered:
+                out.insert(0, b"".join(self._gathered))
+                self._gathered.clear()
+                self._num_gathered = 0
             try:
                 self._half.send(out)
             except BaseException:

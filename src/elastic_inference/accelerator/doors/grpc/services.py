@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from elastic_inference.accelerator.doors.grpc import health, inference_service, messages, reflection
 from elastic_inference.accelerator.doors.grpc.call import Call, Method
+from elastic_inference.accelerator.doors.grpc.pace import Pace
 from elastic_inference.accelerator.inference import Inference
 from elastic_inference.accelerator.rpc import RpcMethod, RpcServices
 
@@ -37,6 +38,10 @@ def _method(method: RpcMethod, inference: Inference) -> Method:
         limit = inference.shared.body_limit_bytes
         if not method.carries_tensors:
             limit = min(limit, inference_service.MAX_CONTROL_BYTES)
-        call.answer(method.answer(call.take(limit), call))
+        answer = method.answer(call.take(limit), call)
+        if call.timing is not None:
+            pace.note(call.timing)
+        call.answer(answer)
 
-    return Method(serve)
+    pace = Pace()
+    return Method(serve, pace=lambda _: pace) if method.carries_tensors else Method(serve)
