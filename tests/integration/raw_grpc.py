@@ -70,8 +70,13 @@ class RawGrpc:
 
     def open(self, path: str = INFER, flags: int = frames.END_HEADERS, **headers: str | None) -> int:
         """Begin a call; `headers` replace and add (`_` for `-`), a value of None takes one away."""
-        stream, self._next = self._next, self._next + 2
+        stream = self.next_stream()
         self.send(frames.frame(Kind.HEADERS, flags, stream, self.head(path, headers)))
+        return stream
+
+    def next_stream(self) -> int:
+        """The number of the next call."""
+        stream, self._next = self._next, self._next + 2
         return stream
 
     def head(self, path: str = INFER, headers: Mapping[str, str | None] | None = None) -> bytes:
@@ -100,33 +105,45 @@ class RawGrpc:
 
     def read(self, stream: int) -> GrpcAnswer:
         """Read until a stream or the connection ends; TimeoutError where nothing comes."""
-        answer = GrpcAnswer()
-        while True:
-            try:
-                head = self._reader.read(frames.HEAD_BYTES)
-                if len(head) < frames.HEAD_BYTES:
-                    answer.is_closed = True
-                    return answer
-                length, kind, flags, of = frames.parse_head(head)
-                payload = self._reader.read(length)
-            except ConnectionResetError:
-                answer.is_closed = True
-                return answer
+        return self.read_all([stream])[stream]
+
+    def read_all(self, streams: Sequence[int]) -> dict[int, GrpcAnswer]:
+        """Read until all of these streams, or the connection, have ended; TimeoutError where nothing comes."""
+        answers = {stream: GrpcAnswer() for stream in streams}
+        left = set(streams)
+        while left:
+            frame = self._read_frame()
+            if frame is None:
+                for stream in left:
+                    answers[stream].is_closed = True
+                break
+            kind, flags, of, payload = frame
             if kind == Kind.GOAWAY:
-                answer.goaway = (frames.number(payload[4:8]), payload[8:].decode())
-            if kind == Kind.HEADERS:
-                decoded = self._decoder.decode(payload)
-                if of == stream:
-                    answer.headers |= {str(name): str(value) for name, value in decoded}
-            if of != stream:
+                for stream in left:
+                    answers[stream].goaway = (frames.number(payload[4:8]), payload[8:].decode())
+            decoded = self._decoder.decode(payload) if kind == Kind.HEADERS else []
+            if of not in left:
                 continue
+            answer = answers[of]
+            answer.headers |= {str(name): str(value) for name, value in decoded}
             if kind == Kind.DATA:
                 answer.data += payload
             if kind == Kind.RST_STREAM:
                 answer.reset = frames.number(payload)
-                return answer
-            if flags & frames.END_STREAM and kind in (Kind.DATA, Kind.HEADERS):
-                return answer
+            if kind == Kind.RST_STREAM or (flags & frames.END_STREAM and kind in (Kind.DATA, Kind.HEADERS)):
+                left.discard(of)
+        return answers
+
+    def _read_frame(self) -> tuple[int, int, int, bytes] | None:
+        """Read type, flags, stream and payload of a frame; None where the connection has ended."""
+        try:
+            head = self._reader.read(frames.HEAD_BYTES)
+            if len(head) < frames.HEAD_BYTES:
+                return None
+            length, kind, flags, of = frames.parse_head(head)
+            return kind, flags, of, self._reader.read(length)
+        except ConnectionResetError:
+            return None
 
 
 def prefixed(message: bytes, compressed: int = 0, length: int | None = None) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from elastic_inference.accelerator.doors.grpc import frames, messages
 from elastic_inference.accelerator.doors.grpc.frames import Code, Kind
+from elastic_inference.accelerator.doors.grpc.pace import QUICK_CALLS
 from elastic_inference.protocol.status import GrpcCode
 from tests.integration.hostile_support import Target, start_target
 from tests.integration.raw_grpc import (
@@ -252,6 +253,50 @@ def test_a_message_in_many_small_padded_frames_is_whole(target: Target) -> None:
             client.send(frames.frame(0xBB, 0xFF, stream, b"unknown"))
         client.send(frames.frame(Kind.DATA, frames.END_STREAM, stream))
         assert doubled(client.read(stream)) == [2, 4, 6]
+
+
+def test_quick_calls_that_arrive_at_once_are_all_answered_whatever_comes_behind_them(target: Target) -> None:
+    with RawGrpc(target) as client:
+        for _ in range(
+            2 * QUICK_CALLS
+        ):  # from then on the thread that reads may run them, and gather answers
+            assert doubled(client.call(request(target.model))) == [2, 4, 6]
+        for num_more in (0, 1, 5, 30):  # bytes of a further request, which goes on once all else is answered
+            wire, streams = b"", []
+            for number in range(40):
+                stream = client.next_stream()
+                streams.append(stream)
+                message = prefixed(request(target.model, [number, 1, 2]))
+                wire += frames.frame(Kind.HEADERS, frames.END_HEADERS, stream, client.head())
+                wire += frames.frame(Kind.DATA, frames.END_STREAM, stream, message)
+            stream = client.next_stream()
+            last = frames.frame(Kind.HEADERS, frames.END_HEADERS, stream, client.head())
+            last += frames.frame(Kind.DATA, frames.END_STREAM, stream, prefixed(request(target.model)))
+            client.send(wire + last[:num_more])
+            answers = client.read_all(streams)
+            assert [doubled(answers[one])[0] for one in streams] == [2 * number for number in range(40)]
+            client.send(last[num_more:])
+            assert doubled(client.read(stream)) == [2, 4, 6]
+
+
+def test_a_refusal_between_quick_calls_keeps_its_place(target: Target) -> None:
+    with RawGrpc(target) as client:
+        for _ in range(2 * QUICK_CALLS):
+            client.call(request(target.model))
+        wire, streams = b"", []
+        for message in (request(target.model), b"rubbish", request("nothing"), request(target.model)):
+            stream = client.next_stream()
+            streams.append(stream)
+            wire += frames.frame(Kind.HEADERS, frames.END_HEADERS, stream, client.head())
+            wire += frames.frame(Kind.DATA, frames.END_STREAM, stream, prefixed(message))
+        client.send(wire)
+        answers = client.read_all(streams)
+        assert [answers[stream].status for stream in streams] == [
+            GrpcCode.OK,
+            GrpcCode.INVALID_ARGUMENT,
+            GrpcCode.NOT_FOUND,
+            GrpcCode.OK,
+        ]
 
 
 def test_a_client_that_leaves_in_the_middle_is_forgotten(target: Target) -> None:
