@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from elastic_inference.accelerator.batching.lead import Answer, Lead, Outputs
 from elastic_inference.accelerator.batching.model import ShapeBatching
@@ -58,32 +57,27 @@ class Runner:
         """
         entered = time.monotonic()
         timing.num_rows = timing.num_rows_run = entry.batching.num_rows(inputs)
-        with Turn(self._queue, timeout_seconds, False, (entry, inputs)) as turn, self._noticing_loss():
+        with Turn(self._queue, timeout_seconds, False, (entry, inputs)) as turn:
             if turn.waiter is not None and turn.waiter.answer is not None:
                 return _take_answer(turn.waiter.answer, entered, timing)
             timing.queue_seconds = turn.started - entered
+            if self.is_device_lost:  # nothing else runs on it; clients try again, and find a new process
+                raise ModelNotReady("the device was lost; the accelerator ends, and a host starts it again")
             if is_wanted is not None and not is_wanted():
                 raise RequestCancelled("the client cancelled the request while it waited; nothing ran")
-            if turn.waiter is None and turn.started >= entry.batching.expects_until:
-                outputs = entry.predict(inputs)
-            else:
-                deadline = math.inf if timeout_seconds is None else entered + timeout_seconds
-                outputs = self._run_in_company(turn, entry, inputs, deadline, timing)
+            try:
+                if turn.waiter is None and turn.started >= entry.batching.expects_until:
+                    outputs = entry.predict(inputs)
+                else:
+                    deadline = math.inf if timeout_seconds is None else entered + timeout_seconds
+                    outputs = self._run_in_company(turn, entry, inputs, deadline, timing)
+            except DeviceLost:  # while the turn is held, so that the next one sees it
+                self.is_device_lost = True
+                self.on_device_lost()
+                raise
             timing.ended = time.monotonic()
             timing.service_seconds = timing.ended - turn.started
             return outputs
-
-    @contextmanager
-    def _noticing_loss(self) -> Iterator[None]:
-        """Have others not run on a device that one has found lost: their clients try again, and find a new process."""
-        if self.is_device_lost:
-            raise ModelNotReady("the device was lost; the accelerator ends, and a host starts it again")
-        try:
-            yield
-        except DeviceLost:
-            self.is_device_lost = True
-            self.on_device_lost()
-            raise
 
     def _run_in_company(
         self, turn: Turn, entry: ModelEntry, inputs: Arrays, deadline: float, timing: Timing
