@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from elastic_inference.accelerator.doors.tensorflow_serving.examples import answers_of, encode_examples
-from elastic_inference.accelerator.inference import Output
+from elastic_inference.accelerator.request_tensors import Output
 from elastic_inference.errors import InvalidInput
 from elastic_inference.protocol.heads import WantedOutput
 

@@ -64,7 +64,8 @@ def test_the_stubs_of_tensorflow_serving(tmp_path: Path) -> None:
     for version in (1, 2):
         write_saved_model(models / "linear" / str(version), version)
         answers[str(version)] = expected(version, "serving_default", x)["outputs"].tolist()
-    (models / "linear" / "model.toml").write_text('versions = "all"\n')
+        answers[f"{version} shifted"] = expected(version, "shifted", x)["outputs"].tolist()
+    (models / "linear" / "model.toml").write_text('versions = "all"\nlabels = {stable = 1, canary = 2}\n')
     (models / "broken").mkdir()
     (models / "broken" / "model.onnx").write_bytes(b"no model")
     (tmp_path / "expected.json").write_text(json.dumps(answers))

@@ -134,8 +134,8 @@ def test_labels_and_other_signatures_are_refused_by_name(target: Target) -> None
     versioned.model_spec.version.value = 9
     with RawGrpc(target) as client:
         for request, code, text in (
-            (labelled, GrpcCode.INVALID_ARGUMENT, "no version labels"),
-            (signed, GrpcCode.INVALID_ARGUMENT, "Serving signature key 'other'"),
+            (labelled, GrpcCode.INVALID_ARGUMENT, "Unrecognized servable version label: stable"),
+            (signed, GrpcCode.INVALID_ARGUMENT, 'Serving signature key "other" not found'),
             (versioned, GrpcCode.NOT_FOUND, "has version 1 only"),
         ):
             found = client.call(request.SerializeToString(), PREDICT)

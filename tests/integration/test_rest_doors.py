@@ -20,7 +20,7 @@ from elastic_inference.deadline import Deadline
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
 from elastic_inference.testing import RunningAccelerator, start_accelerator, write_model
-from tests.integration.small_models import NUM_INPUTS, expected, write_saved_model
+from tests.integration.small_models import NUM_INPUTS, SIGNATURES, expected, write_saved_model
 from tests.integration.tiny_model import write_doubling_graph
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.5, -1.0, 0.0, 2.0]]
@@ -148,6 +148,22 @@ def test_strings_are_text_and_bytes_are_base64(served: Served) -> None:
     assert (status, answer) == (200, {"predictions": [row, row]})
 
 
+def test_any_signature_of_a_model_answers_whichever_it_was_loaded_with(served: Served) -> None:
+    x = np.array(ROWS, np.float32)
+    for model in (served.linear, served.both):
+        for key in SIGNATURES:
+            body = {"inputs": ROWS, "signature_name": key}
+            status, answer = served.json("POST", f"/v1/models/{model}:predict", body)
+            assert status == 200, answer
+            wanted = expected(7, key, x)
+            found = answer["outputs"] if len(wanted) > 1 else {"outputs": answer["outputs"]}
+            assert set(found) == set(wanted)
+            for name, values in wanted.items():
+                close(found[name], values)
+        _, answer = served.json("GET", f"/v1/models/{model}/metadata")
+        assert set(answer["metadata"]["signature_def"]["signature_def"]) == set(SIGNATURES)
+
+
 def test_status_and_metadata(served: Served) -> None:
     for path in (f"/v1/models/{served.linear}", f"/v1/models/{served.linear}/versions/1"):
         assert served.json("GET", path) == (
@@ -175,7 +191,7 @@ def test_status_and_metadata(served: Served) -> None:
     [
         ("/v1/models/none:predict", {"instances": [1]}, 404, "unknown model"),
         ("/v1/models/{linear}/versions/2:predict", {"instances": ROWS}, 404, "version"),
-        ("/v1/models/{linear}/labels/stable:predict", {"instances": ROWS}, 400, "no version labels"),
+        ("/v1/models/{linear}/labels/stable:predict", {"instances": ROWS}, 400, "version label: stable"),
         ("/v1/models/{linear}:predict", b"{", 400, "JSON Parse error"),
         ("/v1/models/{linear}:predict", [], 400, "must be a JSON object"),
         ("/v1/models/{linear}:predict", {}, 400, "'inputs' or 'instances'"),
@@ -185,7 +201,10 @@ def test_status_and_metadata(served: Served) -> None:
         ("/v1/models/{linear}:predict", {"instances": [[1, 2], [3]]}, 400, "unequal length"),
         ("/v1/models/{linear}:predict", {"instances": [["a", "b", "c", "d"]]}, 400, "must be a number"),
         ("/v1/models/{linear}:predict", {"instances": [[1, 2, 3]]}, 400, "has shape [1, 3]"),
-        ("/v1/models/{linear}:predict", {"instances": ROWS, "signature_name": "other"}, 400, "'other' not found"),
+        ("/v1/models/{linear}:predict", {"instances": ROWS, "signature_name": "other"}, 400, 'key "other" not found'),
+        ("/v1/models/{linear}:predict", {"instances": ROWS, "signature_name": 1}, 400, "must be a string"),
+        ("/v1/models/{doubling}:predict", {"inputs": 1, "signature_name": "other"}, 400, 'key "other" not found'),
+        ("/v1/models/{linear}/labels/stable:predict:predict", {}, 404, "Malformed request"),
         ("/v1/models/{linear}:classify", {"examples": [{"x": 1.0}]}, 400, "one string input"),
         ("/v1/models/{doubling}:predict", {"instances": [1.5]}, 400, "must be a integer"),
         ("/v1/models/{doubling}:predict", {"instances": [3000000000]}, 400, "holds -2147483648 to 2147483647"),

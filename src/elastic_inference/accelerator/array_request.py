@@ -18,6 +18,7 @@ def predict(
     version: str = "",
     outputs: Sequence[str] = (),
     caller: Caller | None = None,
+    signature_key: str = "",
 ) -> Result:
     """Run one request; raises as `Inference.infer`.
 
@@ -25,9 +26,10 @@ def predict(
         inputs: By alias, of the signature's dtypes.
         version: "" is the newest.
         outputs: Those that are wanted; none: all.
+        signature_key: "" is the one that the model was loaded with.
         caller: Whose time and interest are heeded; None: nobody's.
     """
-    signature = inference.signature(name, version)
+    signature = inference.signature(name, version, signature_key)
     parts, views = [], []
     for alias, array in inputs.items():
         view = wire.to_bytes(array)
@@ -45,6 +47,7 @@ def predict(
         None if caller is None else caller.is_wanted,
         None if caller is None else caller.began,
         version,
+        signature_key,
     )
     if caller is not None:
         caller.ran(result.timing)

@@ -130,6 +130,7 @@ def summary(entry: ModelEntry) -> dict[str, Any]:
     with entry.accounts() as done:
         return {
             **index_entry(entry),
+            "name": entry.title,
             "engine": None if report is None else report.engine,
             "precision": None if report is None else report.precision,
             "device": None if report is None else report.device,

@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeVar
 
-import numpy.typing as npt
-
-from elastic_inference.accelerator import descriptions
+from elastic_inference.accelerator import descriptions, raw_requests
 from elastic_inference.accelerator.batching.runner import Runner
-from elastic_inference.accelerator.classification import classify
 from elastic_inference.accelerator.config import AcceleratorConfig
-from elastic_inference.accelerator.expectations import labels
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_statistics import Timing
 from elastic_inference.accelerator.model_table import ModelTable
 from elastic_inference.accelerator.queue import RequestQueue
-from elastic_inference.accelerator.raw_requests import shape_of_bytes
 from elastic_inference.accelerator.recent import latency
 from elastic_inference.accelerator.regions import RegionTable
 from elastic_inference.accelerator.repository.repository import Repository
 from elastic_inference.accelerator.repository.sent_files import LoadCommands
+from elastic_inference.accelerator.request_tensors import Output, RequestTensors
 from elastic_inference.accelerator.switches import LogSwitches, TraceSwitches
 from elastic_inference.accelerator.tokens import Tokens
 from elastic_inference.accelerator.tracing import Tracer
 from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.clock import MonotonicClock
-from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import InvalidInput, ModelNotFound, ModelNotReady
 from elastic_inference.limits.fence import Fence
 from elastic_inference.limits.request_rate import RequestRate
-from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
-from elastic_inference.protocol import arrays as wire
-from elastic_inference.protocol.heads import RequestHead, TensorPart, WantedOutput
-from elastic_inference.tensors import WIRE_NAMES, shape_text
+from elastic_inference.models.definitions import Definition
+from elastic_inference.models.signature import Signature
+from elastic_inference.protocol.heads import RequestHead
 
 EXTENSIONS = (
     "binary_tensor_data", "classification", "system_shared_memory", "model_repository", "model_configuration",
@@ -68,19 +62,6 @@ class Shared:
     tracer: Tracer | None = None
 
 
-class Output(NamedTuple):
-    """One output of an answer.
-
-    Attributes:
-        size_bytes: What was written to `wanted.range`; 0 where the tensor goes with the answer.
-    """
-
-    wanted: WantedOutput
-    dtype: str
-    array: npt.NDArray[Any]
-    size_bytes: int = 0
-
-
 class Result(NamedTuple):
     """What a request came to; a door makes an answer of it."""
 
@@ -100,6 +81,7 @@ class Inference:
         self.tokens = Tokens(config.token_sha256, config.admin_token_sha256)
         self.fence = None if config.fence is None else Fence(config.fence)
         self.rate = None if config.rate is None else RequestRate(config.rate, MonotonicClock())
+        self._tensors = RequestTensors(shared.regions)
         self.drained = threading.Event()
         self.logs = LogSwitches()
         self.trace = TraceSwitches(is_on=shared.tracer is not None)
@@ -115,6 +97,7 @@ class Inference:
         is_wanted: Callable[[], bool] | None = None,
         began: float | None = None,
         model_version: str = "",
+        signature_key: str = "",
     ) -> T:
         """Run one request. The hot path.
 
@@ -126,6 +109,7 @@ class Inference:
             is_wanted: Asked when the turn has come, since the client may have left meanwhile; None: it stays.
             began: When the door began to receive it, on time.monotonic; None: now.
             model_version: "" is the newest.
+            signature_key: "" is the one that the model was loaded with.
 
         Returns:
             What `respond` returned.
@@ -138,6 +122,8 @@ class Inference:
         if timeout_seconds is not None:
             timeout = timeout_seconds if timeout is None else min(timeout, timeout_seconds)
         entry = self.shared.models.ready(model, timeout, model_version)
+        if signature_key:
+            entry = self.shared.models.others.ready(entry, signature_key, timeout)
         timing = Timing()
         outcome = "success"
         try:
@@ -148,9 +134,8 @@ class Inference:
                 raise
             # Its files were replaced between the look and the turn: what took its place answers.
             left = None if timeout is None else arrived + timeout - time.monotonic()
-            return self.infer(
-                model, head, tensors, respond, trace_parent, left, is_wanted, began or arrived, model_version
-            )
+            again = trace_parent, left, is_wanted, began or arrived, model_version, signature_key
+            return self.infer(model, head, tensors, respond, *again)
         except Exception as error:
             outcome = type(error).__name__
             raise
@@ -174,15 +159,7 @@ class Inference:
         Raises:
             InvalidInput: The model has several inputs, or a shape with more than one open size.
         """
-        signature = self.shared.models.ready(model, version=model_version).loaded().signature
-        if len(signature.inputs) != 1:
-            raise InvalidInput(
-                f"a raw request needs a model of one input; {model!r:.200} has {len(signature.inputs)}"
-            )
-        ((name, spec),) = signature.inputs.items()
-        shape = shape_of_bytes(spec, len(data), name)
-        part = TensorPart(name, spec.base_dtype, shape, 0, len(data))
-        return RequestHead(None, (part,), None, True, None, len(data))
+        return raw_requests.head_of(self.signature(model, model_version), len(data), model)
 
     def _run(
         self,
@@ -196,72 +173,14 @@ class Inference:
     ) -> Result:
         if self.rate is not None:
             self.rate.take()
-        signature = entry.loaded().signature
-        inputs = self._inputs(head, tensors, signature)
-        if head.outputs is not None:
-            _check_wanted(head.outputs, signature)
+        inputs = self._tensors.inputs(head, tensors, entry)
         entered = time.monotonic()
         timing.input_seconds = entered - arrived
         left = None if timeout_seconds is None else arrived + timeout_seconds - entered
         made = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
         if self.fence is not None and not self.fence.is_open():
             raise ModelNotReady("the lease of this accelerator's host has ended; it serves elsewhere")
-        return Result(entry.name, entry.version, head.id, self._outputs(head, entry, signature, made), timing)
-
-    def _inputs(
-        self, head: RequestHead, tensors: Sequence[memoryview], signature: Signature
-    ) -> dict[str, npt.NDArray[Any]]:
-        inputs = {}
-        given = iter(tensors)
-        for part in head.inputs:
-            spec = signature.inputs.get(part.name)
-            if spec is None:
-                raise InvalidInput(
-                    f"unexpected input {part.name!r}; the model has {sorted(signature.inputs)}"
-                )
-            if spec.base_dtype != part.dtype:
-                raise InvalidInput(
-                    f"input {part.name!r} is {WIRE_NAMES[part.dtype]}, the model's is {WIRE_NAMES[spec.base_dtype]}"
-                )
-            if not spec.is_compatible(part.shape):
-                raise InvalidInput(
-                    f"input {part.name!r} has shape {list(part.shape)}, the model's is {shape_text(spec.shape)}"
-                )
-            inputs[part.name] = self._array(part, given)
-        if len(inputs) < len(signature.inputs):
-            missing = signature.required_inputs - inputs.keys()
-            if missing:
-                raise InvalidInput(f"missing inputs {sorted(missing)}")
-        return inputs
-
-    def _array(self, part: TensorPart, given: Iterator[memoryview]) -> npt.NDArray[Any]:
-        if part.data is not None:
-            return wire.from_json(part.data, part.dtype, part.shape, part.name)
-        view = self.shared.regions.view(part.range) if part.range is not None else next(given)
-        return wire.view_of(view, part.dtype, part.shape, part.name)
-
-    def _outputs(self, head: RequestHead, entry: ModelEntry, own: Signature, arrays: Arrays) -> list[Output]:
-        wanted = head.outputs
-        if wanted is None:
-            wanted = tuple([WantedOutput(name, head.is_binary_default) for name in arrays])
-        return [
-            self._output(want, entry, own.outputs[want.name].base_dtype, arrays[want.name]) for want in wanted
-        ]
-
-    def _output(self, want: WantedOutput, entry: ModelEntry, dtype: str, array: npt.NDArray[Any]) -> Output:
-        """Return an output that goes into shared memory or becomes classes."""
-        if want.num_classes:
-            dtype, array = "string", classify(array, dtype, want, labels(entry.load, want.name))
-        if want.range is None:
-            return Output(want, dtype, array)
-        data = wire.to_bytes(array)
-        view = self.shared.regions.view(want.range)
-        if len(data) > len(view):
-            raise InvalidInput(
-                f"output {want.name!r} has {len(data)} bytes, its shared memory range {len(view)}"
-            )
-        view[: len(data)] = data
-        return Output(want, dtype, array, len(data))
+        return Result(entry.name, entry.version, head.id, self._tensors.outputs(head, made, entry), timing)
 
     def server_metadata(self) -> dict[str, Any]:
         """Return what the protocol's server metadata says: name, version, extensions."""
@@ -289,14 +208,17 @@ class Inference:
         """Return the versions of a model that are served, the newest last."""
         return self.shared.models.versions.all(name) or [FIRST]
 
-    def signature(self, name: str, model_version: str = "") -> Signature:
-        """Return a loaded model's inputs and outputs."""
-        return self._ready(name, model_version).loaded().signature
+    def signature(self, name: str, model_version: str = "", key: str = "") -> Signature:
+        """Return a loaded model's inputs and outputs; see OtherSignatures.ready."""
+        return self.shared.models.others.ready(self._ready(name, model_version), key).loaded().signature
+
+    def definitions(self, name: str, model_version: str = "") -> Mapping[str, Definition]:
+        """Return all signatures of a loaded model by key; none where its format has no keys."""
+        return self.shared.models.others.definitions(self._ready(name, model_version))
 
     def signature_key(self, name: str, model_version: str = "") -> str:
-        """Return the name of the signature that a model was loaded with, "" where tensors were named instead."""
-        request = SignatureRequest.from_json(self._ready(name, model_version).load.get("signature", {}))
-        return "" if request.input_names is not None else request.signature_def_key or DEFAULT_SIGNATURE_KEY
+        """Return the key of the signature that a model was loaded with, "" where tensors were named instead."""
+        return self._ready(name, model_version).signature_key
 
     def model_config(self, name: str, model_version: str = "") -> dict[str, Any]:
         """Return a loaded model's configuration in Triton's form; our own client's part stands beside it."""
@@ -333,7 +255,7 @@ class Inference:
         self.shared.commands.load(name, parameters)
         return descriptions.config(self.shared.models.ready(name))
 
-    def configure(self, wanted: Mapping[str, tuple[str, Any]]) -> None:
+    def configure(self, wanted: Mapping[str, tuple[str, Mapping[str, Any] | None]]) -> None:
         """Serve these models of the folder and no others; see Repository.configure."""
         if self.shared.repository is None:
             raise InvalidInput("there is no folder of models here; clients bring them")
@@ -369,14 +291,17 @@ class Inference:
     def _ready(self, name: str, model_version: str) -> ModelEntry:
         return self.shared.models.ready(name, version=model_version)
 
+    def _all_entries(self) -> list[ModelEntry]:
+        return [*self.shared.models.entries(), *self.shared.models.others.entries()]
+
     def served(self) -> list[dict[str, Any]]:
         """Return a row for each model, as the report has them, those of the folder that are not served among them."""
-        rows = [descriptions.summary(entry) for entry in self.shared.models.entries()]
+        rows = [descriptions.summary(entry) for entry in self._all_entries()]
         return descriptions.with_absent(rows, self.shared.repository)
 
     def report(self) -> dict[str, Any]:
         """Return what is in force here and what was done, as `GET /v2/accelerator` answers it."""
-        entries = self.shared.models.entries()
+        entries = self._all_entries()
         lease = self.shared.queue.lease_statistics()
         return {
             "accelerator_id": self.config.accelerator_id,
@@ -392,9 +317,3 @@ class Inference:
             "lease": None if lease is None else asdict(lease),
             "models": self.served(),
         }
-
-
-def _check_wanted(wanted: Sequence[WantedOutput], signature: Signature) -> None:
-    for want in wanted:
-        if want.name not in signature.outputs:
-            raise InvalidInput(f"unexpected output {want.name!r}; the model has {sorted(signature.outputs)}")

@@ -91,7 +91,7 @@ class AcceleratorCollector(Collector):
         rows_run = _histogram_family("execution_rows", "Rows that ran together, successful runs")
         queue = _histogram_family("queue_seconds", "Waiting for the turn, successful requests")
         service = _histogram_family("service_seconds", "Computation, successful requests")
-        for entry in self._models.entries():
+        for entry in (*self._models.entries(), *self._models.others.entries()):
             with entry.accounts() as done:
                 for outcome, count in done.num_by_outcome.items():
                     requests.add_metric([entry.key, outcome], count)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
@@ -23,7 +24,8 @@ from elastic_inference.engines import memory
 from elastic_inference.engines.base import Arrays, LoadedModel
 from elastic_inference.errors import ElasticInferenceError, MemoryQuotaExceeded, ModelNotFound
 from elastic_inference.models.package import ModelPackage
-from elastic_inference.models.signature import Signature
+from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
+from elastic_inference.protocol.heads import RequestHead
 
 MAX_UNCOUNTED = 256  # counting them takes 0.2 ms
 
@@ -68,6 +70,7 @@ class ModelEntry:
         self.recording: Recording | None = None
         self.awaits_choice = False  # of its precision, which was asked for and not made when it was loaded
         self.batching = ModelBatching(Signature({}, {}))  # until it is loaded
+        self.fitting: RequestHead | None = None  # the last head of a request that was found to fit the model
         self._statistics = ModelStatistics()
         self._recent = Recent()
         self._uncounted: deque[Timing] = deque()
@@ -78,6 +81,18 @@ class ModelEntry:
     def key(self) -> str:
         """What the table, logs and metrics call it."""
         return self._key or self.name
+
+    @property
+    def title(self) -> str:
+        """Its name, with the signature where it is another one than its model was loaded with."""
+        _, mark, signature = self.key.partition("#")
+        return self.name + mark + signature
+
+    @cached_property
+    def signature_key(self) -> str:
+        """The key of the signature that it was loaded with, "" where tensors were named instead."""
+        request = SignatureRequest.from_json(self.load.get("signature", {}))
+        return "" if request.input_names is not None else request.signature_def_key or DEFAULT_SIGNATURE_KEY
 
     def is_at(self, stage: str) -> None:
         """Note what its load does now."""

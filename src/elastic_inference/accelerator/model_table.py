@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,16 +14,16 @@ from elastic_inference.accelerator.load_request import OF_THE_CLIENT, LoadReques
 from elastic_inference.accelerator.model_entry import ModelEntry, ModelState
 from elastic_inference.accelerator.model_loader import ModelLoader
 from elastic_inference.accelerator.model_store import ModelStore
+from elastic_inference.accelerator.other_signatures import OtherSignatures
 from elastic_inference.accelerator.proofs import Proofs
 from elastic_inference.accelerator.queue import RequestQueue
 from elastic_inference.accelerator.recording import Recordings
-from elastic_inference.accelerator.versions import FIRST, Versions, not_found, of_key
+from elastic_inference.accelerator.versions import FIRST, Versions, check_name, not_found, of_key
 from elastic_inference.engines.base import EngineOptions, LoadedModel
 from elastic_inference.errors import DeadlineExceeded, ElasticInferenceError, InvalidInput, ModelNotFound
 from elastic_inference.models.package import ModelPackage
 
 log = logging.getLogger(__name__)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 RELOAD_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 """Between the tries to load again what an earlier process of the accelerator had loaded."""
 MAX_FAILED = 64  # entries of models that could not be loaded, whose reasons are kept; the oldest goes
@@ -65,6 +64,7 @@ class ModelTable:
         self._unloaded: dict[str, Mapping[str, Any]] = {}
         self._closing = threading.Event()
         self._recalled: list[tuple[ModelEntry, LoadRequest, ModelPackage]] = []
+        self.others = OtherSignatures(store, self._load_new, self._end)
         self._aliases = Aliases(record_dir / ".aliases")
 
     def entries(self) -> list[ModelEntry]:
@@ -122,7 +122,7 @@ class ModelTable:
             InvalidInput: The name or a field is malformed, or another model has that name.
             ElasticInferenceError: Whatever the engine says; the entry stays as UNAVAILABLE with the reason.
         """
-        _check_name(name)
+        check_name(name)
         if self._aliases.target(name) is not None:
             raise InvalidInput(
                 f"{name!r} is an alias of {self._aliases.target(name)!r}; unload the alias first"
@@ -164,7 +164,7 @@ class ModelTable:
         assert entry is not None
         if is_new:
             try:
-                self._load_new(entry, request, package)
+                self._load_new(entry, request)
             finally:
                 if before is not None:
                     self._end(before)
@@ -184,7 +184,7 @@ class ModelTable:
         Raises:
             ElasticInferenceError: Whatever loading says; nothing has changed.
         """
-        _check_name(name)
+        check_name(name)
         request = LoadRequest.of(load)
         package = self._store.package(request.package)
         key = self.versions.new_key(name, version)
@@ -194,7 +194,7 @@ class ModelTable:
         if not self.versions.all(name):
             self.versions.put(name, version, key)
         try:
-            self._load_new(entry, request, package)
+            self._load_new(entry, request)
         except ElasticInferenceError:
             self.versions.remove(name, key)
             with self._lock:
@@ -212,13 +212,13 @@ class ModelTable:
             self.versions.remove(name, key)
             self._take_away(key)
 
-    def _load_new(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
+    def _load_new(self, entry: ModelEntry, request: LoadRequest) -> None:
         try:
-            self._load_into(entry, request, package)
+            self._load_into(entry, request, entry.package)
         except ElasticInferenceError as error:
-            self._fail(entry, package, error)
+            self._fail(entry, entry.package, error)
             raise
-        self._settle(entry, request, package)
+        self._settle(entry, request, entry.package)
 
     def _settle(self, entry: ModelEntry, request: LoadRequest, package: ModelPackage) -> None:
         entry.settled.set()
@@ -293,7 +293,7 @@ class ModelTable:
             InvalidInput: The alias is malformed, or a model's own name.
             ModelNotFound: There is no model of that name.
         """
-        _check_name(alias)
+        check_name(alias)
         target = self.entry(name).name
         if alias in self._entries or self.versions.all(alias):
             raise InvalidInput(f"{alias!r} is a model's own name; unload that model first")
@@ -330,13 +330,17 @@ class ModelTable:
         self._end(entry)
 
     def _end(self, entry: ModelEntry) -> None:
+        """Free what an entry holds that nobody finds any more, and the other signatures of its model."""
+        entry.settled.wait()
         with self._queue.turn(None, is_own_work=True):
             model, entry.model = entry.model, None
         self._loader.unloaded(entry)
         if model is not None:
             model.close()
         entry.shapes.keep()
-        self._store.release(entry.package)
+        if entry.state is not ModelState.UNAVAILABLE:  # else it was given back when loading failed
+            self._store.release(entry.package)
+        self.others.forget(entry)
 
     def recall(self) -> None:
         """Know again what an earlier process of this accelerator had loaded; `reload` then loads it.
@@ -385,12 +389,7 @@ class ModelTable:
         """Free all models; closing twice is fine."""
         self._closing.set()
         self._loader.close()
-        for entry in self.entries():
+        for entry in (*self.entries(), *self.others.entries()):
             entry.shapes.keep()
             if entry.model is not None:
                 entry.model.close()
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")

@@ -5,7 +5,24 @@ from __future__ import annotations
 import math
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.models.signature import Signature
+from elastic_inference.protocol.heads import RequestHead, TensorPart
 from elastic_inference.tensors import TensorSpec, shape_text
+
+
+def head_of(signature: Signature, num_bytes: int, model: str) -> RequestHead:
+    """Return the head that such a request would have; raises InvalidInput where the model has several inputs.
+
+    Args:
+        model: Its name, for the error.
+    """
+    if len(signature.inputs) != 1:
+        raise InvalidInput(
+            f"a raw request needs a model of one input; {model!r:.200} has {len(signature.inputs)}"
+        )
+    ((name, spec),) = signature.inputs.items()
+    part = TensorPart(name, spec.base_dtype, shape_of_bytes(spec, num_bytes, name), 0, num_bytes)
+    return RequestHead(None, (part,), None, True, None, num_bytes)
 
 
 def shape_of_bytes(spec: TensorSpec, num_bytes: int, name: str) -> tuple[int, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from elastic_inference.errors import ModelNotFound
+from elastic_inference.errors import InvalidInput, ModelNotFound
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 FIRST = "1"  # the version of a model that was loaded without one
 
 
@@ -20,6 +22,7 @@ class Versions:
         self._lock = threading.Lock()
         self._keys: dict[str, dict[str, str]] = {}
         self._newest: dict[str, str] = {}
+        self._labels: dict[str, Mapping[str, str]] = {}
         self._num_keys = 0
 
     def key(self, name: str, version: str = "") -> str | None:
@@ -31,6 +34,18 @@ class Versions:
     def all(self, name: str) -> list[str]:
         """Return a name's versions, the newest last; none for a model that was loaded without one."""
         return sorted(self._keys.get(name, {}), key=int)
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Let versions of a model be called by these labels, and by no others, from now on."""
+        self._labels[name] = dict(labels)
+
+    def labelled(self, name: str, label: str) -> str:
+        """Return the version that has a label; InvalidInput where none has, in TensorFlow Serving's words."""
+        labels = self._labels.get(name, {})
+        if label not in labels:
+            have = ", ".join(labels) or "no labels"
+            raise InvalidInput(f"Unrecognized servable version label: {label:.80}; {name!r:.200} has {have}")
+        return labels[label]
 
     def new_key(self, name: str, version: str) -> str:
         """Return a key for an entry that nothing means yet."""
@@ -59,7 +74,14 @@ class Versions:
             self._newest[name] = keys[max(keys, key=int)]
         else:
             self._keys.pop(name, None)
+            self._labels.pop(name, None)
             self._newest.pop(name, None)
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidInput unless a model may have this name."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"model name {name!r:.80} must be 1 to 200 letters, digits, '.', '_' or '-'")
 
 
 def of_key(key: str) -> tuple[str, str]:

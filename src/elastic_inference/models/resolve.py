@@ -101,7 +101,7 @@ def resolve_graph(package: ModelPackage, request: SignatureRequest) -> ResolvedG
         graph = TensorGraph(graph_def)
         inputs, outputs = _frozen_names(graph, request)
         return _resolved(package, graph, None, inputs, outputs)
-    meta_graph = _meta_graph(_read_saved_model(package), request.tags)
+    meta_graph = read_meta_graph(package, request.tags)
     check_sound(meta_graph.graph_def)
     graph = TensorGraph(meta_graph.graph_def)
     if request.input_names is not None and request.output_names is not None:
@@ -110,6 +110,11 @@ def resolve_graph(package: ModelPackage, request: SignatureRequest) -> ResolvedG
     return _resolved(
         package, graph, meta_graph, _tensor_names(definition.inputs), _tensor_names(definition.outputs)
     )
+
+
+def read_meta_graph(package: ModelPackage, tags: str | None) -> MetaGraphDef:
+    """Read a SavedModel's meta graph with these tags, None for the usual ones; InvalidModel, TagsNotFound."""
+    return _meta_graph(_read_saved_model(package), tags)
 
 
 def named_signature(

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -31,11 +32,13 @@ SECONDS = 60
 X = np.array([[1, 2, 3, 4]], np.float32)
 
 
-def predict(tensor, version=None, name="linear", alias="x", wanted=(), signature=""):
+def predict(tensor, version=None, name="linear", alias="x", wanted=(), signature="", label=""):
     request = predict_pb2.PredictRequest(output_filter=wanted)
     request.model_spec.name, request.model_spec.signature_name = name, signature
     if version is not None:
         request.model_spec.version.value = version
+    if label:
+        request.model_spec.version_label = label
     request.inputs[alias].CopyFrom(tensor)
     return prediction.Predict(request, timeout=SECONDS)
 
@@ -75,7 +78,18 @@ refused(
 )
 refused(lambda: predict(tf.make_tensor_proto(X[:, :2])), invalid, "has shape [1, 2]")
 refused(lambda: predict(tf.make_tensor_proto(X), wanted=["z"]), invalid, "unexpected output 'z'")
-refused(lambda: predict(tf.make_tensor_proto(X), signature="other"), invalid, "Serving signature key 'other'")
+refused(lambda: predict(tf.make_tensor_proto(X), signature="other"), invalid, 'key "other" not found')
+refused(
+    lambda: predict(tf.make_tensor_proto(X), label="old"), invalid, "Unrecognized servable version label: old"
+)
+
+for version, label in ((1, "stable"), (2, "canary")):
+    answer = predict(tf.make_tensor_proto(X), label=label, signature="shifted")
+    assert (answer.model_spec.version.value, answer.model_spec.signature_name) == (version, "shifted"), answer
+    np.testing.assert_allclose(
+        tf.make_ndarray(answer.outputs["outputs"]), expected[f"{version} shifted"], rtol=1e-5
+    )
+assert sorted(predict(tf.make_tensor_proto(X), signature="both").outputs) == ["plain", "shifted"]
 
 
 def example(x):
@@ -108,6 +122,53 @@ wrong = classification_pb2.ClassificationRequest()
 wrong.model_spec.name = "classifier"
 refused(lambda: prediction.Classify(wrong, timeout=SECONDS), invalid, "Input is empty.")
 
+CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+
+
+def infer(*tasks, given=examples):
+    request = inference_pb2.MultiInferenceRequest()
+    for name, signature, method in tasks:
+        task = request.tasks.add(method_name=method)
+        task.model_spec.name, task.model_spec.signature_name = name, signature
+    request.input.example_list.examples.extend(given)
+    return prediction.MultiInference(request, timeout=SECONDS).results
+
+
+both = ("heads", "classification", CLASSIFY), ("heads", "regression", REGRESS)
+for tasks in (both, both[::-1]):
+    for result, (_, signature, method) in zip(infer(*tasks), tasks, strict=True):
+        spec = result.model_spec
+        assert (spec.name, spec.version.value, spec.signature_name) == ("heads", 1, signature), result
+        if method == CLASSIFY:
+            scores = [
+                [round(c.score, 5) for c in row.classes]
+                for row in result.classification_result.classifications
+            ]
+            assert scores == [[0.75, 0.25], [0.25, 0.75]], result
+        else:
+            assert [round(row.value, 5) for row in result.regression_result.regressions] == [0.5, 1.5], result
+(only,) = infer(("heads", "", REGRESS))
+assert only.model_spec.signature_name == "serving_default", only
+refused(infer, invalid, "any tasks")
+refused(lambda: infer(both[0], ("classifier", "", CLASSIFY)), invalid, "must access the same model name")
+refused(lambda: infer(both[0], both[0]), invalid, "Duplicate evaluation of signature: classification")
+refused(
+    lambda: infer(("heads", "regression", "tensorflow/serving/predict")), invalid, "Unsupported signature"
+)
+refused(lambda: infer(("heads", "regression", CLASSIFY)), invalid, "a classification has outputs")
+refused(lambda: infer(("heads", "other", CLASSIFY)), invalid, 'key "other" not found')
+refused(lambda: infer(*both, given=[]), invalid, "Input is empty.")
+for signature, values in (("classification", None), ("regression", [0.5, 1.5])):
+    regression.model_spec.name, regression.model_spec.signature_name = "heads", signature
+    if values is None:
+        refused(
+            lambda: prediction.Regress(regression, timeout=SECONDS), invalid, "a regression has one output"
+        )
+        continue
+    regression.input.example_list.examples[:] = examples
+    found = prediction.Regress(regression, timeout=SECONDS)
+    assert [round(row.value, 5) for row in found.result.regressions] == values, found
+
 request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
 request.model_spec.name = "linear"
 metadata = prediction.GetModelMetadata(request, timeout=SECONDS)
@@ -116,6 +177,9 @@ assert metadata.metadata["signature_def"].Unpack(signatures)
 signature = signatures.signature_def["serving_default"]
 assert [dim.size for dim in signature.inputs["x"].tensor_shape.dim] == [-1, 4], signature
 assert signature.outputs["outputs"].dtype == tf.float32.as_datatype_enum, signature
+assert sorted(signatures.signature_def) == ["both", "serving_default", "shifted"], signatures
+request.model_spec.version_label = "stable"
+assert prediction.GetModelMetadata(request, timeout=SECONDS).model_spec.version.value == 1
 assert metadata.model_spec.version.value == 2
 request.metadata_field[:] = ["other"]
 refused(lambda: prediction.GetModelMetadata(request, timeout=SECONDS), invalid, "other is not supported")
@@ -156,7 +220,12 @@ def nothing(_):
 
 
 def with_labels(config):
-    config.version_labels["stable"] = 1
+    config.model_version_policy.specific.versions.extend([1, 2])
+    config.version_labels["newest"] = 2
+
+
+def with_a_label_of_nothing(config):
+    config.version_labels["newest"] = 7
 
 
 answer = reload(("linear", f"{folder}/linear", only_first))
@@ -171,5 +240,9 @@ assert states("linear") == {1: (AVAILABLE, 0), 2: (AVAILABLE, 0)}
 assert states("regressor") == {4: (AVAILABLE, 0)}
 refused(lambda: reload(("linear", "/etc", nothing)), invalid, "base_path '/etc'")
 refused(lambda: reload(("nothing", "", nothing)), absent, "none called 'nothing'")
-refused(lambda: reload(("linear", "", with_labels)), invalid, "version_labels is not offered")
+reload(("linear", "", with_labels))
+assert predict(tf.make_tensor_proto(X), label="newest").model_spec.version.value == 2
+refused(lambda: predict(tf.make_tensor_proto(X), label="stable"), invalid, "version label: stable")
+refused(lambda: reload(("linear", "", with_a_label_of_nothing)), invalid, "'newest' of version 7")
+assert predict(tf.make_tensor_proto(X), label="newest").model_spec.version.value == 2
 assert states("linear") == {1: (AVAILABLE, 0), 2: (AVAILABLE, 0)}

@@ -1,6 +1,7 @@
-"""Writes, into the folder given, SavedModels that parse examples as estimators' do: "classifier" and "regressor".
+"""Writes, into the folder given, SavedModels that parse examples as estimators' do: "classifier", "regressor", "heads".
 
-Both read the feature `x`, a float; the classifier gives ["low", "high"] the scores 1 - x and x, the regressor 2 x.
+All read the feature `x`, a float; the classifier gives ["low", "high"] the scores 1 - x and x, the regressor 2 x.
+"heads" has both as signatures, and a usual one, which is the regressor's.
 """
 
 import sys
@@ -30,3 +31,6 @@ class Model(tf.Module):
 for name, method in (("classifier", "classify"), ("regressor", "regress")):
     model = Model()
     tf.saved_model.save(model, str(folder / name / "4"), signatures=getattr(model, method))
+model = Model()
+signatures = {"serving_default": model.regress, "classification": model.classify, "regression": model.regress}
+tf.saved_model.save(model, str(folder / "heads" / "1"), signatures=signatures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class ModelSettings:
         proof, batching, max_batch_rows: See LoadRequest.
         max_batch_delay: How long a request may wait for others, as text such as "2ms".
         versions: "all", how many of the newest, or the numbers of those that are served.
+        labels: By what names requests may ask for which version, as TensorFlow Serving has them.
         model_file: The file of a version that is the model, where there are several.
         expects: What the model's tensors must be; see `expectations.check`.
     """
@@ -52,6 +53,7 @@ class ModelSettings:
     max_batch_rows: int | None = None
     max_batch_delay: str | None = None
     versions: str | int | tuple[int, ...] = 1
+    labels: Mapping[str, int] = field(default_factory=dict)
     model_file: str | None = None
     expects: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None
 

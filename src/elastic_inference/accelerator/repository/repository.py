@@ -150,12 +150,12 @@ class Repository:
             if settings is not None:
                 self._overrides[name] = settings
 
-    def configure(self, wanted: Mapping[str, tuple[str, Any]]) -> None:
+    def configure(self, wanted: Mapping[str, tuple[str, Mapping[str, Any] | None]]) -> None:
         """Serve these models of the folder and no others.
 
         Args:
-            wanted: By name, the folder that each is to come from, "" for whichever it has here, and its versions as
-                ModelSettings has them, None for those that its own settings say.
+            wanted: By name, the folder that each is to come from, "" for whichever it has here, and fields of
+                ModelSettings that go before its own, None for none.
 
         Raises:
             InvalidInput: A folder is not that of the model here.
@@ -173,9 +173,9 @@ class Repository:
                         f"own is {found[name].path}"
                     )
             errors = []
-            for name, (_, versions) in wanted.items():
+            for name, (_, settings) in wanted.items():
                 try:
-                    self.load(name, None if versions is None else {"versions": versions})
+                    self.load(name, settings)
                 except ElasticInferenceError as error:
                     errors.append(error)
             for name in found.keys() - wanted.keys():
@@ -248,8 +248,25 @@ class Repository:
                 self._fail(Place(model.name, str(number)), error)
                 errors.append(error)
         if not errors:  # else what was served before goes on
+            errors = self._label(model, wanted)
+        if not errors:
             self._drop(model.name, keep={str(number) for number in wanted})
         return errors
+
+    def _label(self, model: FoundModel, served: Collection[int]) -> list[ElasticInferenceError]:
+        labels = model.settings.labels
+        absent = [
+            f"{label!r:.80} of version {number}" for label, number in labels.items() if number not in served
+        ]
+        if absent:
+            error = InvalidInput(
+                f"labels of {model.name!r} are of versions that are not served: {', '.join(absent)}; served are "
+                f"{', '.join(map(str, served)) or 'none'}"
+            )
+            self._fail(Place(model.name, ""), error)
+            return [error]
+        self._models.versions.label(model.name, {label: str(number) for label, number in labels.items()})
+        return []
 
     def _load(self, model: FoundModel, number: int) -> None:
         files = model.versions.get(number)
@@ -257,7 +274,7 @@ class Repository:
             have = ", ".join(map(str, sorted(model.versions)))
             raise ModelNotFound(f"version {number} is to be served, the folder has {have}")
         place = Place(model.name, str(number))
-        this = Try(files.stamp, replace(model.settings, versions=1))
+        this = Try(files.stamp, replace(model.settings, versions=1, labels={}))
         if self._tried.get(place) == this and self._models.versions.key(*place) is not None:
             return
         if self._tried.get(place) == this and place in self._reasons:

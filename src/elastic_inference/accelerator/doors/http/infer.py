@@ -8,8 +8,9 @@ from typing import Any
 
 from elastic_inference.accelerator.doors.http.body import Body
 from elastic_inference.accelerator.doors.http.messages import Request, Response
-from elastic_inference.accelerator.inference import Inference, Output, Result
+from elastic_inference.accelerator.inference import Inference, Result
 from elastic_inference.accelerator.kept_buffer import KeptBuffer
+from elastic_inference.accelerator.request_tensors import Output
 from elastic_inference.errors import HttpError, InvalidInput, MemoryQuotaExceeded
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.protocol.heads import RequestHead, encode_head, encode_tensor, parse_request_head

@@ -19,8 +19,9 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from elastic_inference.accelerator import array_request, json_tensors
-from elastic_inference.accelerator.inference import Inference, Output
+from elastic_inference.accelerator.inference import Inference
 from elastic_inference.accelerator.reply import Call, Reply
+from elastic_inference.accelerator.request_tensors import Output
 from elastic_inference.errors import HttpError, InvalidInput
 from elastic_inference.models.signature import Signature
 from elastic_inference.tensors import from_bfloat16_bits, to_bfloat16_bits

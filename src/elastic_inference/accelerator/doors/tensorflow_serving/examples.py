@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from elastic_inference.accelerator import json_tensors
 from elastic_inference.accelerator.doors.tensorflow_serving.wire_format import field, varint
-from elastic_inference.accelerator.inference import Output
+from elastic_inference.accelerator.request_tensors import Output
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.signature import Signature
 

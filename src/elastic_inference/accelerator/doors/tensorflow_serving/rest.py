@@ -1,13 +1,13 @@
 """`/v1/models/NAME[/versions/VERSION]` as TensorFlow Serving has it: status, metadata, predict, classify, regress.
 
-Row format (`instances`) and column format (`inputs`), bytes as `{"b64": ...}`. A model has the one signature that
-it was loaded with.
+Row format (`instances`) and column format (`inputs`), bytes as `{"b64": ...}`. In place of `versions/VERSION` may stand
+`labels/LABEL`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from elastic_inference.accelerator import array_request, json_tensors
 from elastic_inference.accelerator.doors.tensorflow_serving.examples import (
@@ -15,11 +15,19 @@ from elastic_inference.accelerator.doors.tensorflow_serving.examples import (
     encode_examples,
     examples_input,
 )
-from elastic_inference.accelerator.doors.tensorflow_serving.states import asked_version, states_of
-from elastic_inference.accelerator.inference import Inference, Output
+from elastic_inference.accelerator.doors.tensorflow_serving.states import states_of
+from elastic_inference.accelerator.doors.tensorflow_serving.target import (
+    Target,
+    described,
+    target_of,
+    version_of,
+)
+from elastic_inference.accelerator.inference import Inference, Result
 from elastic_inference.accelerator.reply import Call, Reply
+from elastic_inference.accelerator.request_tensors import Output
+from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import HttpError, InvalidInput
-from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature
+from elastic_inference.models.definitions import Definition
 from elastic_inference.tensors import TensorSpec
 
 _DT_NAMES = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE", "float16": "DT_HALF"}
@@ -34,25 +42,29 @@ class TensorFlowServing:
 
     def answer(self, call: Call) -> Reply:
         """Answer a request whose path begins with `v1`; raises our errors."""
-        name, asked, rest = _model_of(call)
-        version = asked_version(asked)
-        last, _, verb = rest.rpartition(":")
+        path = _path_of(call)
+        last, _, verb = path.rest.rpartition(":")
         if verb in _VERBS and not last:
             call.needs("POST")
             body = json_tensors.parse(call.read())
             if not isinstance(body, dict):
                 raise InvalidInput("the body must be a JSON object")
-            self._check_signature(name, version, body)
+            wanted = body.get("signature_name", "")
+            if not isinstance(wanted, str):
+                raise InvalidInput(f"signature_name must be a string, not {wanted!r:.80}")
+            target = target_of(self._inference, path.name, path.version, path.label, wanted)
             if verb == "predict":
-                return Reply.of_json(self._predict(name, version, body))
-            return Reply.of_json(self._of_examples(name, version, verb, body))
+                return Reply.of_json(self._predict(target, body))
+            return Reply.of_json(self._of_examples(target, verb, body))
         call.needs("GET")
-        if rest == "metadata":
-            signature = self._inference.signature(name, version)
-            return Reply.of_json(_metadata(name, version or self._inference.versions(name)[-1], signature))
-        if rest:
+        version = version_of(self._inference, path.name, path.version, path.label)
+        if path.rest == "metadata":
+            definitions = described(self._inference, path.name, version)
+            version = version or self._inference.versions(path.name)[-1]
+            return Reply.of_json(_metadata(path.name, version, definitions))
+        if path.rest:
             raise _no_such_path(call)
-        return Reply.of_json(self._status(name, version))
+        return Reply.of_json(self._status(path.name, version))
 
     def _status(self, name: str, version: str) -> dict[str, Any]:
         rows = [
@@ -65,19 +77,8 @@ class TensorFlowServing:
         ]
         return {"model_version_status": rows}
 
-    def _check_signature(self, name: str, version: str, body: Mapping[str, Any]) -> None:
-        """Refuse another signature than the model's own, whose name it need not know."""
-        self._inference.signature(name, version)
-        wanted = body.get("signature_name", DEFAULT_SIGNATURE_KEY)
-        own = self._inference.signature_key(name, version)
-        if wanted not in (DEFAULT_SIGNATURE_KEY, "", own):
-            raise InvalidInput(
-                f"Serving signature name: {wanted!r:.80} not found in signature def; {name!r:.80} was loaded with "
-                f"{own!r}"
-            )
-
-    def _predict(self, name: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        signature = self._inference.signature(name, version)
+    def _predict(self, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
+        signature = target.signature
         if ("instances" in body) == ("inputs" in body):
             raise InvalidInput("Missing 'inputs' or 'instances' key: give exactly one of them")
         is_rows = "instances" in body
@@ -85,34 +86,50 @@ class TensorFlowServing:
             inputs = json_tensors.inputs_of_rows(body["instances"], signature)
         else:
             inputs = json_tensors.inputs_of_columns(body["inputs"], signature)
-        result = array_request.predict(self._inference, name, inputs, version)
+        result = self._run(target, inputs)
         if not is_rows:
             found = {output.wanted.name: _json_of(output) for output in result.outputs}
             return {"outputs": next(iter(found.values())) if len(found) == 1 else found}
         return {"predictions": columns_to_rows(result.outputs, len(body["instances"]))}
 
-    def _of_examples(self, name: str, version: str, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        alias = examples_input(self._inference.signature(name, version), name, f":{verb}")
+    def _of_examples(self, target: Target, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        alias = examples_input(target.signature, target.name, f":{verb}")
         serialized = encode_examples(body.get("examples"), body.get("context", {}))
-        result = array_request.predict(self._inference, name, {alias: serialized}, version)
-        return {"results": answers_of(verb, result.outputs)}
+        return {"results": answers_of(verb, self._run(target, {alias: serialized}).outputs)}
+
+    def _run(self, target: Target, inputs: Arrays) -> Result:
+        return array_request.predict(
+            self._inference, target.name, inputs, target.version, signature_key=target.key
+        )
 
 
-def _model_of(call: Call) -> tuple[str, str, str]:
-    """Return name, version and what follows in `v1/models/NAME[/versions/V][/metadata]`, a verb with its colon."""
+class _Path(NamedTuple):
+    """What a path says; `version` or `label` is "" where it does not say it.
+
+    Attributes:
+        rest: What follows: "metadata", or a verb with its colon.
+    """
+
+    name: str
+    version: str = ""
+    label: str = ""
+    rest: str = ""
+
+
+def _path_of(call: Call) -> _Path:
+    """Read `v1/models/NAME[/versions/V | /labels/L][/metadata]`, or with a verb; raises HttpError for another path."""
     match call.segments:
         case ("v1", "models", last):
             name, colon, verb = last.rpartition(":")
-            return (name, "", f":{verb}") if colon and verb in _VERBS else (last, "", "")
+            return _Path(name, rest=f":{verb}") if colon and verb in _VERBS else _Path(last)
         case ("v1", "models", name, "metadata"):
-            return name, "", "metadata"
-        case ("v1", "models", name, "versions", last):
-            version, colon, verb = last.partition(":")
-            return name, version, f"{colon}{verb}"
-        case ("v1", "models", name, "versions", version, "metadata"):
-            return name, version, "metadata"
-        case ("v1", "models", _, "labels", *_):
-            raise InvalidInput("models have no version labels here; name a version by its number")
+            return _Path(name, rest="metadata")
+        case ("v1", "models", name, "versions" | "labels" as kind, last, *tail) if tail in ([], ["metadata"]):
+            which, colon, verb = last.partition(":")
+            rest = "/".join([f"{colon}{verb}", *tail]) if colon else "".join(tail)
+            return (
+                _Path(name, which, rest=rest) if kind == "versions" else _Path(name, label=which, rest=rest)
+            )
     raise _no_such_path(call)
 
 
@@ -143,15 +160,18 @@ def _json_of(output: Output) -> Any:
     return json_tensors.from_array(output.array, output.dtype, output.wanted.name.endswith("_bytes"))
 
 
-def _metadata(name: str, version: str, signature: Signature) -> dict[str, Any]:
-    definition = {
-        "inputs": {alias: _tensor_info(spec) for alias, spec in signature.inputs.items()},
-        "outputs": {alias: _tensor_info(spec) for alias, spec in signature.outputs.items()},
-        "method_name": "tensorflow/serving/predict",
+def _metadata(name: str, version: str, definitions: Mapping[str, Definition]) -> dict[str, Any]:
+    signatures = {
+        key: {
+            "inputs": {alias: _tensor_info(spec) for alias, spec in definition.inputs.items()},
+            "outputs": {alias: _tensor_info(spec) for alias, spec in definition.outputs.items()},
+            "method_name": definition.method_name,
+        }
+        for key, definition in definitions.items()
     }
     return {
         "model_spec": {"name": name, "signature_name": "", "version": version},
-        "metadata": {"signature_def": {"signature_def": {DEFAULT_SIGNATURE_KEY: definition}}},
+        "metadata": {"signature_def": {"signature_def": signatures}},
     }
 
 

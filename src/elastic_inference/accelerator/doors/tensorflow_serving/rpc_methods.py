@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from elastic_inference.accelerator import array_request
 from elastic_inference.accelerator.doors.tensorflow_serving import messages
 from elastic_inference.accelerator.doors.tensorflow_serving.examples import answers_of, examples_input
-from elastic_inference.accelerator.doors.tensorflow_serving.states import asked_version, states_of
+from elastic_inference.accelerator.doors.tensorflow_serving.states import states_of
+from elastic_inference.accelerator.doors.tensorflow_serving.target import (
+    Target,
+    described,
+    target_of,
+    version_of,
+)
 from elastic_inference.accelerator.doors.tensorflow_serving.tensors import (
     DTYPE_NUMBERS,
     fields,
@@ -20,15 +26,15 @@ from elastic_inference.accelerator.doors.tensorflow_serving.tensors import (
 from elastic_inference.accelerator.doors.tensorflow_serving.wire_format import field, head
 from elastic_inference.accelerator.inference import Inference, Result
 from elastic_inference.accelerator.rpc import Caller, RpcMethod, RpcServices
+from elastic_inference.engines.base import Arrays
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.protobuf_wire import Value
-from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY
 from elastic_inference.protocol import arrays as wire
 from elastic_inference.tensors import TensorSpec
 
 PREDICTION, MODELS = f"{messages.PACKAGE}.PredictionService", f"{messages.PACKAGE}.ModelService"
 _SIGNATURES = "signature_def"
-_PREDICT = "tensorflow/serving/predict"
+_CLASSIFY, _REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 Views = Sequence[bytes | memoryview]
 
 
@@ -40,20 +46,13 @@ def services(inference: Inference) -> RpcServices:
             f"/{PREDICTION}/Predict": RpcMethod(door.predict, carries_tensors=True),
             f"/{PREDICTION}/Classify": RpcMethod(door.classify, carries_tensors=True),
             f"/{PREDICTION}/Regress": RpcMethod(door.regress, carries_tensors=True),
+            f"/{PREDICTION}/MultiInference": RpcMethod(door.multi_inference, carries_tensors=True),
             f"/{PREDICTION}/GetModelMetadata": RpcMethod(door.metadata),
             f"/{MODELS}/GetModelStatus": RpcMethod(door.status),
             f"/{MODELS}/HandleReloadConfigRequest": RpcMethod(door.reload),
         },
         messages.POOL,
     )
-
-
-class Target(NamedTuple):
-    """Which version of which model a request means, and by which signature; "" is the usual one of each."""
-
-    name: str
-    version: str
-    signature: str
 
 
 class _Methods:
@@ -70,8 +69,8 @@ class _Methods:
                 tensors[alias] = tensor
             elif number == 3:
                 wanted.append(bytes(_part(value)).decode(errors="replace"))
-        target = _target(messages.parse(f"{messages.PACKAGE}.ModelSpec", spec))
-        signature = self._check(target)
+        target = self._target(messages.parse(f"{messages.PACKAGE}.ModelSpec", spec))
+        signature = target.signature
         limit = self._inference.shared.body_limit_bytes
         inputs = {}
         for alias, tensor in tensors.items():
@@ -82,59 +81,81 @@ class _Methods:
                     f"{{{','.join(sorted(signature.inputs))}}}."
                 )
             inputs[alias] = read_tensor(tensor, alias, own, limit)
-        name, version, _ = target
-        result = array_request.predict(self._inference, name, inputs, version, wanted, caller)
-        return _predict_response(result, self._spec(result, target))
+        result = self._run(target, inputs, caller, wanted)
+        return _predict_response(result, _spec(result, target))
 
     def classify(self, view: memoryview, caller: Caller) -> Views:
-        result, target = self._of_examples("Classification", view, caller)
+        request = messages.parse(f"{messages.PACKAGE}.ClassificationRequest", view)
         response = messages.message_class(f"{messages.PACKAGE}.ClassificationResponse")()
-        response.model_spec.CopyFrom(self._spec(result, target))
-        response.result.SetInParent()
+        target, serialized = self._target(request.model_spec), _serialized(request.input)
+        self._classify(target, serialized, caller, response.model_spec, response.result)
+        return [response.SerializeToString()]
+
+    def _classify(self, target: Target, serialized: Any, caller: Caller, spec: Any, answer: Any) -> None:
+        """Classify examples; `spec` and `answer` are messages that are filled."""
+        result = self._of_examples("Classification", target, serialized, caller)
+        spec.CopyFrom(_spec(result, target))
+        answer.SetInParent()
         for row in answers_of("classify", result.outputs):
-            classes = response.result.classifications.add()
+            classes = answer.classifications.add()
             for label, score in row:
                 classes.classes.add(label=label, score=score)
-        return [response.SerializeToString()]
 
     def regress(self, view: memoryview, caller: Caller) -> Views:
-        result, target = self._of_examples("Regression", view, caller)
+        request = messages.parse(f"{messages.PACKAGE}.RegressionRequest", view)
         response = messages.message_class(f"{messages.PACKAGE}.RegressionResponse")()
-        response.model_spec.CopyFrom(self._spec(result, target))
-        response.result.SetInParent()
-        for value in answers_of("regress", result.outputs):
-            response.result.regressions.add(value=value)
+        target, serialized = self._target(request.model_spec), _serialized(request.input)
+        self._regress(target, serialized, caller, response.model_spec, response.result)
         return [response.SerializeToString()]
 
-    def _of_examples(self, kind: str, view: memoryview, caller: Caller) -> tuple[Result, Target]:
-        request = messages.parse(f"{messages.PACKAGE}.{kind}Request", view)
-        target = _target(request.model_spec)
-        signature = self._check(target)
+    def _regress(self, target: Target, serialized: Any, caller: Caller, spec: Any, answer: Any) -> None:
+        result = self._of_examples("Regression", target, serialized, caller)
+        spec.CopyFrom(_spec(result, target))
+        answer.SetInParent()
+        for value in answers_of("regress", result.outputs):
+            answer.regressions.add(value=value)
+
+    def multi_inference(self, view: memoryview, caller: Caller) -> Views:
+        """Classify and regress the same examples by several signatures of a model, one run each."""
+        request = messages.parse(f"{messages.PACKAGE}.MultiInferenceRequest", view)
+        _check_tasks(request.tasks)
         serialized = _serialized(request.input)
-        alias = examples_input(signature, target.name, kind)
-        name, version, _ = target
-        result = array_request.predict(self._inference, name, {alias: serialized}, version, (), caller)
-        return result, target
+        targets = [self._target(task.model_spec) for task in request.tasks]  # before anything runs
+        response = messages.message_class(f"{messages.PACKAGE}.MultiInferenceResponse")()
+        for task, target in zip(request.tasks, targets, strict=True):
+            found = response.results.add()
+            if task.method_name == _CLASSIFY:
+                self._classify(target, serialized, caller, found.model_spec, found.classification_result)
+            else:
+                self._regress(target, serialized, caller, found.model_spec, found.regression_result)
+        return [response.SerializeToString()]
+
+    def _of_examples(self, kind: str, target: Target, serialized: Any, caller: Caller) -> Result:
+        alias = examples_input(target.signature, target.name, kind)
+        return self._run(target, {alias: serialized}, caller)
+
+    def _run(self, target: Target, inputs: Arrays, caller: Caller, wanted: Sequence[str] = ()) -> Result:
+        return array_request.predict(
+            self._inference, target.name, inputs, target.version, wanted, caller, target.key
+        )
 
     def metadata(self, view: memoryview, _: Caller) -> Views:
         request = messages.parse(f"{messages.PACKAGE}.GetModelMetadataRequest", view)
-        target = _target(request.model_spec)
+        name, version = self._version(request.model_spec)
         if not request.metadata_field:
             raise InvalidInput("GetModelMetadataRequest must specify at least one metadata_field")
         for one in request.metadata_field:
             if one != _SIGNATURES:
                 raise InvalidInput(f"Metadata field {one:.80} is not supported")
-        signature = self._inference.signature(target.name, target.version)
-        key = self._inference.signature_key(target.name, target.version) or DEFAULT_SIGNATURE_KEY
         signatures = messages.message_class(f"{messages.PACKAGE}.SignatureDefMap")()
-        definition = signatures.signature_def[key]
-        definition.method_name = _PREDICT
-        for own, specs in ((definition.inputs, signature.inputs), (definition.outputs, signature.outputs)):
-            for alias, spec in specs.items():
-                _describe(own[alias], spec)
+        for key, definition in described(self._inference, name, version).items():
+            own = signatures.signature_def[key]
+            own.method_name = definition.method_name
+            for tensors, specs in ((own.inputs, definition.inputs), (own.outputs, definition.outputs)):
+                for alias, spec in specs.items():
+                    _describe(tensors[alias], spec)
         response = messages.message_class(f"{messages.PACKAGE}.GetModelMetadataResponse")()
-        version = target.version or self._inference.versions(target.name)[-1]
-        _fill_spec(response.model_spec, target.name, version, "")
+        _fill_spec(response.model_spec, name, version or self._inference.versions(name)[-1], "")
         packed = response.metadata[_SIGNATURES]
         packed.type_url = f"type.googleapis.com/{messages.PACKAGE}.SignatureDefMap"
         packed.value = signatures.SerializeToString()
@@ -142,7 +163,7 @@ class _Methods:
 
     def status(self, view: memoryview, _: Caller) -> Views:
         request = messages.parse(f"{messages.PACKAGE}.GetModelStatusRequest", view)
-        name, version, _signature = _target(request.model_spec)
+        name, version = self._version(request.model_spec)
         response = messages.message_class(f"{messages.PACKAGE}.GetModelStatusResponse")()
         for each in states_of(self._inference, name, version):
             state = response.model_version_status.add(version=each.version)
@@ -162,29 +183,46 @@ class _Methods:
                 raise InvalidInput(
                     f"each model needs a name of its own, {config.name!r:.80} does not have one"
                 )
-            wanted[config.name] = (config.base_path, _versions(config))
+            wanted[config.name] = (config.base_path, _settings(config))
         self._inference.configure(wanted)
         response = messages.message_class(f"{messages.PACKAGE}.ReloadConfigResponse")()
         response.status.SetInParent()
         return [response.SerializeToString()]
 
-    def _check(self, target: Target) -> Any:
-        """Return the signature; raises InvalidInput where another one is asked for than the model was loaded with."""
-        name, version, wanted = target
-        signature = self._inference.signature(name, version)
-        if wanted not in ("", DEFAULT_SIGNATURE_KEY):
-            own = self._inference.signature_key(name, version)
-            if wanted != own:
-                raise InvalidInput(
-                    f"Serving signature key {wanted!r:.80} not found; {name!r:.80} was loaded with {own!r:.80}"
-                )
-        return signature
+    def _target(self, spec: Any) -> Target:
+        return target_of(
+            self._inference, spec.name, str(spec.version.value), spec.version_label, spec.signature_name
+        )
 
-    def _spec(self, result: Result, target: Target) -> Any:
-        spec = messages.message_class(f"{messages.PACKAGE}.ModelSpec")()
-        own = target.signature or self._inference.signature_key(target.name, target.version)
-        _fill_spec(spec, target.name, result.model_version, own or DEFAULT_SIGNATURE_KEY)
-        return spec
+    def _version(self, spec: Any) -> tuple[str, str]:
+        """Return name and version, "" for the newest."""
+        if not spec.name:
+            raise InvalidInput("Missing ModelSpec: the request names no model")
+        return spec.name, version_of(self._inference, spec.name, str(spec.version.value), spec.version_label)
+
+
+def _spec(result: Result, target: Target) -> Any:
+    spec = messages.message_class(f"{messages.PACKAGE}.ModelSpec")()
+    _fill_spec(spec, target.name, result.model_version, target.signature_name)
+    return spec
+
+
+def _check_tasks(tasks: Sequence[Any]) -> None:
+    """Raise InvalidInput unless these can be answered together; the words are TensorFlow Serving's."""
+    if not tasks:
+        raise InvalidInput("Inference request doesn't contain any tasks.")
+    signatures = set()
+    for task in tasks:
+        spec = task.model_spec
+        if not spec.name:
+            raise InvalidInput("Found ModelSpec with an empty model name.")
+        if spec.name != tasks[0].model_spec.name:
+            raise InvalidInput("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        if task.method_name not in (_CLASSIFY, _REGRESS):
+            raise InvalidInput(f"Unsupported signature method_name: {task.method_name:.80}")
+        if spec.signature_name in signatures:
+            raise InvalidInput(f"Duplicate evaluation of signature: {spec.signature_name:.80}")
+        signatures.add(spec.signature_name)
 
 
 def _part(value: Value) -> memoryview:
@@ -202,17 +240,6 @@ def _entry(view: memoryview) -> tuple[str, memoryview]:
         elif number == 2:
             tensor = _part(value)
     return alias, tensor
-
-
-def _target(spec: Any) -> Target:
-    if not spec.name:
-        raise InvalidInput("Missing ModelSpec: the request names no model")
-    choice = spec.WhichOneof("version_choice")
-    if choice == "version_label":
-        raise InvalidInput(
-            f"models have no version labels here; {spec.version_label!r:.80} of {spec.name!r:.80}"
-        )
-    return Target(spec.name, asked_version(str(spec.version.value)), spec.signature_name)
 
 
 def _fill_spec(spec: Any, name: str, version: str, signature: str) -> None:
@@ -254,21 +281,23 @@ def _describe(info: Any, spec: TensorSpec) -> None:
         info.tensor_shape.dim.add(size=-1 if size is None else size)
 
 
-def _versions(config: Any) -> Any:
-    """Return which versions a configuration asks for, as ModelSettings has them; None: it does not say."""
+def _settings(config: Any) -> dict[str, Any] | None:
+    """Return the fields of ModelSettings that a configuration sets; None: it sets none."""
     if config.model_platform not in ("", "tensorflow"):
         raise InvalidInput(
             f"{config.name:.80}: model_platform {config.model_platform!r:.80} is not offered here"
         )
-    for name in ("version_labels", "logging_config"):
-        if name in {field.name for field, _ in config.ListFields()}:
-            raise InvalidInput(f"{config.name:.80}: {name} is not offered here")
+    if config.HasField("logging_config"):
+        raise InvalidInput(f"{config.name:.80}: logging_config is not offered here")
+    settings: dict[str, Any] = {}
+    if config.version_labels:
+        settings["labels"] = dict(config.version_labels)
     policy = config.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":
-            return "all"
+            settings["versions"] = "all"
         case "latest":
-            return policy.latest.num_versions or 1
+            settings["versions"] = policy.latest.num_versions or 1
         case "specific":
-            return [int(version) for version in policy.specific.versions]
-    return None
+            settings["versions"] = [int(version) for version in policy.specific.versions]
+    return settings or None

@@ -20,11 +20,6 @@ class VersionState(NamedTuple):
     message: str
 
 
-def asked_version(text: str) -> str:
-    """Return the version that a request means; 0, and none, are the newest, as OpenVINO Model Server has it too."""
-    return "" if text == "0" else text
-
-
 def states_of(inference: Inference, name: str, version: str = "") -> list[VersionState]:
     """Return a model's versions, the newest first; raises ModelNotFound where there is none.
 
