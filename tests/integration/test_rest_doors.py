@@ -204,7 +204,6 @@ def test_status_and_metadata(served: Served) -> None:
         ("/v1/models/{linear}:predict", {"instances": ROWS, "signature_name": "other"}, 400, 'key "other" not found'),
         ("/v1/models/{linear}:predict", {"instances": ROWS, "signature_name": 1}, 400, "must be a string"),
         ("/v1/models/{doubling}:predict", {"inputs": 1, "signature_name": "other"}, 400, 'key "other" not found'),
-        ("/v1/models/{linear}/labels/stable:predict:predict", {}, 404, "Malformed request"),
         ("/v1/models/{linear}:classify", {"examples": [{"x": 1.0}]}, 400, "one string input"),
         ("/v1/models/{doubling}:predict", {"instances": [1.5]}, 400, "must be a integer"),
         ("/v1/models/{doubling}:predict", {"instances": [3000000000]}, 400, "holds -2147483648 to 2147483647"),

@@ -158,16 +158,13 @@ refused(
 refused(lambda: infer(("heads", "regression", CLASSIFY)), invalid, "a classification has outputs")
 refused(lambda: infer(("heads", "other", CLASSIFY)), invalid, 'key "other" not found')
 refused(lambda: infer(*both, given=[]), invalid, "Input is empty.")
-for signature, values in (("classification", None), ("regression", [0.5, 1.5])):
-    regression.model_spec.name, regression.model_spec.signature_name = "heads", signature
-    if values is None:
-        refused(
-            lambda: prediction.Regress(regression, timeout=SECONDS), invalid, "a regression has one output"
-        )
-        continue
-    regression.input.example_list.examples[:] = examples
-    found = prediction.Regress(regression, timeout=SECONDS)
-    assert [round(row.value, 5) for row in found.result.regressions] == values, found
+regression = regression_pb2.RegressionRequest()
+regression.input.example_list.examples.extend(examples)
+regression.model_spec.name, regression.model_spec.signature_name = "heads", "regression"
+found = prediction.Regress(regression, timeout=SECONDS)
+assert [round(row.value, 5) for row in found.result.regressions] == [0.5, 1.5], found
+regression.model_spec.signature_name = "classification"
+refused(lambda: prediction.Regress(regression, timeout=SECONDS), invalid, "a regression has one output")
 
 request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
 request.model_spec.name = "linear"

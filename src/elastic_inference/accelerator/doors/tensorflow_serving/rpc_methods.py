@@ -290,8 +290,6 @@ def _settings(config: Any) -> dict[str, Any] | None:
     if config.HasField("logging_config"):
         raise InvalidInput(f"{config.name:.80}: logging_config is not offered here")
     settings: dict[str, Any] = {}
-    if config.version_labels:
-        settings["labels"] = dict(config.version_labels)
     policy = config.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":
@@ -300,4 +298,6 @@ def _settings(config: Any) -> dict[str, Any] | None:
             settings["versions"] = policy.latest.num_versions or 1
         case "specific":
             settings["versions"] = [int(version) for version in policy.specific.versions]
+    if settings or config.version_labels:
+        settings["labels"] = dict(config.version_labels)  # those of before may be of versions that are gone
     return settings or None

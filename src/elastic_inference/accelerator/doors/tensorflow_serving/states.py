@@ -32,6 +32,7 @@ def states_of(inference: Inference, name: str, version: str = "") -> list[Versio
             f"version {version} of model {name!r:.200}" if version else f"any versions of model {name!r:.200}"
         )
         raise ModelNotFound(f"Could not find {what}")
+    rows = [row for row in rows if row["version"]] or rows  # what is wrong with labels is no version's state
     found = [_state_of(row["version"], row["state"], row["reason"]) for row in rows]
     return sorted(found, key=lambda state: -state.version)
 
