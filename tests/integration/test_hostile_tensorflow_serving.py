@@ -152,7 +152,7 @@ def test_there_is_no_folder_to_configure(target: Target) -> None:
 
 def test_methods_that_are_not_there(target: Target) -> None:
     with RawGrpc(target) as client:
-        found = client.call(b"", f"/{SERVING}.PredictionService/MultiInference")
+        found = client.call(b"", f"/{SERVING}.PredictionService/Predictions")
         assert found.status == GrpcCode.UNIMPLEMENTED
 
 
