@@ -80,6 +80,8 @@ def test_a_kill_and_what_follows() -> None:
     assert found(dead, again) == [(Kind.SERVES_AGAIN, "its models are loaded again")]
     # Between two looks it died and came back.
     assert [kind for kind, _ in found(USUAL, again)] == [Kind.DIED, Kind.SERVES_AGAIN]
+    # It did so before anybody looked.
+    assert [kind for kind, _ in found(None, again)] == [Kind.ATTACHED, Kind.DIED, Kind.SERVES_AGAIN]
 
 
 def test_what_the_kernel_and_the_accelerator_refuse() -> None:

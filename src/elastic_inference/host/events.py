@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -125,6 +125,10 @@ def compare(before: Mapping[str, Seen], after: Mapping[str, Seen]) -> Iterator[F
         if earlier is None or earlier.record.state is State.STARTING:
             kind = now.record.kind
             yield Found(Kind.ATTACHED, now.record, f"{kind.name} on {now.record.device}")
+            # It may have died and been started again before the first look.
+            num_restarts = 0 if earlier is None else earlier.record.num_restarts
+            began = replace(now.record, state=State.READY, num_restarts=num_restarts)
+            yield from _changes(Seen(began, None), now)
         else:
             yield from _changes(earlier, now)
 
