@@ -10,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 WAIT_SECONDS = 60.0
+_PAUSES = (
+    0.005,
+    0.1,
+)  # at first, for what is there in a moment; and later, for a host lets nobody ask without end
 
 
 def wait_until(
@@ -17,10 +21,12 @@ def wait_until(
 ) -> None:
     """Wait until a condition holds; AssertionError with `what` where it does not in time."""
     deadline = time.monotonic() + seconds
-    pause = threading.Event()
+    pause, longest = _PAUSES
+    never = threading.Event()
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for: {what}"
-        pause.wait(0.005)
+        never.wait(pause)
+        pause = min(longest, 1.1 * pause)
 
 
 def read_line(process: subprocess.Popen[str], seconds: float = WAIT_SECONDS) -> str:
