@@ -263,8 +263,7 @@ def test_a_host_that_says_nothing_is_seen_and_comes_back(
     opened.wait("#accelerators tbody tr")
     os.kill(host.process.pid, signal.SIGSTOP)
     try:
-        opened.wait(".state.late")
-        assert "no news for" in opened.page.locator("#connection").inner_text()
+        opened.wait("#connection.late:has-text('no news for')")
         assert opened.page.get_by_role("button", name="stays").is_visible()
     finally:
         os.kill(host.process.pid, signal.SIGCONT)

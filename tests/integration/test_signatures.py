@@ -55,7 +55,7 @@ def serve(models: Path, tmp_path: Path) -> Any:
 def test_a_signature_is_loaded_once_by_whoever_asks_first(models: Path, tmp_path: Path) -> None:
     with serve(models, tmp_path) as served, ThreadPoolExecutor(8) as threads:
         asked = [threads.submit(values, served, "linear", signature_name="shifted") for _ in range(16)]
-        assert [each.result()[0] for each in asked] == [want(2, "shifted")] * 16
+        assert [each.result(60)[0] for each in asked] == [want(2, "shifted")] * 16
         _, metrics = served.ask("/metrics")
         counted = [line for line in metrics.splitlines() if line.startswith("elastic_inference_rows_total")]
         assert 'elastic_inference_rows_total{model="linear@2#shifted"} 16.0' in counted, counted
