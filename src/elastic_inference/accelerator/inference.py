@@ -173,14 +173,16 @@ class Inference:
     ) -> Result:
         if self.rate is not None:
             self.rate.take()
-        inputs = self._tensors.inputs(head, tensors, entry)
+        signature = entry.loaded().signature
+        inputs = self._tensors.inputs(head, tensors, entry, signature)
         entered = time.monotonic()
         timing.input_seconds = entered - arrived
         left = None if timeout_seconds is None else arrived + timeout_seconds - entered
         made = self.shared.runner.run(entry, inputs, left, timing, is_wanted)
         if self.fence is not None and not self.fence.is_open():
             raise ModelNotReady("the lease of this accelerator's host has ended; it serves elsewhere")
-        return Result(entry.name, entry.version, head.id, self._tensors.outputs(head, made, entry), timing)
+        outputs = self._tensors.outputs(head, made, entry, signature)
+        return Result(entry.name, entry.version, head.id, outputs, timing)
 
     def server_metadata(self) -> dict[str, Any]:
         """Return what the protocol's server metadata says: name, version, extensions."""

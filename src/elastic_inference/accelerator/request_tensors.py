@@ -43,7 +43,7 @@ class RequestTensors:
         self._regions = regions
 
     def inputs(
-        self, head: RequestHead, tensors: Sequence[memoryview], entry: ModelEntry
+        self, head: RequestHead, tensors: Sequence[memoryview], entry: ModelEntry, signature: Signature
     ) -> dict[str, npt.NDArray[Any]]:
         """Return a request's arrays, checked against the model; InvalidInput that says what does not fit.
 
@@ -52,37 +52,15 @@ class RequestTensors:
         Args:
             tensors: The bytes of those inputs that come with the request, in their order in the head.
         """
-        if entry.fitting is not head:
-            self._check(head, entry.loaded().signature)
-            if all(part.data is None for part in head.inputs):  # else its tensors would be kept with it
-                entry.fitting = head
         given = iter(tensors)
-        return {part.name: self._array(part, given) for part in head.inputs}
-
-    @staticmethod
-    def _check(head: RequestHead, signature: Signature) -> None:
-        for part in head.inputs:
-            spec = signature.inputs.get(part.name)
-            if spec is None:
-                raise InvalidInput(
-                    f"unexpected input {part.name!r}; the model has {sorted(signature.inputs)}"
-                )
-            if spec.base_dtype != part.dtype:
-                raise InvalidInput(
-                    f"input {part.name!r} is {WIRE_NAMES[part.dtype]}, the model's is {WIRE_NAMES[spec.base_dtype]}"
-                )
-            if not spec.is_compatible(part.shape):
-                raise InvalidInput(
-                    f"input {part.name!r} has shape {list(part.shape)}, the model's is {shape_text(spec.shape)}"
-                )
-        missing = signature.required_inputs - {part.name for part in head.inputs}
-        if missing:
-            raise InvalidInput(f"missing inputs {sorted(missing)}")
-        for want in head.outputs or ():
-            if want.name not in signature.outputs:
-                raise InvalidInput(
-                    f"unexpected output {want.name!r}; the model has {sorted(signature.outputs)}"
-                )
+        if entry.fitting is head:
+            return {part.name: self._array(part, given) for part in head.inputs}
+        _check_inputs(head, signature)
+        arrays = {part.name: self._array(part, given) for part in head.inputs}
+        _check_names(head, signature)
+        if all(part.data is None for part in head.inputs):  # else its tensors would be kept with it
+            entry.fitting = head
+        return arrays
 
     def _array(self, part: TensorPart, given: Iterator[memoryview]) -> npt.NDArray[Any]:
         if part.data is not None:
@@ -90,9 +68,15 @@ class RequestTensors:
         view = self._regions.view(part.range) if part.range is not None else next(given)
         return wire.view_of(view, part.dtype, part.shape, part.name)
 
-    def outputs(self, head: RequestHead, arrays: Arrays, entry: ModelEntry) -> list[Output]:
-        """Return what the answer has: the outputs that the request wants, those in shared memory written there."""
-        own = entry.loaded().signature.outputs
+    def outputs(
+        self, head: RequestHead, arrays: Arrays, entry: ModelEntry, signature: Signature
+    ) -> list[Output]:
+        """Return what the answer has: the outputs that the request wants, those in shared memory written there.
+
+        Args:
+            entry: May have been unloaded since it ran.
+        """
+        own = signature.outputs
         wanted = head.outputs
         if wanted is None:
             is_binary = head.is_binary_default
@@ -115,3 +99,29 @@ class RequestTensors:
             )
         view[: len(data)] = data
         return Output(want, dtype, array, len(data))
+
+
+def _check_inputs(head: RequestHead, signature: Signature) -> None:
+    """Check names, dtypes and shapes of what is given."""
+    for part in head.inputs:
+        spec = signature.inputs.get(part.name)
+        if spec is None:
+            raise InvalidInput(f"unexpected input {part.name!r}; the model has {sorted(signature.inputs)}")
+        if spec.base_dtype != part.dtype:
+            raise InvalidInput(
+                f"input {part.name!r} is {WIRE_NAMES[part.dtype]}, the model's is {WIRE_NAMES[spec.base_dtype]}"
+            )
+        if not spec.is_compatible(part.shape):
+            raise InvalidInput(
+                f"input {part.name!r} has shape {list(part.shape)}, the model's is {shape_text(spec.shape)}"
+            )
+
+
+def _check_names(head: RequestHead, signature: Signature) -> None:
+    """Check that no input is missing, and that the outputs are the model's."""
+    missing = signature.required_inputs - {part.name for part in head.inputs}
+    if missing:
+        raise InvalidInput(f"missing inputs {sorted(missing)}")
+    for want in head.outputs or ():
+        if want.name not in signature.outputs:
+            raise InvalidInput(f"unexpected output {want.name!r}; the model has {sorted(signature.outputs)}")

@@ -150,9 +150,9 @@ class Supervisor:
             self._pids[number] = ProcessIdentity.of_pid(child.pid, os.geteuid())
             processes = {str(key): asdict(each) for key, each in self._pids.items()}
             remembered = {"told_sha256": self._told_sha256, "processes": processes}
-        partial = self._folder / "processes.partial"
-        partial.write_text(json.dumps(remembered))
-        os.replace(partial, self._folder / REMEMBERED)
+            partial = self._folder / "processes.partial"  # two threads at once would write into each other's
+            partial.write_text(json.dumps(remembered))
+            os.replace(partial, self._folder / REMEMBERED)
         return child
 
     def _wait_end(self, identity: ProcessIdentity) -> None:
