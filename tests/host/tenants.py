@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from elastic_inference.client.host_session import HostSession
+from elastic_inference.errors import AcceleratorBusy
 from tests.host.conftest import HostProcess, _starter, new_state_dir
+from tests.host.support import wait_for_host
 
 
 @contextlib.contextmanager
@@ -29,6 +31,13 @@ def take_in(operator: HostSession, name: str, **body: Any) -> str:
 def take_all_away(operator: HostSession) -> None:
     """Remove every tenant and detach every accelerator."""
     for tenant in operator.request("GET", "/v1/tenants"):
-        operator.request("DELETE", f"/v1/tenants/{tenant['name']}?detach=true")
+        wait_for_host(lambda name=tenant["name"]: _is_removed(operator, name), "the tenant's end")
     for accelerator in operator.request("GET", "/v1/accelerators"):
         operator.detach(accelerator["accelerator_id"], drain_seconds=0)
+
+
+def _is_removed(operator: HostSession, name: str) -> bool:
+    with contextlib.suppress(AcceleratorBusy):  # such as one that is being moved
+        operator.request("DELETE", f"/v1/tenants/{name}?detach=true")
+        return True
+    return False

@@ -260,7 +260,7 @@ def test_a_host_that_says_nothing_is_seen_and_comes_back(
 ) -> None:
     operator.attach("small", name="stays")
     opened = open_page()
-    opened.wait("#accelerators tbody tr")
+    opened.wait("#accelerators tbody tr:has-text('stays')")
     os.kill(host.process.pid, signal.SIGSTOP)
     try:
         opened.wait("#connection.late:has-text('no news for')")
