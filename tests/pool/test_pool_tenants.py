@@ -132,9 +132,14 @@ def test_requests_a_second_hold_at_the_hosts_and_follow_a_move(
         assert vision.describe(mine.accelerator_id).limits["requests"].startswith("0.002 a second")
         wait_for_host(lambda: not is_served(), "the new quota")
         before = cluster.holder(mine.accelerator_id)["host_id"]
+
+        def has_moved() -> bool:  # no host has it for a moment
+            ids = [each["accelerator_ids"] for each in cluster.hosts() if each["host_id"] != before]
+            return any(mine.accelerator_id in each for each in ids)
+
         try:
             operator.request("POST", f"/v1/pool/hosts/{before}/drain", {"is_draining": True})
-            wait_for_host(lambda: cluster.holder(mine.accelerator_id)["host_id"] != before, "another host")
+            wait_for_host(has_moved, "another host")
             wait_for_host(lambda: is_served() or not is_served(), "an answer there")
             assert not is_served()
         finally:
