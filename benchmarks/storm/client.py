@@ -91,6 +91,11 @@ class ClientProcess:
         self._process.stdin.flush()
         self._read()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def end(self) -> Outcome:
         """End the calls; what became of them."""
         assert self._process.stdin is not None

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from benchmarks.isolation.hosts import RunningHost
@@ -30,8 +30,12 @@ def wait_for_only(host: RunningHost, wanted: set[str]) -> list[str]:
         threading.Event().wait(0.2)
 
 
-def left_of(state_dir: Path, uids: range) -> Mapping[str, list[str]]:
-    """By kind: processes, control groups, claimed users, folders and shared memory of a host that has ended."""
+def left_of(state_dir: Path, uids: range, clients: Collection[int]) -> Mapping[str, list[str]]:
+    """By kind: processes, control groups, claimed users, folders and shared memory of a host that has ended.
+
+    Args:
+        clients: The processes that called it, which have ended too.
+    """
     host_id = (state_dir / "host.id").read_text().strip()
     return {
         "processes": [f"{pid}: {_command(pid)}" for pid in list_processes() if _is_of(pid, state_dir, uids)],
@@ -40,7 +44,7 @@ def left_of(state_dir: Path, uids: range) -> Mapping[str, list[str]]:
         "folders": [
             str(path) for folder in ("accelerators", "homes") for path in (state_dir / folder).glob("*")
         ],
-        "shared memory": [path.name for path in Path("/dev/shm").iterdir() if _is_orphan(path, uids)],
+        "shared memory": [path.name for path in Path("/dev/shm").iterdir() if _is_orphan(path, uids, clients)],
     }
 
 
@@ -63,11 +67,10 @@ def _groups(host_id: str) -> list[Path]:
     return [*root.glob(f"**/{GROUP_PREFIX}{host_id}")]
 
 
-def _is_orphan(path: Path, uids: range) -> bool:
-    """Whether a region is of our accelerators, or of a client that has ended: its name says which process made it."""
-    with contextlib.suppress(OSError, ValueError):
+def _is_orphan(path: Path, uids: range, clients: Collection[int]) -> bool:
+    """Whether a region is of our accelerators or of our clients: its name says which process made it."""
+    with contextlib.suppress(OSError):
         if path.lstat().st_uid in uids:
             return True
-        name = path.name
-        return name.startswith("elastic-inference-") and not Path("/proc", name.split("-")[2]).exists()
+        return any(path.name.startswith(f"elastic-inference-{pid}-") for pid in clients)
     return False

@@ -91,7 +91,7 @@ class Storm:
                 outcomes = [client.end() for client in clients]
                 strange = wait_for_only(host, {tenant.accelerator_id for tenant in tenants})
             host.close()
-            left = left_of(disk / "state", UIDS)
+            left = left_of(disk / "state", UIDS, [client.pid for client in clients])
         return [
             _faults_row(self.seconds, faults.done, supervisor.num_starts),
             *_call_rows(outcomes, self.timeout_seconds),

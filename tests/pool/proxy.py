@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 
@@ -36,7 +37,7 @@ class CuttingProxy:
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            first = sock.recv(1 << 16)
+            first = _first_request(sock)
             if any(host_id.encode() in first for host_id in self.cut):
                 self._held.append(sock)
                 return
@@ -46,6 +47,22 @@ class CuttingProxy:
                 back.start()
                 _copy(sock, pool)
                 back.join(60)
+
+
+def _first_request(sock: socket.socket) -> bytes:
+    """Return a whole request: who reports stands in its path, who joins in its body, which may come later."""
+    read = b""
+    while b"\r\n\r\n" not in read:
+        if not (data := sock.recv(1 << 16)):
+            return read
+        read += data
+    head, _, body = read.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    while length is not None and len(body) < int(length[1]):
+        if not (data := sock.recv(1 << 16)):
+            break
+        body += data
+    return head + b"\r\n\r\n" + body
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
