@@ -44,7 +44,9 @@ def left_of(state_dir: Path, uids: range, clients: Collection[int]) -> Mapping[s
         "folders": [
             str(path) for folder in ("accelerators", "homes") for path in (state_dir / folder).glob("*")
         ],
-        "shared memory": [path.name for path in Path("/dev/shm").iterdir() if _is_orphan(path, uids, clients)],
+        "shared memory": [
+            path.name for path in Path("/dev/shm").iterdir() if _is_orphan(path, uids, clients)
+        ],
     }
 
 

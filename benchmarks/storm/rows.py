@@ -25,7 +25,7 @@ from elastic_inference.client.host_session import Attachment
 from elastic_inference.limits.processes import list_processes, process_uid
 from elastic_inference.percentiles import percentile
 
-UIDS = range(63200, 63232)
+UIDS = range(63500, 63532)
 CALM_SECONDS = 15.0
 _TYPES = """
 [tenant]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +93,33 @@ def test_a_region_that_is_looked_at_stays_mapped_until_nobody_does(region: Regio
 
 
 def test_a_full_memory_is_an_error_and_leaves_nothing() -> None:
-    before = set(os.listdir("/dev/shm"))
     with pytest.raises(OSError):  # noqa: PT011  # ENOSPC or EFBIG, as the system has it
         Region.create(1 << 55)
-    assert set(os.listdir("/dev/shm")) <= before
+    assert not list(Path("/dev/shm").glob(f"elastic-inference-{os.getpid()}-*"))
+
+
+def test_what_a_killed_client_left_goes_with_the_next_region() -> None:
+    program = (
+        "from elastic_inference.protocol.shared_memory import Region\nprint(Region.create(1000).key[1:])"
+    )
+    left = [
+        Path("/dev/shm")
+        / subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip()
+        for _ in range(2)
+    ]
+    mine = Region.create(1000)
+    of_somebody_else = Path("/dev/shm") / f"of-somebody-else-{secrets.token_hex(8)}"
+    of_somebody_else.touch()
+    try:
+        for old in (left[0], file_of(mine), of_somebody_else):
+            os.utime(old, (0, 0))
+        Region.create(1000).unlink()
+        assert [path.exists() for path in (*left, file_of(mine), of_somebody_else)] == [
+            False,
+            True,
+            True,
+            True,
+        ]
+    finally:
+        for path in (left[1], file_of(mine), of_somebody_else):
+            path.unlink()

@@ -1,7 +1,8 @@
 """POSIX shared memory regions by key, as the protocol's system shared memory extension names them.
 
 The client makes a region, registers its key with the server and unlinks it at once: both keep their mapping, and a
-file is left behind only by a client that is killed within the one exchange between.
+file is left behind only by a client that is killed within the one exchange between. The same user's next client that
+makes a region takes such files away.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import secrets
 import socket
 import stat
 import struct
+import time
 from pathlib import Path
 
 from elastic_inference.errors import InvalidInput
 
 _DIRECTORY = Path("/dev/shm")  # where Linux keeps what shm_open names
 KEY_LIMIT = 200
+_NAME = re.compile(r"elastic-inference-(\d+)-[0-9a-f]{32}")
+# A name lives for one exchange; its process may be alive where it is not seen, in a container that shares the folder.
+_LEFT_SECONDS = 60.0
 _ACL_NAME = "system.posix_acl_access"
 _NOBODY = 0xFFFFFFFF  # the id of entries that name no one
 
@@ -47,6 +53,7 @@ class Region:
         """
         if not _DIRECTORY.is_dir():
             raise FileNotFoundError(f"this system has no {_DIRECTORY}")
+        _remove_left()
         key = f"/elastic-inference-{os.getpid()}-{secrets.token_hex(16)}"
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(_DIRECTORY / key[1:], flags, 0o600)
@@ -125,6 +132,19 @@ class Region:
         with contextlib.suppress(BufferError):  # an array still looks at it: its end unmaps
             self.view.release()
             self._mapping.close()
+
+
+def _remove_left() -> None:
+    """Remove what this user's killed clients left."""
+    with os.scandir(_DIRECTORY) as entries:
+        for entry in entries:
+            match = _NAME.fullmatch(entry.name)
+            if match is None or Path("/proc", match[1]).exists():
+                continue
+            with contextlib.suppress(OSError):  # another client was quicker
+                status = entry.stat(follow_symlinks=False)
+                if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _LEFT_SECONDS:
+                    os.unlink(entry)
 
 
 def peer_uid(sock: socket.socket) -> int | None:
