@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 GPU_WHEELS := --quiet --dest .gpu-wheels --only-binary=:all: --implementation cp --python-version 3.12 \
@@ -18,8 +19,8 @@ help: ## List the commands
 demo: $(VENV)/.demo ## Detect objects on a real clip without and with an accelerator; writes demo-output/
 	$(BIN)/ei demo --output demo-output
 
-test: $(VENV)/.dev .venv-aws/.done browser ## Install everything and run all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev .venv-aws/.done browser ## Install everything and run all tests, JOBS=2 at a time
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 test-torch: .venv-torch/.done ## Run the tests of PyTorch models in an environment of their own (5.5 GB, once)
 	.venv-torch/bin/python -m pytest tests/torch $(ARGS)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,8 +23,26 @@ with contextlib.suppress(
     settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any machine")
 
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
+
 # Tests of the store that embedded accelerators share say where it is; the others leave this user's alone.
 os.environ["EI_STORE_SIZE"] = "0"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Give a file's tests to one process, because they share what was costly to start; all of the pool's to one.
+
+    Each of these starts several Ray nodes: two pools at once would take the machine from all others.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/pool" if nodeid.startswith("tests/pool/") else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from elastic_inference.client.host_session import HostSession
-from elastic_inference.errors import AcceleratorBusy
+from elastic_inference.errors import AcceleratorBusy, AcceleratorNotFound
 from tests.host.conftest import HostProcess, _starter, new_state_dir
 from tests.host.support import wait_for_host
 
@@ -33,7 +33,8 @@ def take_all_away(operator: HostSession) -> None:
     for tenant in operator.request("GET", "/v1/tenants"):
         wait_for_host(lambda name=tenant["name"]: _is_removed(operator, name), "the tenant's end")
     for accelerator in operator.request("GET", "/v1/accelerators"):
-        operator.detach(accelerator["accelerator_id"], drain_seconds=0)
+        with contextlib.suppress(AcceleratorNotFound):  # its lease has ended meanwhile
+            operator.detach(accelerator["accelerator_id"], drain_seconds=0)
 
 
 def _is_removed(operator: HostSession, name: str) -> bool:
