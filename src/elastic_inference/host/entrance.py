@@ -10,7 +10,7 @@ from elastic_inference.clock import Clock
 from elastic_inference.errors import CapacityExceeded, ElasticInferenceError, TenantQuotaExceeded
 from elastic_inference.host.accounts.capacity import Allocation
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.line import Line, Waiter
+from elastic_inference.host.accounts.line import Line, Room, Waiter
 from elastic_inference.host.accounts.scope import OPERATOR
 from elastic_inference.host.accounts.stock import Check, Stock
 from elastic_inference.host.accounts.tenants import MAX_PRIORITY, Quota
@@ -49,7 +49,7 @@ class Entrance:
         with self._lock:
             waiter = self._line.look(wanted.ticket)
             if waiter is None or (waiter.tenant, waiter.type_name) != (wanted.tenant, kind.name):
-                waiter = self._new(wanted, kind)
+                waiter = self._new(wanted, self._clock.now())
             allocation = self._try(accelerator_id, kind, waiter, quota)
             if allocation is None:
                 return self._wait(waiter, kind, wanted, quota)
@@ -59,11 +59,24 @@ class Entrance:
     def rejoin(self, ticket: str) -> Waiting | None:
         """Let one stand where it stood before its turn came, which led to nothing; None where it waits no more."""
         with self._lock:
-            waiter = next((w for w in self._tenancy.store.list_waiters() if w.ticket == ticket), None)
+            waiter = self._written(ticket)
             if waiter is None:
                 return None
             self._line.join(waiter)
             return self._waiting(waiter)
+
+    def keep_from(self, wanted: Wanted, asked_at: float, room: Room) -> None:
+        """Keep in a room what those wait for that stand in front of one whose turn came, and which has to go elsewhere.
+
+        Args:
+            asked_at: For capacity, where it did not wait.
+        """
+        with self._lock:
+            waiter = self._written(wanted.ticket) or self._new(wanted, asked_at)
+            self._line.keep_from(waiter, room, self._may_have)
+
+    def _written(self, ticket: str | None) -> Waiter | None:
+        return next((w for w in self._tenancy.store.list_waiters() if w.ticket == ticket), None)
 
     def leave(self, ticket: str, tenant: str | None = None) -> bool:
         """Take a waiter out of the line, also of what is written down.
@@ -107,11 +120,10 @@ class Entrance:
             for place, waiter in enumerate(waiters, 1)
         ]
 
-    def _new(self, wanted: Wanted, kind: AcceleratorType) -> Waiter:
+    def _new(self, wanted: Wanted, asked_at: float) -> Waiter:
         priority = max(0, min(MAX_PRIORITY, wanted.priority))
-        return Waiter(
-            secrets.token_hex(16), wanted.tenant, kind.name, priority, self._clock.now(), number=1 << 62
-        )
+        ticket = secrets.token_hex(16)
+        return Waiter(ticket, wanted.tenant, wanted.type_name, priority, asked_at, number=1 << 62)
 
     def _try(
         self, accelerator_id: str, kind: AcceleratorType, waiter: Waiter, quota: Quota

@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 
 _MAX_AT_ONCE = 16
 _END_PAUSE_SECONDS = 0.1
-
 _NO_ROOM = Allocation("", 0.0, 0)
 
 Tell = Callable[[events.Kind, str, AcceleratorRecord | None], None]
+Take = Callable[[str, Request, Iterable[str]], Place]
 
 
 class PlacementKeeper:
@@ -100,18 +100,23 @@ class PlacementKeeper:
 
     # One accelerator
 
-    def put(self, record: AcceleratorRecord, request: Request, number: int) -> AcceleratorRecord:
+    def put(
+        self, record: AcceleratorRecord, request: Request, number: int, take: Take | None = None
+    ) -> AcceleratorRecord:
         """Put an accelerator on a host, on that where it holds room already first, and write down where it is.
+
+        Args:
+            take: Holds room for it on none of these hosts; None: any that is left, whoever waits for that.
 
         Raises:
             CapacityExceeded: It fits on none.
             StartFailed: None of those where it fits started it.
         """
-        key = record.accelerator_id
+        key, take = record.accelerator_id, take or self._books.take
         tried: dict[str, ElasticInferenceError] = {}
         while True:
             try:
-                place = self._books.place_of(key) or self._books.take(key, request, tried)
+                place = self._books.place_of(key) or take(key, request, tried)
             except (CapacityExceeded, InvalidInput) as error:
                 if tried:
                     raise next(iter(tried.values())) from error

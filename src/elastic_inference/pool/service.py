@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from elastic_inference.clock import Clock, MonotonicClock
 from elastic_inference.errors import (
@@ -110,7 +111,7 @@ class PoolService:
             self._start,
             calendar.now,
         )
-        self._store = store
+        self._store, self._stock = store, stock
         self._books = books
         self._calendar = calendar
         self._report = UsageReport(store, self.board, self.meter, calendar.now)
@@ -261,7 +262,8 @@ class PoolService:
                     device=device_name(place.host_id, place.allocation.device),
                 )
                 self._store.add(record)
-                attached = self.keeper.put(record, request, 1)
+                keep = partial(self.entrance.keep_from, admitted.wanted, record.created_at)
+                attached = self.keeper.put(record, request, 1, partial(self._stock.take_elsewhere, keep))
                 self._store.begin_interval(attached, self._calendar.now())
             except BaseException:
                 self._undo(accelerator_id)

@@ -10,7 +10,7 @@ from elastic_inference.host.accounts.capacity import Allocation
 from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.line import Waiter
 from elastic_inference.host.accounts.stock import Check
-from elastic_inference.pool.books import Books
+from elastic_inference.pool.books import Books, Place
 from elastic_inference.pool.model import Placement, Request
 from elastic_inference.pool.placement.choosing import Policy, find, refusal
 from elastic_inference.pool.placement.table import Table
@@ -65,9 +65,14 @@ class PoolStock:
         self._books = books
         self._policy = policy
 
-    def room(self) -> PoolRoom:
-        """Return what is left now on all hosts."""
-        return PoolRoom(Table(self._books.views()), self._policy, self._books.homeless())
+    def room(self, without: str = "") -> PoolRoom:
+        """Return what is left now on all hosts.
+
+        Args:
+            without: An accelerator for which nothing is kept, whatever it lost.
+        """
+        homeless = [(key, request) for key, request in self._books.homeless() if key != without]
+        return PoolRoom(Table(self._books.views()), self._policy, homeless)
 
     def held_by(self, tenant: str) -> Mapping[str, Allocation]:
         """Return what a tenant holds on all hosts, what has no host at this moment included."""
@@ -110,3 +115,16 @@ class PoolStock:
         """
         kept = [] if room is None else room.kept
         return self._books.take(accelerator_id, Request(kind.name, tenant), (), check, kept).allocation
+
+    def take_elsewhere(
+        self, keep: Callable[[PoolRoom], None], accelerator_id: str, request: Request, tried: Iterable[str]
+    ) -> Place:
+        """Hold room for an accelerator whose first place came to nothing.
+
+        Args:
+            keep: Keeps what others wait for.
+            tried: Hosts that did not start it.
+        """
+        room = self.room(without=accelerator_id)
+        keep(room)
+        return self._books.take(accelerator_id, request, tried, kept=room.kept)

@@ -115,8 +115,14 @@ class Line:
             room: What is left now; this changes it.
             may_have: Whether somebody in front may have something at all now; one that may not, holds nobody up.
         """
+        self.keep_from(waiter, room, may_have)
+        return room.fits(waiter.type_name)
+
+    def keep_from(
+        self, waiter: Waiter, room: Room, may_have: Callable[[Waiter, Allocation], bool] = lambda *_: True
+    ) -> None:
+        """Keep in a room what those in front of a waiter wait for; it need not stand in the line (any more)."""
         for other in self.waiters():
             if other.rank >= waiter.rank:
                 break
             room.set_aside(other, partial(may_have, other))
-        return room.fits(waiter.type_name)
