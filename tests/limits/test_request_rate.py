@@ -111,21 +111,37 @@ def test_who_is_attached_anew_finds_the_bucket_as_it_is(page: RatePage, clock: M
     assert taken(join(page, 3, clock), 10) == 1
 
 
-def test_another_limit_counts_at_once_and_begins_with_a_full_bucket(
+def test_another_limit_counts_at_once_and_goes_on_with_what_is_left(
     page: RatePage, clock: ManualClock
 ) -> None:
     rate = join(page, 1, clock)
     clock.advance(1e6)
-    for per_second, most in ((3.0, 3), (1000.0, 1000), (0.001, 1), (3.0, 3)):
+    page.put(3.0)  # the first one's bucket is full
+    assert taken(rate, 2) == 2
+    for per_second, most in ((1000.0, 1), (0.001, 0), (3.0, 0)):
         page.put(per_second)
         assert rate.per_second == per_second
         assert taken(rate, 2000) == most
+    clock.advance(1.0)
+    page.put(2.0)  # of the three that came meanwhile it holds two
+    assert taken(rate, 2000) == 2
     page.put(None)
     assert rate.per_second is None
     assert taken(rate, 2000) == 2000
+    page.put(5.0)
+    assert taken(rate, 2000) == 5
+
+
+def test_nobody_gets_more_by_limits_that_change_often(page: RatePage, clock: ManualClock) -> None:
+    """As those of a pool's host do while a tenant attaches and detaches elsewhere."""
+    rate, num_taken, since = join(page, 1, clock), 0, clock.now()
+    page.put(10.0)
     for number in range(200):  # more often than there are places for rules
-        page.put(float(number % 7 + 1))
-        assert taken(rate, 20) == number % 7 + 1
+        clock.advance(0.5)
+        num_taken += taken(rate, 100)
+        page.put((5.0, 10.0)[number % 2])
+        num_taken += taken(rate, 100)
+    assert num_taken <= 10 + 7.5 * (clock.now() - since)
 
 
 def test_accelerators_keep_their_cells_and_those_of_others_are_not_given(

@@ -12,6 +12,7 @@ could as well not count at all; and it reaches the memory of its own tenant alon
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -100,7 +101,7 @@ class RequestRate:
         if per_second == 0.0:  # the hot path of those without a limit
             return
         with self._lock:
-            filled = per_second * (self._clock.now() - memory.real[rule + _SINCE]) - memory.count()
+            filled = _filled(memory, rule, self._clock.now())
             left, most = memory.real[rule + _CEILING] + filled, max(1.0, per_second)
             if left > most:
                 memory.real[rule + _CEILING] = most - filled
@@ -148,15 +149,22 @@ class RatePage:
         os.close(self.fd)
 
     def put(self, per_second: float | None) -> None:
-        """Put a limit in force at once, and the bucket is full; the limit that is in force already changes nothing."""
+        """Put a limit in force at once; the limit that is in force already changes nothing.
+
+        A first limit begins with a full bucket. Another one goes on with what is left, for a pool divides a limit anew
+        each time when an accelerator comes or goes, and a tenant that attaches often must not get more by that.
+        """
         memory, wanted = self._memory, per_second or 0.0
-        if memory.real[_rule(memory) + _PER_SECOND] == wanted:
+        rule, left = _rule(memory), math.inf
+        if memory.real[rule + _PER_SECOND] == wanted:
             return
+        if memory.real[rule + _PER_SECOND]:
+            left = memory.real[rule + _CEILING] + _filled(memory, rule, self._clock.now())
         number = (memory.whole[_RULE] + 1) % _NUM_RULES
         rule = _RULES + number * _CELLS_OF_RULE
         memory.real[rule + _PER_SECOND] = wanted
         memory.real[rule + _SINCE] = self._clock.now()
-        memory.real[rule + _CEILING] = max(1.0, wanted) + memory.count()
+        memory.real[rule + _CEILING] = min(left, max(1.0, wanted)) + memory.count()
         memory.whole[_RULE] = number
 
     def admit(self, owner: bytes) -> int:
@@ -200,6 +208,11 @@ class RatePage:
             self._memory.whole[at + cell] = int.from_bytes(
                 owner[8 * cell : 8 * cell + 8], "little", signed=True
             )
+
+
+def _filled(memory: _Memory, rule: int, now: float) -> float:
+    """Return what came into the bucket since a rule was put in force, less all that was ever taken."""
+    return memory.real[rule + _PER_SECOND] * (now - memory.real[rule + _SINCE]) - memory.count()
 
 
 def _rule(memory: _Memory) -> int:
