@@ -16,6 +16,7 @@ from elastic_inference.errors import ConnectError, InvalidInput
 from elastic_inference.pool.clusters import (
     LocalCluster,
     check_answers,
+    check_is_node,
     choose_cluster,
     forget_cluster,
     remember_cluster,
@@ -45,6 +46,14 @@ def test_auto_takes_nobody_elses_cluster_and_does_not_guess() -> None:
         choose_cluster("auto", [LocalCluster("a:1", MINE), LocalCluster("a:2", MINE)])
     with pytest.raises(ConnectError, match="ray start --head"):
         choose_cluster("auto", [])
+
+
+def test_a_machine_that_is_no_node_is_told_so() -> None:
+    check_is_node("head:6379", [LocalCluster("10.0.0.1:6380", MINE), LocalCluster("10.0.0.1:6379", OTHER)])
+    with pytest.raises(ConnectError, match=r"no node of the Ray cluster head:6379; .*--address head:6379"):
+        check_is_node("head:6379", [])
+    with pytest.raises(ConnectError, match=r"head:6379 \(but of 10\.0\.0\.1:16379 "):
+        check_is_node("head:6379", [LocalCluster("10.0.0.1:16379", MINE)])
 
 
 def test_auto_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,6 +226,7 @@ def _connect(wanted: str) -> str:
 
     address = clusters.choose_cluster(wanted)
     clusters.check_answers(address)
+    clusters.check_is_node(address)
     return actors.connect(address)
 
 

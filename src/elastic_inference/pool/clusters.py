@@ -1,6 +1,7 @@
 """Which Ray cluster is meant, and whether one answers there; and where a pool's state directory says that it runs.
 
-Ray's own search takes any cluster of the machine, and its connect waits for most of a minute where nothing listens.
+Ray's own search takes any cluster of the machine, and its connect waits for most of a minute where nothing listens, or
+where the machine is no node.
 """
 
 from __future__ import annotations
@@ -97,6 +98,29 @@ def choose_cluster(wanted: str, known: Iterable[LocalCluster] | None = None) -> 
     raise InvalidInput(
         f"the Ray clusters of this machine are other users': {shown}; use one with --ray HOST:PORT"
     )
+
+
+def check_is_node(address: str, known: Iterable[LocalCluster] | None = None) -> None:
+    """See that a node of a cluster runs on this machine: by that alone Ray lets anybody in.
+
+    Args:
+        address: Of its head, by whatever name; so the port says which cluster it is.
+        known: The machine's clusters; None: looked for.
+
+    Raises:
+        ConnectError: None does.
+    """
+    all_known = local_clusters() if known is None else list(known)
+    if all(_port(each.address) != _port(address) for each in all_known):
+        others = "" if not all_known else f" (but of {', '.join(map(str, all_known))})"
+        raise ConnectError(
+            f"this machine is no node of the Ray cluster {address}{others}; run this on one, such as its head, or "
+            f"join the cluster first with `ray start --address {address}`"
+        )
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
 
 
 def check_answers(address: str, timeout_seconds: float = ANSWER_SECONDS) -> None:
