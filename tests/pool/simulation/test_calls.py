@@ -14,7 +14,7 @@ from elastic_inference.errors import InvalidInput
 from elastic_inference.pool.simulation.attachment import Piece
 from elastic_inference.pool.simulation.calls import Sampling, Serving, run_calls, serve
 from elastic_inference.pool.simulation.latencies import Latencies
-from elastic_inference.pool.simulation.service_time import ServiceTime, fit_variation
+from elastic_inference.pool.simulation.service_time import ServiceTime
 
 
 def event_by_event(
@@ -176,22 +176,26 @@ def test_percentiles_are_within_a_bin_of_the_sorted_ones(values: list[float], sh
     assert latencies.percentile(share) == pytest.approx(wanted, rel=0.0101)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_first_call_after_each_load_takes_as_long_as_a_first_one_does(share: float) -> None:
+    """Also where only a part of the calls is drawn, and these are so few that all of them are."""
+    service = ServiceTime(0.001, first_seconds=3.0)
+    latencies = Latencies()
+    pieces, servings = [Piece(0.0, 5.0, 0.0), Piece(5.0, 105.0, 1.0)], [Serving(0.0, 1e9, service)]
+    count = run_calls(pieces, servings, np.random.default_rng(1), Sampling(share), latencies)
+    assert latencies.largest == pytest.approx(3.0, rel=0.02)
+    assert count.busy_seconds == pytest.approx(3.0 + 0.001 * (count.num_offered - 1))
+    if share == 1.0:
+        twice = [Serving(0.0, 50.0, service, is_cut=True), Serving(60.0, 1e9, service)]
+        count = run_calls(pieces, twice, np.random.default_rng(1), Sampling(), Latencies())
+        assert count.busy_seconds == pytest.approx(6.0 + 0.001 * (count.num_offered - 2))
+
+
 def test_service_times_have_their_mean_and_variation() -> None:
     for variation in (0.0, 0.2, 0.8):
         drawn = ServiceTime(0.03, variation).draw(np.random.default_rng(0), 200_000)
         assert drawn.mean() == pytest.approx(0.03, rel=0.01)
         assert drawn.std() == pytest.approx(0.03 * variation, rel=0.05, abs=1e-9)
-
-
-@pytest.mark.parametrize("variation", [0.0, 0.25, 0.6])
-def test_the_variation_is_found_again_from_percentiles_under_load(variation: float) -> None:
-    service = ServiceTime(0.04, variation, wire_seconds=0.002)
-    latencies, _ = latencies_of(
-        np.random.default_rng(8), [Piece(0.0, 20_000.0, 12.5)], [Serving(0.0, 1e9, service)]
-    )
-    measured = [(share, latencies.percentile(share)) for share in (0.5, 0.9, 0.95, 0.99)]
-    assert fit_variation(0.04, 0.002, 12.5, measured) == pytest.approx(variation, abs=0.051)
-    assert fit_variation(0.04, 0.002, 12.5, []) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,6 @@ from elastic_inference.explorer.reporting.html import write_report
 from elastic_inference.explorer.reporting.result import SCHEMA as EXPLORER_SCHEMA
 from elastic_inference.explorer.reporting.result import Detail
 from elastic_inference.explorer.search_result import SearchOptions
-from elastic_inference.pool.simulation.attachment import Piece
-from elastic_inference.pool.simulation.calls import Sampling, Serving, run_calls
-from elastic_inference.pool.simulation.latencies import Latencies
 from elastic_inference.pool.simulation.profile import EMPTY, SCHEMA, parse_service, read_profile
 from elastic_inference.pool.simulation.service_time import ServiceTime
 
@@ -63,15 +60,14 @@ def test_the_quickest_measurement_counts_unless_another_is_asked_for(tmp_path: P
         read_profile(path, "small", "int8")
 
 
-def test_the_spread_is_that_with_which_the_percentiles_come_out(tmp_path: Path) -> None:
-    measured = Latencies()
-    service = ServiceTime(0.05, 0.4, 0.002)
-    run_calls(
-        [Piece(0, 20_000, 10.0)], [Serving(0, 1e9, service)], np.random.default_rng(0), Sampling(), measured
-    )
-    percentiles = {name: measured.percentile(float(name[1:]) / 100) for name in ("p50", "p95", "p99")}
-    path = written(tmp_path, percentiles=percentiles, offered_per_second=10.0)
-    assert read_profile(path, precision="fp32").of("cpu.half").variation == pytest.approx(0.4, abs=0.051)
+def test_computations_are_as_those_that_came_with_pauses(tmp_path: Path) -> None:
+    times = [0.05, 0.06, 0.06, 0.07, 0.2]
+    found = read_profile(written(tmp_path, service_times=times), precision="fp32").of("cpu.half")
+    assert (found.mean_seconds, found.wire_seconds, found.load_seconds) == (pytest.approx(0.088), 0.002, 1.5)
+    drawn = found.draw(np.random.default_rng(0), 10_000)
+    assert set(drawn) == set(times)
+    assert np.mean(drawn == 0.06) == pytest.approx(0.4, abs=0.03)
+    assert np.mean(drawn == 0.2) == pytest.approx(0.2, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ BUSY_CLIENT_SHARE = 0.9
 LATE_SHARE = 0.1
 _PR_SET_PDEATHSIG = 1
 SHARES = (0.5, 0.9, 0.95, 0.99)
+MAX_SERVICE_TIMES = 200  # kept of a cell
 
 
 def main() -> int:
@@ -103,7 +104,7 @@ class _Measurement:
         steady = timings[num_warm_up:]
         latencies = [timing.latency_seconds for timing in steady]
         rate = 1 / fmean(latencies)
-        tail, tail_rate = self._tail(rate)
+        tail, tail_rate, spaced = self._tail(rate)
         curve = self._curve(rate)
         counted = [] if tail is None else tail.latencies_seconds
         share = self.task.percentile
@@ -115,6 +116,7 @@ class _Measurement:
             queue_seconds=fmean(timing.queue_seconds for timing in steady),
             service_seconds=fmean(timing.service_seconds for timing in steady),
             wire_seconds=fmean(timing.wire_seconds for timing in steady),
+            service_times=service_times(spaced or steady),
             percentiles={f"p{each * 100:g}": percentile(counted, each) for each in SHARES} if counted else {},
             offered_per_second=tail_rate if tail is not None else None,
             schedule_delay_seconds=percentile(tail.delays_seconds, 0.99)
@@ -153,10 +155,10 @@ class _Measurement:
                 )
                 return timings
 
-    def _tail(self, sequential_rate: float) -> tuple[OpenLoopRun | None, float]:
-        task = self.task
+    def _tail(self, sequential_rate: float) -> tuple[OpenLoopRun | None, float, list[CallTiming]]:
+        task, timings = self.task, list[CallTiming]()
         if task.percentile is None:
-            return None, 0.0
+            return None, 0.0, timings
         rule = TailRule(task.percentile)
         required = rule.required_requests(1)
         rate = task.rate_per_second or LIGHT_LOAD_SHARE * sequential_rate
@@ -168,7 +170,7 @@ class _Measurement:
             num_late = sum(latency > task.target_seconds for latency in latencies)
             return rule.verdict(len(latencies), num_late) is not TailVerdict.OPEN
 
-        run = self._open_loop(offsets, is_decided)
+        run = self._open_loop(offsets, is_decided, lambda: timings.append(self._timed_call()))
         if not is_decided(run.latencies_seconds):
             self.problems.append(
                 f"p{task.percentile * 100:g} is that of {len(run.latencies_seconds)} requests; "
@@ -182,7 +184,7 @@ class _Measurement:
         if run.latencies_seconds and self.predictor.report.use_ei:
             cores = task.cores or tuple(os.sched_getaffinity(0))
             self.problems += client_problems(run, rate, len(cores), task.target_seconds)
-        return run, rate
+        return run, rate, timings
 
     def _curve(self, sequential_rate: float) -> tuple[ThroughputPoint, ...]:
         share = self.task.curve_percentile or 0.95
@@ -190,7 +192,7 @@ class _Measurement:
         points = []
         for load in self.task.loads:
             offsets = poisson_offsets(load * sequential_rate, self.task.seed)
-            run = self._open_loop(offsets, lambda latencies: len(latencies) >= required)
+            run = self._open_loop(offsets, lambda latencies: len(latencies) >= required, self._timed_call)
             if not run.latencies_seconds or run.errors:
                 self.problems.append(f"at {load * sequential_rate:.3g} /s requests failed: {run.errors[:1]}")
                 break
@@ -199,11 +201,18 @@ class _Measurement:
             )
         return tuple(points)
 
-    def _open_loop(self, offsets: Any, is_done: Callable[[list[float]], bool]) -> OpenLoopRun:
+    def _open_loop(
+        self, offsets: Any, is_done: Callable[[list[float]], bool], call: Callable[[], object]
+    ) -> OpenLoopRun:
         end = time.perf_counter() + self.task.max_seconds
-        return run_open_loop(
-            self._timed_call, offsets, lambda latencies: is_done(latencies) or time.perf_counter() > end
-        )
+        return run_open_loop(call, offsets, lambda latencies: is_done(latencies) or time.perf_counter() > end)
+
+
+def service_times(timings: list[CallTiming]) -> tuple[float, ...]:
+    """Return the computations of calls, rising; of more than `MAX_SERVICE_TIMES`, so many of their quantiles."""
+    measured = sorted(timing.service_seconds for timing in timings)
+    kept = min(len(measured), MAX_SERVICE_TIMES)
+    return tuple(measured[int((place + 0.5) * len(measured) / kept)] for place in range(kept))
 
 
 def client_problems(

@@ -32,6 +32,8 @@ class Detail:
         num_warm_up: Inferences set aside.
         load_seconds, first_call_seconds: Reported apart, in no mean.
         queue_seconds, service_seconds, wire_seconds: Means; they add up to the mean latency.
+        service_times: Rising; quantiles of the computation, each as likely, of calls that come as the percentiles' do:
+            after a pause a computation takes longer than one upon the other. Of the sequential ones without such a run.
         percentiles: `p50`, `p95`, ... of the latency from the intended start, under open-loop arrivals.
         offered_per_second: Rate of those arrivals.
         schedule_delay_seconds: 99th percentile of how late the generator itself started a request.
@@ -45,6 +47,7 @@ class Detail:
     queue_seconds: float | None = None
     service_seconds: float | None = None
     wire_seconds: float | None = None
+    service_times: tuple[float, ...] = ()
     percentiles: Mapping[str, float] = field(default_factory=dict)
     offered_per_second: float | None = None
     schedule_delay_seconds: float | None = None
@@ -55,7 +58,8 @@ class Detail:
     def from_json(cls, value: Mapping[str, Any]) -> Detail:
         """Read what `asdict` wrote."""
         curve = tuple(ThroughputPoint(**point) for point in value.get("curve", ()))
-        return cls(**{**value, "curve": curve, "notes": tuple(value.get("notes", ()))})
+        lists = {name: tuple(value.get(name, ())) for name in ("notes", "service_times")}
+        return cls(**{**value, "curve": curve, **lists})
 
 
 @dataclass(frozen=True)

@@ -116,19 +116,22 @@ def run_calls(
     if not servings:
         return count
     if len(servings) == 1 and _is_sampled(pieces, servings[0], sampling):
+        is_new = True
         for piece in _within(pieces, servings[0].start, servings[0].end):
-            _run_window(piece, servings[0].service, chance, sampling, latencies, count)
+            _run_window(piece, servings[0].service, is_new, chance, sampling, latencies, count)
+            is_new = is_new and piece.calls_per_second == 0
         return count
     end = pieces[-1].end
     pending = np.empty(0)
     since = servings[0].start
     for serving in servings:
-        service, free_at = serving.service, serving.start
+        service, free_at, is_new = serving.service, serving.start, True
         for arrivals in _arrivals(pieces, since, min(serving.end, end), chance):
             count.num_offered += arrivals.size
             count.num_drawn += arrivals.size
             arrivals = np.concatenate([pending, arrivals])
-            services = service.draw(chance, arrivals.size)
+            services = _draw(service, chance, arrivals.size, is_new)
+            is_new = is_new and not arrivals.size
             ends = serve(arrivals, services, free_at)
             whole = int(np.searchsorted(ends, serving.end)) if serving.is_cut else ends.size
             pending, arrivals, ends = arrivals[whole:], arrivals[:whole], ends[:whole]
@@ -157,12 +160,17 @@ def _is_sampled(pieces: Sequence[Piece], serving: Serving, sampling: Sampling) -
 def _run_window(
     piece: Piece,
     service: ServiceTime,
+    is_new: bool,
     chance: np.random.Generator,
     sampling: Sampling,
     latencies: Latencies,
     count: CallCount,
 ) -> None:
-    """Draw a window of a piece, and let what follows its warm-up stand for the whole."""
+    """Draw a window of a piece, and let what follows its warm-up stand for the whole.
+
+    Args:
+        is_new: The model was loaded just before; that is left out where the window is not the whole.
+    """
     length, rate = piece.end - piece.start, piece.calls_per_second
     if rate == 0:
         return
@@ -173,7 +181,8 @@ def _run_window(
     weight = 1.0 if is_whole else length / (window - before)
     free_at = -math.inf
     for arrivals in _arrivals((shown,), 0.0, shown.end, chance):
-        services = service.draw(chance, arrivals.size)
+        services = _draw(service, chance, arrivals.size, is_new and is_whole)
+        is_new = is_new and not arrivals.size
         ends = serve(arrivals, services, free_at)
         free_at = float(ends[-1]) if ends.size else free_at
         count.num_drawn += arrivals.size
@@ -181,6 +190,13 @@ def _run_window(
         count.num_offered += weight * (arrivals.size - first)
         count.busy_seconds += weight * float(services[first:].sum())
         _record((ends - arrivals)[first:], service, sampling, latencies, count, weight)
+
+
+def _draw(service: ServiceTime, chance: np.random.Generator, count: int, is_new: bool) -> Floats:
+    services = service.draw(chance, count)
+    if is_new and count and service.first_seconds:
+        services[0] = service.first_seconds
+    return services
 
 
 def _record(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.pool.simulation.service_time import ServiceTime, fit_variation
+from elastic_inference.pool.simulation.service_time import ServiceTime
 from elastic_inference.units import format_seconds, parse_seconds
 
 SCHEMA = "elastic-inference exploration 1"
@@ -112,6 +112,7 @@ def _is_wanted(row: Mapping[str, Any], client: str | None, precision: str | None
 
 
 def _seconds(row: Mapping[str, Any] | None) -> float:
+    """Return the mean of one call after the other: by that, measurements are compared."""
     return float("inf") if row is None else float(row["detail"]["service_seconds"])
 
 
@@ -120,10 +121,11 @@ def _describe(row: Mapping[str, Any]) -> str:
 
 
 def _service_time(row: Mapping[str, Any]) -> ServiceTime:
-    """Take the means, and fit the spread to the percentiles that were measured under load."""
+    """Take what was measured of calls that come with pauses, as a pool's do; of an older file, the sequential mean."""
     detail = row["detail"]
-    mean, wire = float(detail["service_seconds"]), float(detail.get("wire_seconds") or 0.0)
-    shares = [(float(name[1:]) / 100, float(value)) for name, value in detail.get("percentiles", {}).items()]
-    offered = detail.get("offered_per_second")
-    variation = fit_variation(mean, wire, float(offered), shares) if offered and shares else 0.0
-    return ServiceTime(mean, variation, wire, float(detail.get("load_seconds") or 0.0))
+    wire, load = (float(detail.get(name) or 0.0) for name in ("wire_seconds", "load_seconds"))
+    first = max(0.0, float(detail.get("first_call_seconds") or 0.0) - wire)
+    measured = detail.get("service_times")
+    if not measured:
+        return ServiceTime(_seconds(row), 0.0, wire, load, first)
+    return ServiceTime.of_measured(measured, wire, load, first)

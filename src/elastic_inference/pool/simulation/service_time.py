@@ -1,4 +1,7 @@
-"""How long a call takes on an accelerator of a type: a distribution, as a table of its quantiles."""
+"""How long a call takes on an accelerator of a type: a distribution, as a table of its quantiles.
+
+It is what was measured, or log-normal where only its mean and spread are given.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +30,45 @@ class ServiceTime:
         variation: Standard deviation / mean, of a log-normal distribution; 0: always the mean.
         wire_seconds: Of a call beyond queue and computation: transport, (de)serialising.
         load_seconds: Reading and compiling the model on an accelerator that starts.
+        first_seconds: Computation of the first call after a load; 0: as any other.
+        measured: Computations, rising, each as likely, with this mean and variation; see `of_measured`.
     """
 
     mean_seconds: float
     variation: float = 0.0
     wire_seconds: float = 0.0
     load_seconds: float = 0.0
+    first_seconds: float = 0.0
+    measured: tuple[float, ...] = ()
+
+    @classmethod
+    def of_measured(
+        cls,
+        seconds: Sequence[float],
+        wire_seconds: float = 0.0,
+        load_seconds: float = 0.0,
+        first_seconds: float = 0.0,
+    ) -> ServiceTime:
+        """Return the distribution of measured computations, in whatever order; at least one."""
+        measured = np.sort(np.asarray(seconds, np.float64))
+        mean = float(measured.mean())
+        variation = float(measured.std()) / mean if mean else 0.0
+        return cls(mean, variation, wire_seconds, load_seconds, first_seconds, tuple(measured.tolist()))
 
     def __post_init__(self) -> None:
         if not 0 < self.mean_seconds < math.inf:
             raise InvalidInput(f"service time {self.mean_seconds} s must be finite and above 0")
-        for name in ("variation", "wire_seconds", "load_seconds"):
+        for name in ("variation", "wire_seconds", "load_seconds", "first_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InvalidInput(f"{name} {getattr(self, name)} must be finite and 0 or more")
 
     @cached_property
     def quantiles(self) -> Floats:
         """float64[NUM_QUANTILES], seconds, rising, each as likely; their mean is `mean_seconds`."""
+        if self.measured:
+            places = (np.arange(NUM_QUANTILES) + 0.5) * len(self.measured) / NUM_QUANTILES
+            found: Floats = np.array(self.measured)[places.astype(np.intp)]
+            return found
         sigma = math.sqrt(math.log1p(self.variation**2))
         normal = NormalDist()
         middles = [normal.inv_cdf((place + 0.5) / NUM_QUANTILES) for place in range(NUM_QUANTILES)]
@@ -57,34 +82,3 @@ class ServiceTime:
             return np.full(count, self.mean_seconds)
         drawn: Floats = self.quantiles[chance.integers(0, NUM_QUANTILES, count, np.uint16)]
         return drawn
-
-
-def fit_variation(
-    mean_seconds: float,
-    wire_seconds: float,
-    offered_per_second: float,
-    percentiles: Sequence[tuple[float, float]],
-    num_calls: int = 200_000,
-) -> float:
-    """Find the variation with which a queue shows measured percentiles of latency, as near as it can.
-
-    Args:
-        offered_per_second: Rate of the Poisson arrivals under which they were measured.
-        percentiles: (share, latency in seconds); without any the variation is 0.
-    """
-    from elastic_inference.pool.simulation.calls import serve
-
-    if not percentiles:
-        return 0.0
-    chance = np.random.default_rng(0)
-    arrivals = np.cumsum(chance.standard_exponential(num_calls)) / offered_per_second
-    wanted = np.log([latency for _, latency in percentiles])
-    places = [min(num_calls - 1, math.ceil(share * num_calls) - 1) for share, _ in percentiles]
-
-    def distance(variation: float) -> float:
-        services = ServiceTime(mean_seconds, variation).draw(np.random.default_rng(1), num_calls)
-        latencies = np.partition(serve(arrivals, services) - arrivals, places)[places] + wire_seconds
-        return float(np.mean((np.log(latencies) - wanted) ** 2))
-
-    tried = [round(0.05 * number, 2) for number in range(41)]
-    return min(tried, key=distance)
