@@ -74,9 +74,7 @@ def test_every_host_with_room_is_tried(service: PoolService, books: Books) -> No
     assert asked(books) == {"a1", "b2"}
 
 
-def test_it_never_goes_where_room_is_kept_for_who_stands_in_front(
-    service: PoolService, books: Books
-) -> None:
+def test_it_never_goes_where_room_is_kept_for_who_stands_in_front(service: PoolService, books: Books) -> None:
     # Of the whole one that waits, b2 lacks the least, so b2 is kept for it.
     waits = service.ask(Wanted("cpu.whole", may_wait=True))
     assert isinstance(waits, Waiting)

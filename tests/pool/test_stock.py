@@ -17,7 +17,8 @@ from elastic_inference.pool.books import Books
 from elastic_inference.pool.failover import FailoverRules
 from elastic_inference.pool.model import HostState, HostView, Request
 from elastic_inference.pool.placement import Policy, Table, choose
-from elastic_inference.pool.stock import PoolRoom, PoolStock
+from elastic_inference.pool.placement.waiting import PoolRoom
+from elastic_inference.pool.stock import PoolStock
 from elastic_inference.pool.store import HostRow, PoolStore
 from elastic_inference.pool.tenant_orders import TenantParts
 from elastic_inference.testing.clock import ManualClock

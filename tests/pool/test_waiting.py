@@ -1,106 +1,181 @@
-"""Who waits for room gets it: by priority, by age, and at last by a host that is kept."""
+"""Who waits for room at a pool, and who waits in a simulation: the same are served, in the same order and place."""
 
 from __future__ import annotations
 
-import pytest
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts.wanted import Waiting, Wanted
+from elastic_inference.host.entrance import Entrance
+from elastic_inference.host.tenancy import Tenancy
+from elastic_inference.pool.books import Books
+from elastic_inference.pool.failover import FailoverRules
 from elastic_inference.pool.model import HostState, Request
-from elastic_inference.pool.placement import Table, WaitingList, WaitingRules, choose
+from elastic_inference.pool.placement import Policy
+from elastic_inference.pool.simulation.attachment import Attachment, Piece
+from elastic_inference.pool.simulation.control import ControlRules, Course, Failure, run_control
+from elastic_inference.pool.simulation.service_time import ServiceTime
+from elastic_inference.pool.stock import PoolStock
+from elastic_inference.pool.store import HostRow, PoolStore
 from elastic_inference.testing.clock import ManualClock
-from tests.pool.pools import cpu_host
+from tests.pool.pools import CPU_TYPES, cpu_host
+from tests.pool.test_store import OFFER
 
-RULES = WaitingRules(ageing_seconds=10.0, patience_seconds=5.0)
-QUARTER, WHOLE = Request("cpu.quarter"), Request("cpu.whole")
-
-
-def full_table(num_hosts: int = 1) -> Table:
-    table = Table([cpu_host(f"h{number}") for number in range(num_hosts)])
-    for number in range(4 * num_hosts):
-        table.put(f"old-{number}", QUARTER, choose(table, QUARTER))
-    return table
+KINDS = {kind.name: kind for kind in CPU_TYPES}
+RULES = ControlRules(attach_wait_seconds=1e6, start_seconds=0.0)
+SERVICE = ServiceTime(0.01)
 
 
-def test_the_higher_priority_goes_first_and_age_makes_up_for_it() -> None:
-    table, waiting = full_table(), WaitingList(RULES)
-    waiting.add("low", QUARTER, 0.0)
-    waiting.add("high", Request("cpu.quarter", priority=1), 1.0)
-    assert waiting.admit(table, 2.0) == []
-    table.take("old-0")
-    assert [one for one, _ in waiting.admit(table, 3.0)] == ["high"]
-    waiting.add("higher", Request("cpu.quarter", priority=1), 10.5)
-    table.take("old-1")
-    assert [one for one, _ in waiting.admit(table, 11.0)] == ["low"]  # waited a step longer
-    assert len(waiting) == 1
-    assert "higher" in waiting
-    waiting.withdraw("higher")
-    waiting.withdraw("nobody")
-    assert len(waiting) == 0
+@dataclass
+class Seen:
+    """What came of a demand: where each was placed, in order, and how long it waited."""
+
+    places: list[tuple[str, str]] = field(default_factory=list)
+    waits: dict[str, float] = field(default_factory=dict)
 
 
-def test_small_ones_pass_a_large_one_until_its_patience_ends() -> None:
-    table, waiting = full_table(2), WaitingList(RULES)
-    waiting.add("large", WHOLE, 0.0)
-    waiting.add("small", QUARTER, 1.0)
-    table.take("old-0")
-    assert [one for one, _ in waiting.admit(table, 2.0)] == ["small"]
-    waiting.admit(table, 5.0)
-    (kept,) = waiting.closed_hosts()
-    first = table.held_on(kept)[0]
-    table.take(first)
-    waiting.add("late", QUARTER, 5.5)
-    assert waiting.admit(table, 6.0) == []  # what was freed is kept
-    for one in table.held_on(kept):
-        table.take(one)
-    assert [one for one, _ in waiting.admit(table, 7.0)] == ["large"]
-    assert waiting.closed_hosts() == frozenset()
+def new_books(clock: ManualClock, num_hosts: int) -> Books:
+    books = Books(clock, FailoverRules(report_seconds=1.0, lease_seconds=4.0, margin_seconds=1.0))
+    for number in range(num_hosts):
+        books.admit(HostRow(f"h{number}", "", "http://h", "t", 1, HostState.READY, OFFER))
+    return books
 
 
-def test_a_kept_host_that_is_lost_is_replaced() -> None:
-    table, waiting = full_table(2), WaitingList(RULES)
-    waiting.add("large", WHOLE, 0.0)
-    waiting.admit(table, 6.0)
-    (kept,) = waiting.closed_hosts()
-    table.set_state(kept, HostState.LOST)
-    waiting.admit(table, 7.0)
-    assert waiting.closed_hosts() == {"h0", "h1"} - {kept}
+class LivePool:
+    """A pool's own entrance, books and database under a manual clock; whoever waits asks after each change."""
+
+    def __init__(self, folder: Path, num_hosts: int) -> None:
+        self.clock = ManualClock()
+        self.store = PoolStore.at_path(folder / "pool.db")
+        self.store.open()
+        self.books = new_books(self.clock, num_hosts)
+        tenancy = Tenancy(self.store, self.clock.now)
+        self.entrance = Entrance(PoolStock(self.books, Policy.PACK), tenancy, self.clock)
+        self.tickets: dict[str, str] = {}
+        self.seen = Seen()
+
+    def run(self, demand: list[Attachment]) -> Seen:
+        moments = [(one.start, 1, number) for number, one in enumerate(demand)]
+        moments += [(one.end, 0, number) for number, one in enumerate(demand)]
+        for when, is_start, number in sorted(moments):
+            self.clock.advance(when - self.clock.now())
+            one = demand[number]
+            if is_start:
+                self.ask(one)
+            else:
+                self.books.forget(one.name)
+                if (ticket := self.tickets.pop(one.name, None)) is not None:
+                    self.entrance.leave(ticket)
+                while any(self.ask(each) for each in self.in_line(demand)):
+                    pass
+        self.store.close()
+        return self.seen
+
+    def in_line(self, demand: list[Attachment]) -> list[Attachment]:
+        """Those that wait, the next in front."""
+        by_since = {round(each.start): each for each in demand if each.name in self.tickets}
+        return [by_since[row["since"]] for row in self.entrance.rows()]
+
+    def ask(self, one: Attachment) -> bool:
+        """Ask for it, or again; whether it got its place."""
+        kind = KINDS[one.request.type_name]
+        ticket = self.tickets.get(one.name)
+        wanted = Wanted(kind.name, may_wait=True, priority=one.request.priority, ticket=ticket)
+        found = self.entrance.take(one.name, kind, wanted)
+        if isinstance(found, Waiting):
+            self.tickets[one.name] = found.ticket
+            return False
+        if self.tickets.pop(one.name, None) is not None:
+            self.entrance.leave(ticket or "")
+        place = self.books.place_of(one.name)
+        assert place is not None
+        self.seen.places.append((kind.name, place.host_id))
+        self.seen.waits[one.name] = self.clock.now() - one.start
+        return True
 
 
-@pytest.mark.parametrize("field", ["ageing_seconds", "patience_seconds"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf")])
-def test_rules_out_of_range_are_refused(field: str, value: float) -> None:
-    with pytest.raises(InvalidInput, match=f"{field} {value}"):
-        WaitingRules(**{field: value})
+def simulated(demand: list[Attachment], num_hosts: int) -> Seen:
+    seen = Seen()
+
+    def service_of(type_name: str, host_id: str) -> ServiceTime:
+        seen.places.append((type_name, host_id))
+        return SERVICE
+
+    hosts = new_books(ManualClock(), num_hosts).views()
+    course = run_control(hosts, demand, service_of, RULES)
+    waits = {name: stay.wait_seconds for name, stay in course.stays.items()}
+    seen.waits = {name: wait for name, wait in waits.items() if wait is not None}
+    return seen
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12)), min_size=120, max_size=120),
-    st.sampled_from(["cpu.half", "cpu.whole"]),
-)
-@settings(max_examples=40, deadline=None)
-def test_nobody_waits_for_ever_whatever_comes_after(arrivals: list[tuple[int, int]], large: str) -> None:
-    """A newcomer each second, of up to two steps more priority, that stays for up to 12 s, on 8 quarters."""
-    table, waiting, clock = Table([cpu_host("a"), cpu_host("b")]), WaitingList(RULES), ManualClock()
-    leaves_at: dict[str, float] = {}
-    stays: dict[str, float] = {}
-    for number in range(8):
-        table.put(f"old-{number}", QUARTER, choose(table, QUARTER))
-        leaves_at[f"old-{number}"] = 1.0 + number
-    waiting.add("large", Request(large), clock.now())
-    for number, (priority, stay) in enumerate(arrivals):
-        clock.advance(1.0)
-        for one in [one for one, when in leaves_at.items() if when <= clock.now()]:
-            table.take(one)
-            del leaves_at[one]
-        name = f"new-{number}"
-        stays[name] = float(stay)
-        waiting.add(name, Request("cpu.quarter", priority=priority), clock.now())
-        for one, _ in waiting.admit(table, clock.now()):
-            leaves_at[one] = clock.now() + stays.get(one, 1000.0)
-        if "large" not in waiting:
-            break
-    # Two steps of priority are 20 s; then its host is kept, and all on it leave within 12 s.
-    assert "large" not in waiting
-    assert clock.now() <= 20 + RULES.patience_seconds + 12 + 2
+def demand_of(asked: list[tuple[str, int, int]]) -> list[Attachment]:
+    """One comes each second and is there, or waits, for so long; no two go at the same moment."""
+    return [
+        Attachment(
+            f"a{number:02}",
+            Request(f"cpu.{name}", priority=priority),
+            (Piece(float(number), number + stay + 0.5 + number / 1000, 1.0),),
+        )
+        for number, (name, priority, stay) in enumerate(asked)
+    ]
+
+
+ASKED = st.tuples(st.sampled_from(["whole", "half", "quarter"]), st.integers(0, 2), st.integers(1, 40))
+
+
+@given(st.lists(ASKED, min_size=4, max_size=40), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_pool_and_a_simulation_of_it_serve_alike(asked: list[tuple[str, int, int]], num_hosts: int) -> None:
+    demand = demand_of(asked)
+    with tempfile.TemporaryDirectory() as folder:
+        lived = LivePool(Path(folder), num_hosts).run(demand)
+    found = simulated(demand, num_hosts)
+    assert found.places == lived.places
+    assert found.waits.keys() == lived.waits.keys()
+    for name, wait in found.waits.items():
+        assert abs(wait - lived.waits[name]) < 1e-6
+
+
+def stay(name: str, start: float, end: float, kind: str, priority: int = 0) -> Attachment:
+    return Attachment(name, Request(kind, priority=priority), (Piece(start, end, 1.0),))
+
+
+def run(demand: list[Attachment], num_hosts: int, *failures: Failure, rules: ControlRules = RULES) -> Course:
+    hosts = [cpu_host(f"h{number}") for number in range(num_hosts)]
+    return run_control(hosts, demand, lambda *_: SERVICE, rules, failures)
+
+
+def test_one_device_is_kept_for_a_large_one_and_small_ones_pass_on_the_rest() -> None:
+    held = [stay("a", 0.0, 50.0, "cpu.half"), stay("b", 1.0, 100.0, "cpu.whole")]
+    large = stay("large", 2.0, 200.0, "cpu.whole")
+    small = stay("small", 3.0, 60.0, "cpu.quarter")  # fits beside a, where room is kept for the large one
+    course = run([*held, large, small], 2)
+    assert course.stays["large"].wait_seconds == 48.0
+    assert course.stays["small"].wait_seconds is None
+    course = run([*held[:1], stay("b", 1.0, 100.0, "cpu.quarter"), large, small], 2)  # b and small beside a
+    assert course.stays["small"].wait_seconds == 0.0
+
+
+def test_what_lost_its_host_comes_before_all_that_wait_or_come() -> None:
+    demand = [
+        stay("a", 0.0, 100.0, "cpu.whole"),
+        stay("b", 0.0, 60.0, "cpu.whole"),
+        stay("waits", 1.0, 90.0, "cpu.whole", priority=9),
+        stay("comes", 70.0, 80.0, "cpu.quarter", priority=9),
+    ]
+    course = run(demand, 2, Failure(50.0, "h0", down_seconds=1000.0))
+    assert len(course.stays["a"].servings) == 2  # on h1, when b has gone
+    assert course.stays["waits"].wait_seconds is None
+    assert course.stays["comes"].wait_seconds is None
+
+
+def test_what_fits_no_host_is_refused_at_once() -> None:
+    small_hosts = replace(RULES, stops_at_refusal=False)
+    demand = [Attachment("a", Request("cpu.half", features=frozenset({"bf16"})), (Piece(0.0, 9.0, 1.0),))]
+    course = run(demand, 1, rules=small_hosts)
+    assert (course.stays["a"].was_refused, course.num_refused) == (True, 1)
+    assert len(course.uses) == 0

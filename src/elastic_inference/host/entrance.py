@@ -10,14 +10,13 @@ from elastic_inference.clock import Clock
 from elastic_inference.errors import CapacityExceeded, ElasticInferenceError, TenantQuotaExceeded
 from elastic_inference.host.accounts.capacity import Allocation
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.line import Line, Room, Waiter
+from elastic_inference.host.accounts.line import MAX_WAITING, Line, Room, Waiter
 from elastic_inference.host.accounts.scope import OPERATOR
 from elastic_inference.host.accounts.stock import Check, Stock
 from elastic_inference.host.accounts.tenants import MAX_PRIORITY, Quota
 from elastic_inference.host.accounts.wanted import Waiting, Wanted
 from elastic_inference.host.tenancy import Tenancy
 
-MAX_WAITING = 500
 _ASKS_PER_SECOND = 20  # of all that wait together
 _MAX_ASK_SECONDS = 10.0  # well below the line's patience
 

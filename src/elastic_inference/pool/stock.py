@@ -1,61 +1,18 @@
-"""A pool's devices as those who wait see them: what is left on all hosts, and what is kept for whom. Pure."""
+"""A pool's devices as those who wait see them: what is left on all hosts, who holds what, and taking of it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from elastic_inference.errors import CapacityExceeded, InvalidInput
 from elastic_inference.host.accounts.capacity import Allocation
 from elastic_inference.host.accounts.catalogue import AcceleratorType
-from elastic_inference.host.accounts.line import Waiter
 from elastic_inference.host.accounts.stock import Check
 from elastic_inference.pool.books import Books, Place
-from elastic_inference.pool.model import Placement, Request
+from elastic_inference.pool.model import Request
 from elastic_inference.pool.placement.choosing import Policy, find, refusal
 from elastic_inference.pool.placement.table import Table
-
-
-class PoolRoom:
-    """See `host.accounts.line.Room`.
-
-    Where somebody waits for what fits nowhere, one device is kept for it, the one on which the least has to be given
-    back: so a large accelerator is not starved by small ones, and these pass it on all other devices. That least only
-    falls as long as it waits, for nobody behind it gets anything of that device.
-
-    Args:
-        homeless: Accelerators that lost their host: they come before all that wait.
-    """
-
-    def __init__(self, table: Table, policy: Policy, homeless: Iterable[tuple[str, Request]] = ()) -> None:
-        self._table = table
-        self._policy = policy
-        self.kept: list[tuple[str, Request, Placement]] = []
-        for accelerator_id, request in homeless:
-            self._set_aside(accelerator_id, request, lambda _: True)
-
-    def fits(self, type_name: str) -> bool:
-        """Whether a type fits beside what is held and kept."""
-        request = Request(type_name)
-        return self._table.has_type(type_name) and find(self._table, request, self._policy) is not None
-
-    def set_aside(self, waiter: Waiter, may_have: Callable[[Allocation], bool]) -> None:
-        """Hold what it waits for, or keep a device for it."""
-        self._set_aside(waiter.ticket, Request(waiter.type_name, waiter.tenant), may_have)
-
-    def _set_aside(self, key: str, request: Request, may_have: Callable[[Allocation], bool]) -> None:
-        table = self._table
-        if not table.has_type(request.type_name):
-            return
-        row = find(table, request, self._policy)
-        row = table.nearest(request) if row is None else row
-        if row is None:
-            return  # no host that is ready could ever have it
-        placement = table.placement(request.type_name, row)
-        if may_have(replace(placement.allocation, tenant=request.tenant)):
-            # Also where it does not fit: then of something that it needs nothing is left for others.
-            table.put(key, request, placement)
-            self.kept.append((key, request, placement))
+from elastic_inference.pool.placement.waiting import PoolRoom
 
 
 class PoolStock:

@@ -16,6 +16,7 @@ from typing import Protocol
 from elastic_inference.clock import Clock
 from elastic_inference.host.accounts.capacity import Allocation
 
+MAX_WAITING = 500
 STEP_SECONDS = 60.0
 PATIENCE_SECONDS = 30.0
 """A waiter that has not asked again for so long has gone."""

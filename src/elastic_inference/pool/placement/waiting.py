@@ -1,126 +1,102 @@
-"""Attaches that wait for room: who goes first, so that nobody waits for ever.
-
-Rank is priority plus a step for each `ageing_seconds` waited, so whoever comes later overtakes for a bounded time only.
-A large request whose turn never comes because small ones take what is freed gets a host kept for it after
-`patience_seconds`: the one with the fewest accelerators, which take no successors until it is placed.
+"""What devices have left for those that wait: what is kept for whom, and who is placed. The pool's rule and the
+simulation's: `host.accounts.line` says who stands in front of whom.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-import numpy as np
-
-from elastic_inference.errors import InvalidInput
+from elastic_inference.host.accounts.capacity import Allocation
+from elastic_inference.host.accounts.line import Line, Waiter
 from elastic_inference.pool.model import Placement, Request
 from elastic_inference.pool.placement.choosing import Policy, find
 from elastic_inference.pool.placement.table import Table
 
+RequestOf = Callable[[Waiter], Request]
 
-@dataclass(frozen=True)
-class WaitingRules:
-    """How waiting counts.
 
-    Attributes:
-        ageing_seconds: A wait of this length is worth one step of priority.
-        patience_seconds: From this wait on a host is kept for whoever is first in rank.
+def request_of(waiter: Waiter) -> Request:
+    """Return what a waiter of a pool asks for."""
+    return Request(waiter.type_name, waiter.tenant)
+
+
+class PoolRoom:
+    """See `host.accounts.line.Room`.
+
+    Where somebody waits for what fits nowhere, one device is kept for it, the one on which the least has to be given
+    back: so a large accelerator is not starved by small ones, and these pass it on all other devices. That least only
+    falls as long as it waits, for nobody behind it gets anything of that device.
+
+    Args:
+        table: What is kept is put into it, until `release`.
+        homeless: Accelerators that lost their host: they come before all that wait.
+        asked: What a waiter asks for, where that is more than a type.
     """
 
-    ageing_seconds: float = 60.0
-    patience_seconds: float = 30.0
+    def __init__(
+        self,
+        table: Table,
+        policy: Policy,
+        homeless: Iterable[tuple[str, Request]] = (),
+        asked: RequestOf = request_of,
+    ) -> None:
+        self._table = table
+        self._policy = policy
+        self._asked = asked
+        self.kept: list[tuple[str, Request, Placement]] = []
+        for accelerator_id, request in homeless:
+            self._set_aside(accelerator_id, request, lambda _: True)
 
-    def __post_init__(self) -> None:
-        for name, value in (
-            ("ageing_seconds", self.ageing_seconds),
-            ("patience_seconds", self.patience_seconds),
-        ):
-            if not 0 < value < float("inf"):
-                raise InvalidInput(f"{name} {value} must be finite and above 0")
+    def fits(self, type_name: str) -> bool:
+        """Whether a type fits beside what is held and kept."""
+        return self._table.has_type(type_name) and self.find(Request(type_name)) is not None
 
+    def find(self, request: Request) -> Placement | None:
+        """Return where an accelerator would go beside what is held and kept; None: nowhere."""
+        row = find(self._table, request, self._policy)
+        return None if row is None else self._table.placement(request.type_name, row)
 
-@dataclass(frozen=True)
-class _Waiter:
-    accelerator_id: str
-    request: Request
-    since: float
-    number: int
+    def set_aside(self, waiter: Waiter, may_have: Callable[[Allocation], bool]) -> None:
+        """Hold what it waits for, or keep a device for it."""
+        self._set_aside(waiter.ticket, self._asked(waiter), may_have)
 
-
-class WaitingList:
-    """Those who wait, under whatever clock `now` comes from."""
-
-    def __init__(self, rules: WaitingRules | None = None, policy: Policy = Policy.PACK) -> None:
-        self._rules, self._policy = rules or WaitingRules(), policy
-        self._waiters: dict[str, _Waiter] = {}
-        self._num_ever = 0
-        self._kept: tuple[str, str] | None = None  # accelerator, host
-
-    def __len__(self) -> int:
-        return len(self._waiters)
-
-    def __contains__(self, accelerator_id: object) -> bool:
-        return accelerator_id in self._waiters
-
-    def add(self, accelerator_id: str, request: Request, now: float) -> None:
-        """Let somebody wait from now on; who waits already keeps the place."""
-        if accelerator_id not in self._waiters:
-            self._waiters[accelerator_id] = _Waiter(accelerator_id, request, now, self._num_ever)
-            self._num_ever += 1
-
-    def withdraw(self, accelerator_id: str) -> None:
-        """Take somebody off the list who waits no longer; others change nothing."""
-        self._waiters.pop(accelerator_id, None)
-
-    def closed_hosts(self) -> frozenset[str]:
-        """Hosts that are kept for somebody who waits, and closed to all who come now."""
-        is_kept = self._kept is not None and self._kept[0] in self._waiters
-        return frozenset({self._kept[1]}) if is_kept and self._kept is not None else frozenset()
-
-    def admit(self, table: Table, now: float) -> list[tuple[str, Placement]]:
-        """Place all that fit now, first in rank first, into the table; give them with their places."""
-        placed: list[tuple[str, Placement]] = []
-        no_room: set[object] = set()
-        ranked = self._ranked(now)
-        for position, waiter in enumerate(ranked):
-            group = _equals(waiter.request)
-            if group in no_room:
-                continue
-            kept_for_it = self._kept is not None and self._kept[0] == waiter.accelerator_id
-            row = find(
-                table, waiter.request, self._policy, frozenset() if kept_for_it else self.closed_hosts()
-            )
-            if row is not None:
-                placement = table.placement(waiter.request.type_name, row)
-                table.put(waiter.accelerator_id, waiter.request, placement)
-                del self._waiters[waiter.accelerator_id]
-                placed.append((waiter.accelerator_id, placement))
-                continue
-            if group is not None:
-                no_room.add(group)
-            if position == len(placed):  # all before it were placed, so it is first in rank
-                self._keep_a_host(table, waiter, now)
-        return placed
-
-    def _ranked(self, now: float) -> list[_Waiter]:
-        def key(waiter: _Waiter) -> tuple[float, int]:
-            steps = (now - waiter.since) / self._rules.ageing_seconds
-            return -(waiter.request.priority + steps), waiter.number
-
-        return sorted(self._waiters.values(), key=key)
-
-    def _keep_a_host(self, table: Table, waiter: _Waiter, now: float) -> None:
-        if now - waiter.since < self._rules.patience_seconds:
+    def _set_aside(self, key: str, request: Request, may_have: Callable[[Allocation], bool]) -> None:
+        table = self._table
+        if not table.has_type(request.type_name):
             return
-        if self._kept is not None and self._kept[0] == waiter.accelerator_id:
-            if table.is_ready(self._kept[1]):
-                return
-            self._kept = None
-        hosts = np.unique(table.host_of[np.flatnonzero(table.could_fit(waiter.request))])
-        if hosts.size:
-            emptiest = hosts[np.argmin(table.num_on_host[hosts])]
-            self._kept = (waiter.accelerator_id, table.host_ids[emptiest])
+        row = find(table, request, self._policy)
+        row = table.nearest(request) if row is None else row
+        if row is None:
+            return  # no host that is ready could ever have it
+        placement = table.placement(request.type_name, row)
+        if may_have(replace(placement.allocation, tenant=request.tenant)):
+            # Also where it does not fit: then of something that it needs nothing is left for others.
+            table.put(key, request, placement)
+            self.kept.append((key, request, placement))
+
+    def release(self) -> None:
+        """Keep nothing more: the table is as it was, but for what was put into it meanwhile."""
+        for key, _, _ in self.kept:
+            self._table.take(key)
+        self.kept = []
 
 
-def _equals(request: Request) -> object | None:
-    """Return what requests that fit the same devices have in common; None where neighbours count too."""
-    return None if request.anti_affinity is not None else (request.type_name, request.features)
+def serve_line(line: Line, room: PoolRoom, table: Table, asked: RequestOf = request_of) -> list[Waiter]:
+    """Place all that have their turn, as if each in the line asked now, and take them out of it; who was placed.
+
+    Args:
+        room: Of this table, in which nothing is kept for those in the line yet; releases what it keeps.
+    """
+    placed = []
+    for waiter in line.waiters():
+        request = asked(waiter)
+        placement = room.find(request)
+        if placement is None:
+            room.set_aside(waiter, lambda _: True)
+        else:
+            table.put(waiter.ticket, request, placement)
+            line.leave(waiter.ticket)
+            placed.append(waiter)
+    room.release()
+    return placed

@@ -1,6 +1,7 @@
 """Attaches, detaches, deaths and returns of hosts as events, one by one, decided by the pool's own code.
 
-Placement, waiting and failover are those of `pool.placement` and `pool.failover`: nothing is decided here.
+Placement, the line of those that wait and failover are the pool's own: nothing is decided here. But that who waits is
+placed at once where there is room, and not when it asks again, a second later or so.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from elastic_inference.errors import CapacityExceeded, InvalidInput
+from elastic_inference.host.accounts.line import MAX_WAITING, Line, Waiter
+from elastic_inference.host.accounts.tenants import MAX_PRIORITY
 from elastic_inference.pool.failover import FailoverRules, Standing, lost_hosts, order_of_return
-from elastic_inference.pool.model import HostState, HostView
-from elastic_inference.pool.placement import Policy, Table, WaitingList, WaitingRules, choose
+from elastic_inference.pool.model import HostState, HostView, Placement, Request
+from elastic_inference.pool.placement import Policy, PoolRoom, Table, serve_line
+from elastic_inference.pool.placement.choosing import find, refusal
 from elastic_inference.pool.simulation.attachment import Attachment
 from elastic_inference.pool.simulation.calls import Serving
 from elastic_inference.pool.simulation.service_time import ServiceTime
@@ -57,7 +60,6 @@ class ControlRules:
 
     policy: Policy = Policy.PACK
     failover: FailoverRules = field(default_factory=FailoverRules)
-    waiting: WaitingRules = field(default_factory=WaitingRules)
     start_seconds: float = 0.1
     notice_seconds: float = 0.5
     attach_wait_seconds: float = 0.0
@@ -118,6 +120,22 @@ class Course:
     num_events: int = 0
 
 
+@dataclass
+class _Moment:
+    """The clock of a simulation."""
+
+    seconds: float = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+
+@dataclass(frozen=True)
+class _Lost:
+    request: Request
+    share: float
+
+
 class _Run:
     """One simulation under way: a heap of events, each a moment, a number and what to do then."""
 
@@ -130,7 +148,9 @@ class _Run:
     ) -> None:
         self.rules, self.service_of = rules, service_of
         self.table = Table(hosts)
-        self.waiting = WaitingList(rules.waiting, rules.policy)
+        self.clock = _Moment()
+        self.line = Line(self.clock)
+        self.lost: dict[str, _Lost] = {}
         self.attachments = {each.name: each for each in demand}
         self.course = Course({}, [])
         self._serving: dict[str, tuple[float, ServiceTime]] = {}
@@ -150,6 +170,7 @@ class _Run:
         total = 2 * len(self.attachments)
         while self._events and not (self.rules.stops_at_refusal and self.course.num_refused):
             now, _, _, do = heapq.heappop(self._events)
+            self.clock.seconds = now
             do(now)
             self.course.num_events += 1
             if self.course.num_events % _PROGRESS_EVERY == 0:
@@ -161,24 +182,45 @@ class _Run:
     def attach(self, name: str, now: float) -> None:
         one = self.attachments[name]
         stay = self.course.stays[name] = Stay()
-        try:
-            placement = choose(self.table, one.request, self.rules.policy, self.waiting.closed_hosts())
-        except (InvalidInput, CapacityExceeded) as error:
-            if isinstance(error, InvalidInput) and not self.rules.stops_at_refusal:
-                raise
-            if self.rules.attach_wait_seconds <= 0:
-                stay.was_refused = True
-                self.course.num_refused += 1
-                return
-            self.waiting.add(name, one.request, now)
-            self.at(now + self.rules.attach_wait_seconds, self.CHANGE, lambda when: self.give_up(name, when))
-            self.at(one.end, self.LEAVE, lambda when: self.detach(name, when))
-            self.note(now)
+        priority = max(0, min(MAX_PRIORITY, one.request.priority))
+        number = len(self.course.stays)
+        waiter = Waiter(name, one.request.tenant, one.request.type_name, priority, now, number)
+        placement = self.find(waiter)
+        if placement is None and not self.may_wait(one.request):
+            stay.was_refused = True
+            self.course.num_refused += 1
             return
-        self.table.put(name, one.request, placement)
         self.at(one.end, self.LEAVE, lambda when: self.detach(name, when))
-        self.begin(name, now)
+        if placement is None:
+            self.line.join(waiter)
+            self.at(now + self.rules.attach_wait_seconds, self.CHANGE, lambda when: self.give_up(name, when))
+        else:
+            self.table.put(name, one.request, placement)
+            self.begin(name, now)
         self.note(now)
+
+    def find(self, waiter: Waiter) -> Placement | None:
+        """Return where one that comes now goes beside what those in front of it wait for; None: nowhere yet."""
+        room = self.room()
+        self.line.keep_from(waiter, room)
+        placement = room.find(self.request_of(waiter))
+        room.release()
+        return placement
+
+    def room(self) -> PoolRoom:
+        lost = [(name, one.request) for name, one in self.lost.items()]
+        return PoolRoom(self.table, self.rules.policy, lost, self.request_of)
+
+    def request_of(self, waiter: Waiter) -> Request:
+        return self.attachments[waiter.ticket].request
+
+    def may_wait(self, request: Request) -> bool:
+        """Whether one that finds no room may wait for it; raises InvalidInput: no host has such a type."""
+        if not self.table.has_type(request.type_name) and not self.rules.stops_at_refusal:
+            raise refusal(self.table, request)
+        if self.rules.attach_wait_seconds <= 0 or len(self.line) >= MAX_WAITING:
+            return False
+        return bool(self.table.suits(request).any())  # or it never will
 
     def begin(self, name: str, now: float) -> None:
         """Let an accelerator that has its place start; it serves when its process does and its model is loaded."""
@@ -208,22 +250,35 @@ class _Run:
         if name in self.table.held():
             self.end_serving(name, now, is_cut=False)
             self._held -= self.table.take(name).placement.allocation.share
-            self.admit(now)
-        self.waiting.withdraw(name)
+        self.line.leave(name)
+        self.lost.pop(name, None)
+        self.admit(now)
         if name in self._out_since:  # it ended before it came back
             self.course.stays[name].out_seconds.append(now - self._out_since.pop(name))
         self.note(now)
 
     def give_up(self, name: str, now: float) -> None:
-        if name in self.waiting and self.course.stays[name].wait_seconds is None:
-            self.waiting.withdraw(name)
+        if self.line.leave(name) is not None:
             self.course.stays[name].was_refused = True
             self.course.num_refused += 1
+            self.admit(now)
             self.note(now)
 
     def admit(self, now: float) -> None:
-        if len(self.waiting):
-            for name, _ in self.waiting.admit(self.table, now):
+        """Place all that fit now: first what lost its host, then who stands in line."""
+        if self.lost:
+            self.bring_back(now)
+        if len(self.line):
+            for waiter in serve_line(self.line, self.room(), self.table, self.request_of):
+                self.begin(waiter.ticket, now)
+
+    def bring_back(self, now: float) -> None:
+        requests = {name: one.request for name, one in self.lost.items()}
+        for name in order_of_return(requests, {name: one.share for name, one in self.lost.items()}):
+            row = find(self.table, requests[name], self.rules.policy)
+            if row is not None:
+                self.table.put(name, requests[name], self.table.placement(requests[name].type_name, row))
+                del self.lost[name]
                 self.begin(name, now)
 
     # --- hosts
@@ -249,13 +304,13 @@ class _Run:
         """Place elsewhere what a lost host held."""
         (host_id,) = lost_hosts([standing], now, self.rules.failover)
         held = {name: self.table.take(name) for name in self.table.held_on(host_id)}
-        shares = {name: each.placement.allocation.share for name, each in held.items()}
-        self._held -= sum(shares.values())
+        for name, each in held.items():
+            share = each.placement.allocation.share
+            self.lost[name] = _Lost(each.request, share)
+            self._held -= share
         self.course.num_moved += len(held)
-        for name in order_of_return({name: each.request for name, each in held.items()}, shares):
-            self.waiting.add(name, held[name].request, now)
         self.admit(now)
-        self.course.waited.update(name for name in held if name in self.waiting)
+        self.course.waited.update(name for name in held if name in self.lost)
         self.note(now)
 
     def come_back(self, host_id: str, now: float) -> None:
@@ -280,7 +335,7 @@ class _Run:
         use = Use(
             now,
             len(table.held()),
-            len(self.waiting),
+            len(self.line) + len(self.lost),
             self._held,
             table.num_used_devices,
             table.num_used_hosts,
