@@ -2,9 +2,10 @@
 
 Run: python -m benchmarks.pool.against_pool [--seconds 180] [--json benchmark-pool-real.json]; needs the extra `pool`.
 
-The model's service time is measured first, by `ei explore` on the pool itself, and read as `ei pool plan` reads it. All
-three hosts share this machine's cores, so the trace keeps them idle for most of the time: a real pool's would not
-share them.
+Of the run itself the simulation knows nothing. It has the times from `ei explore`, measured on the idle pool just
+before and read as `ei pool plan` reads them; and, beside that, from the run of another trace: all three hosts share
+this machine's cores with their clients, so a call takes longer while others are under way, which a host of its own
+machine would not know.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.pool.cluster import PoolCluster
 from benchmarks.common import Bystanders, Row, describe_machine, table, write_json
 from benchmarks.engines.onnx_models import dense
 from elastic_inference import Accelerator, EIPredictor
+from elastic_inference.client.report import CallTiming
 from elastic_inference.errors import CapacityExceeded
 from elastic_inference.explorer.measuring.arrivals import poisson_offsets, run_open_loop
 from elastic_inference.explorer.prices import load_prices
@@ -36,13 +38,16 @@ from elastic_inference.pool.planning.kinds import HostKind, kinds_of
 from elastic_inference.pool.simulation.attachment import Attachment
 from elastic_inference.pool.simulation.control import ControlRules
 from elastic_inference.pool.simulation.demand_model import DemandModel, draw_demand
+from elastic_inference.pool.simulation.latencies import Latencies
 from elastic_inference.pool.simulation.profile import read_profile
 from elastic_inference.pool.simulation.service_time import ServiceTime
 from elastic_inference.pool.simulation.simulate import SimulationOptions, SimulationResult, simulate
 
 TYPE = "cpu.half"
 HELD_SHARE = 0.5
-ROWS, WIDTH, LAYERS = 512, 1024, 12  # some 80 ms on half of two cores
+ROWS, WIDTH, LAYERS = 512, 256, 48  # some 15 ms on half of two cores, and weights that stay in a cache
+CALLS_PER_SECOND = 5.0
+NUM_SEEDS = 20  # of simulated calls, for what is expected rather than what chance brings once
 NUM_NODES = 3
 HOUR = 3600.0
 
@@ -60,8 +65,7 @@ class Lived:
     attach_seconds: float = 0.0
     attached_seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
-    service_seconds: list[float] = field(default_factory=list)
-    wire_seconds: list[float] = field(default_factory=list)
+    timings: list[CallTiming] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
@@ -69,7 +73,7 @@ def make_trace(seconds: float, seed: int) -> list[Attachment]:
     """Draw attachments of a minute or so, more than six of them at once now and then."""
     hours = seconds / HOUR
     model = DemandModel(
-        hours=hours, num_tenants=8, mean_accelerators=5.0, stay_hours=hours / 4, calls_per_second=1.5,
+        hours=hours, num_tenants=8, mean_accelerators=5.0, stay_hours=hours / 4, calls_per_second=CALLS_PER_SECOND,
         peak_to_trough=1.0, size_spread=0.4, burst_share=0.0, types={TYPE: 1.0},
     )  # fmt: skip
     return draw_demand(model, seed)
@@ -109,11 +113,7 @@ class Driver:
             x = np.ones((ROWS, WIDTH), np.float32)
 
             def call() -> None:
-                timing = predictor.predict_timed({"x": x})[1]
-                lived.service_seconds.append(timing.service_seconds)
-                lived.wire_seconds.append(
-                    timing.latency_seconds - timing.queue_seconds - timing.service_seconds
-                )
+                lived.timings.append(predictor.predict_timed({"x": x})[1])
 
             offsets = poisson_offsets(one.pieces[0].calls_per_second, zlib.crc32(one.name.encode()))
             limited = itertools.takewhile(lambda offset: offset < left, offsets)
@@ -148,41 +148,44 @@ def measure_profile(pool: PoolCluster, model: Path, folder: Path) -> ServiceTime
 
 
 def simulated(
-    demand: Sequence[Attachment], service: ServiceTime, attach_seconds: float, kind: HostKind
-) -> SimulationResult:
-    """Run the same trace through the simulation.
-
-    Args:
-        attach_seconds: From attach to serving, model loaded, as the real pool took it in the mean.
-    """
-    rules = ControlRules(start_seconds=max(0.0, attach_seconds - service.load_seconds))
+    demand: Sequence[Attachment], service: ServiceTime, kind: HostKind
+) -> tuple[SimulationResult, Latencies]:
+    """Run the same trace through the simulation; its course, and the latencies of all seeds."""
     hosts = [kind.host(number) for number in range(NUM_NODES)]
-    return simulate(hosts, demand, lambda *_: service, SimulationOptions(rules))
+    latencies = Latencies()
+    for seed in range(NUM_SEEDS):
+        found = simulate(hosts, demand, lambda *_: service, SimulationOptions(seed=seed))
+        latencies.merge(found.latencies)
+    return found, latencies
 
 
-def service_of_run(lived: Mapping[str, Lived], load_seconds: float) -> ServiceTime:
-    """Return the service times that the run itself had: what is left to differ is not the machine."""
-    services = [seconds for each in lived.values() for seconds in each.service_seconds]
-    mean = float(np.mean(services))
-    wire = float(np.mean([seconds for each in lived.values() for seconds in each.wire_seconds]))
-    return ServiceTime(mean, float(np.std(services)) / mean, wire, load_seconds)
+def service_of(lived: Mapping[str, Lived]) -> ServiceTime:
+    """Return the times that a run had, of which another one is foretold: what is left to differ is not the machine."""
+    first = [each.timings[0].service_seconds for each in lived.values() if each.timings]
+    timings = [timing for each in lived.values() for timing in each.timings[1:]]
+    wire = float(np.mean([timing.wire_seconds for timing in timings]))
+    attach = float(np.mean([each.attach_seconds for each in lived.values() if each.timings]))
+    load_seconds = max(0.0, attach - ControlRules().start_seconds)
+    services = [timing.service_seconds for timing in timings]
+    return ServiceTime.of_measured(services, wire, load_seconds, float(np.mean(first)))
 
 
 def rows_of(
-    what: str, demand: Sequence[Attachment], lived: Mapping[str, Lived], found: SimulationResult
+    what: str, demand: Sequence[Attachment], lived: Mapping[str, Lived], service: ServiceTime, kind: HostKind
 ) -> list[Row]:
     """Compare."""
+    found, simulated_latencies = simulated(demand, service, kind)
     devices = NUM_NODES * max(one.end for one in demand) / HELD_SHARE
     attached = sum(each.attached_seconds for each in lived.values())
     served = sum(each.end - each.start for stay in found.course.stays.values() for each in stay.servings)
-    busy = sum(seconds for each in lived.values() for seconds in each.service_seconds)
+    busy = sum(timing.service_seconds for each in lived.values() for timing in each.timings)
     latencies = [seconds for each in lived.values() for seconds in each.latencies]
     refused = sum(each.was_refused for each in lived.values())
     figures = [
         ("devices held, share", served / devices, attached / devices),
         ("what is held that computes, share", found.calls.busy_seconds / served, busy / attached),
-        ("p50, ms", found.latencies.percentile(0.5) * 1000, percentile(latencies, 0.5) * 1000),
-        ("p99, ms", found.latencies.percentile(0.99) * 1000, percentile(latencies, 0.99) * 1000),
+        ("p50, ms", simulated_latencies.percentile(0.5) * 1000, percentile(latencies, 0.5) * 1000),
+        ("p99, ms", simulated_latencies.percentile(0.99) * 1000, percentile(latencies, 0.99) * 1000),
         (f"attaches refused, of {len(lived)}", float(found.course.num_refused), float(refused)),
     ]
     return [_row(f"simulated {what} : real, {name}", ours, real) for name, ours, real in figures]
@@ -198,38 +201,48 @@ def main() -> None:
     """Measure, live, simulate, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=180.0)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="Of the traces; two at least.")
     parser.add_argument("--json", default="benchmark-pool-real.json")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="eip-", dir="/tmp"))
     folder.chmod(0o711)
     bystanders = Bystanders()
-    demand = make_trace(given.seconds, given.seed)
+    demands = {seed: make_trace(given.seconds, seed) for seed in given.seeds}
     model = dense(folder / "dense.onnx", WIDTH, LAYERS)
     pool = PoolCluster(folder, NUM_NODES, host="", spares=1)
     try:
         print("the pool is up; measuring the profile", flush=True)
         profile = measure_profile(pool, model, folder / "report")
-        lived = Driver(pool, model).run(demand)
-        attach = [each.attach_seconds for each in lived.values() if not each.was_refused]
+        lived = {}
+        for seed, demand in demands.items():
+            print(f"living through trace {seed}", flush=True)
+            lived[seed] = Driver(pool, model).run(demand)
         (kind,) = kinds_of(_kinds_file(folder), load_prices())
-        of_run = service_of_run(lived, 0.0 if profile is None else profile.load_seconds)
-        times = {"with the run's own service times": of_run}
-        if profile is not None:
-            times["with its profile"] = profile
-        found = {what: simulated(demand, each, float(np.mean(attach)), kind) for what, each in times.items()}
     finally:
         pool.close()
         shutil.rmtree(folder, ignore_errors=True)
-    rows = [row for what, each in found.items() for row in rows_of(what, demand, lived, each)]
-    print(*(f"{what}: {each}" for what, each in times.items()), sep="\n")
-    print(f"{sum(len(each.latencies) for each in lived.values())} calls, failed: {_failed(lived)}")
+    rows = []
+    for number, seed in enumerate(given.seeds):
+        before = given.seeds[number - 1]
+        times = {f"with times of trace {before}": service_of(lived[before])} if before != seed else {}
+        times |= {} if profile is None else {"with ei explore's times": profile}
+        print(f"trace {seed}: {sum(len(each.latencies) for each in lived[seed].values())} calls")
+        print(f"failed: {[text for each in lived[seed].values() for text in each.errors]}")
+        for what, each in times.items():
+            print(f"{what}: {_describe(each)}")
+            rows += rows_of(f"trace {seed} {what}", demands[seed], lived[seed], each, kind)
     print(table(rows))
-    write_json(given.json, rows, describe_machine(["ray", "openvino"]), bystanders_share=bystanders.share())
+    attached = {seed: {name: asdict(each) for name, each in of.items()} for seed, of in lived.items()}
+    machine = describe_machine(["ray", "openvino"])
+    write_json(given.json, rows, machine, bystanders_share=bystanders.share(), attached=attached)
 
 
-def _failed(lived: Mapping[str, Lived]) -> list[str]:
-    return [text for each in lived.values() for text in each.errors]
+def _describe(service: ServiceTime) -> str:
+    return (
+        f"{service.mean_seconds * 1e3:.1f} ms of computation (deviation {service.variation:.0%}), "
+        f"{service.first_seconds * 1e3:.1f} ms the first, {service.wire_seconds * 1e3:.1f} ms beside it, "
+        f"{service.load_seconds:.2f} s until a model serves"
+    )
 
 
 def _kinds_file(folder: Path) -> str:

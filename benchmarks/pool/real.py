@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -142,6 +143,42 @@ def drain(pool: PoolCluster, model: Path) -> list[Row]:
         Row(
             f"p99 of calls during the drain : before, ms (longest {max(during) * 1e3:.0f})",
             f"{p99 * 1e3:.1f}", f"{p99_before * 1e3:.1f}", p99 / p99_before, 2.0, 1.3,
+        ),
+    ]  # fmt: skip
+
+
+def upgrade(pool: PoolCluster, model: Path) -> list[Row]:
+    """Upgrade hosts, and the pool service before them, to the version that runs: all of them are started again."""
+    with clients_of(pool, model) as clients:
+        time.sleep(8.0)
+        fullest_first = sorted(pool.hosts(), key=lambda each: -len(each["accelerator_ids"]))
+        names = [host["host_id"] for host in fullest_first[:NUM_NODES]]
+        began = time.monotonic()
+        before = [s for client in clients for at, s in client.seconds if began - 5 < at < began]
+        access = ["--host", pool.url, "--token", pool.token]
+        told = json.loads(pool.ei("pool", "upgrade", *names, "--json", *access))
+        ended = time.monotonic()
+        for client in clients:
+            client.wait_for_answers(50)
+        during = [s for client in clients for at, s in client.seconds if began <= at < ended]
+        num_right, num_wrong, num_failed = count(clients)
+    seconds = [host["seconds"] for host in told["hosts"]]
+    num_moved = sum(host["num_moved"] for host in told["hosts"])
+    p99_before, p99 = percentile(before, 0.99), percentile(during, 0.99)
+    failed = num_wrong + num_failed
+    return [
+        Row(
+            f"rolling upgrade of {len(seconds)} hosts, {num_moved} accelerators moved: failed calls of {num_right:,}",
+            str(failed), "0", float(failed), 0.0,
+        ),
+        Row(
+            f"p99 of calls during the upgrade : before, ms (longest {max(during) * 1e3:.0f})",
+            f"{p99 * 1e3:.1f}", f"{p99_before * 1e3:.1f}", p99 / p99_before, 2.0, 1.3,
+        ),
+        Row(
+            "a host's upgrade, s",
+            f"{percentile(seconds, 0.5):.1f} at p50, {max(seconds):.1f} worst; {ended - began:.1f} for all",
+            "", percentile(seconds, 0.5), detail={"seconds": seconds},
         ),
     ]  # fmt: skip
 
@@ -287,7 +324,7 @@ def overhead(pool: PoolCluster) -> list[Row]:
     return rows
 
 
-MEASURES = (beside_a_host, drain, kill_service, kill_nodes)
+MEASURES = (beside_a_host, drain, upgrade, kill_service, kill_nodes)
 
 
 def main() -> None:
