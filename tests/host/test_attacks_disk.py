@@ -23,14 +23,17 @@ from tests.host.support import wait_until
 from tests.host.test_attacks import is_served, pid_of
 
 OpenHost = Callable[..., Host]
-# Writes until it may not, and exits with the number of the error.
+# Writes until it may not, and exits with the number of the error. On the last 6 MiB it takes its time, so that whoever
+# has to see it coming sees it on a busy machine too.
 FILLER = """
-import sys, time
+import os, sys, time
 try:
     with open(sys.argv[1], "wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 18))
-            time.sleep(float(sys.argv[2]))
+            disk = os.fstatvfs(file.fileno())
+            if disk.f_bavail * disk.f_frsize < 6 << 20:
+                time.sleep(float(sys.argv[2]))
 except OSError as error:
     sys.exit(error.errno)
 """
@@ -119,7 +122,7 @@ def test_who_fills_the_disk_is_held_before_it_is_full(small_disk: Path, open_hos
     host = open_host(state_dir=small_disk / "state")
     record, _ = host.service.attach("cpu.quarter")
     store = host.folder.accelerator(record.accelerator_id).store
-    with fill(store / "blob", 0.05, host.launcher.isolation.python, record.uid) as tenant:
+    with fill(store / "blob", 2.0, host.launcher.isolation.python, record.uid) as tenant:
         host.limits.add_process(record.accelerator_id, tenant.pid)
         assert tenant.wait(120) == errno.EFBIG
     assert host.disk.level is not Level.ENOUGH

@@ -102,11 +102,8 @@ def test_what_a_killed_client_left_goes_with_the_next_region() -> None:
     program = (
         "from elastic_inference.protocol.shared_memory import Region\nprint(Region.create(1000).key[1:])"
     )
-    left = [
-        Path("/dev/shm")
-        / subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip()
-        for _ in range(2)
-    ]
+    made = [subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60) for _ in range(2)]
+    left = [Path("/dev/shm") / name.strip() for name in made]
     mine = Region.create(1000)
     of_somebody_else = Path("/dev/shm") / f"of-somebody-else-{secrets.token_hex(8)}"
     of_somebody_else.touch()
