@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,15 @@ import pytest
 
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import ComputeQuotaExceeded
+from elastic_inference.host.accounts.catalogue import AcceleratorType
 from elastic_inference.host.accounts.records import AcceleratorRecord, State
+from elastic_inference.host.accounts.scope import OPERATOR
 from elastic_inference.host.accounts.state import StateStore
+from elastic_inference.host.host import Host
 from elastic_inference.host.priority import HOST_NICE
+from elastic_inference.host.processes.folders import HostFolder
+from elastic_inference.host.tokens import hash_token, make_token
+from elastic_inference.limits.fence import FenceKeeper, boot_seconds
 from elastic_inference.limits.processes import ProcessIdentity
 from elastic_inference.protocol.endpoint import Endpoint
 from elastic_inference.protocol.requests import request_json
@@ -286,3 +293,24 @@ def test_an_ended_host_lets_accelerators_finish_what_is_in_flight(
         assert all((a.result(60)["y"] == 2 * image).all() for a in answers)
         assert host.process.wait(60) == 0
     assert not process_of(state_dir).is_alive()
+
+
+def test_a_host_of_a_pool_starts_nothing_of_what_an_earlier_run_had(
+    open_host: Callable[..., Host], state_dir: Path
+) -> None:
+    folder = HostFolder(state_dir)
+    folder.make()
+    fence = FenceKeeper(folder.fence)
+    fence.open_until(boot_seconds() + 3600)
+    kinds = (AcceleratorType("small", 256 * 1024**2, device_share=0.1),)
+    first, accelerator_id = open_host(user_types=kinds, fence=True), f"eia-{uuid.uuid4().hex}"
+    first.service.place(accelerator_id, hash_token(make_token()), "small", None, OPERATOR)
+    first.close()
+    assert only_record(state_dir).state is State.STOPPED  # another host would start it again
+    after = open_host(user_types=kinds, fence=True)
+    assert after.service.list_all() == ()
+    assert after.service.capacity.held == {}
+    assert after.limits.list_existing() == ()
+    assert not folder.accelerator(accelerator_id).path.exists()
+    again = after.service.place(accelerator_id, hash_token(make_token()), "small", None, OPERATOR)
+    assert again.num_restarts == 0

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,15 +53,20 @@ class Fleet:
     def recover(self) -> tuple[AcceleratorRecord, ...]:
         """Find the accelerators of an earlier run: adopt those that serve, start the others, drop half-made ones.
 
+        A host of a pool drops all: it joins with nothing.
+
         Returns:
             Those that are kept, ready or not yet.
         """
         self._context.tenant_stores.open()
         kept: list[AcceleratorRecord] = []
         dropped: list[AcceleratorRecord] = []
+        # What a pool's host had is elsewhere by now, or will be: to start it would take cores from that.
+        is_of_pool = self._context.settings.fence is not None
         for record in self._context.store.list_all():
             # No client knows an accelerator that never was ready: its attach has failed.
-            (dropped if record.state in (State.STARTING, State.DRAINING) else kept).append(record)
+            is_over = is_of_pool or record.state in (State.STARTING, State.DRAINING)
+            (dropped if is_over else kept).append(record)
         for record in dropped:
             self._kill_left_over(record)
             self.forget(record)
@@ -184,7 +190,11 @@ class Fleet:
             return None
         with self._choosing_port:
             taken = {r.port for r in self._context.store.list_all() if r != record} | tried
-            for port in settings.ports:
+            # From a place of its own on: hosts of one machine that fail over at the same moment would all choose the
+            # first, and who finds it taken needs another process.
+            start = zlib.crc32(os.fsencode(self._context.folder.path))
+            for step in range(len(settings.ports)):
+                port = settings.ports[(start + step) % len(settings.ports)]
                 if port not in taken and _is_free(settings.data_host, port):
                     self._context.store.change(record.accelerator_id, port=port)
                     return port

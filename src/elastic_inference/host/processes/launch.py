@@ -47,7 +47,8 @@ class Launcher:
         folder: For their homes and logs; exists and is the host's.
         num_spares: Processes that wait in advance, so that an attach need not wait for an interpreter.
         users: From which each new process gets one.
-        engine: That spare processes import in advance; None: each imports what its first model wants.
+        engine: That processes import before they get their configuration; None: each imports what its first
+            model wants.
         pass_on: Further variables of the host's environment for them: names, or beginnings of names and `*`.
     """
 
@@ -68,7 +69,7 @@ class Launcher:
         self._num_spares = num_spares
         self._users = users
         self._given: dict[str, int] = {}  # users by accelerator, of those that were started in this run
-        self._of_spares = [] if engine is None else [engine]
+        self._engines = [] if engine is None else [engine]
         self._pass_on = (*_PASSED_ON, *pass_on)
         self._spares: collections.deque[Child] = collections.deque()
         self._lock = threading.Lock()
@@ -115,7 +116,8 @@ class Launcher:
         uid = self._given.get(accelerator_id) if uid is None else uid
         child = self._take_spare() if uid is None and not environment else None
         if child is None:
-            child = self._starter.submit(self._start, uid, environment or {}).result()
+            # It imports the engine too before it says that it waits: within a small share that takes half a second.
+            child = self._starter.submit(self._start, uid, environment or {}, self._engines).result()
         try:
             child.move_log(self._logs / f"{name}.log")
             self._prune_logs(accelerator_id)
@@ -146,7 +148,7 @@ class Launcher:
     def _refill(self) -> None:
         while not self._is_closed and len(self._spares) < self._num_spares:
             try:
-                child = self._start(None, {}, self._of_spares)
+                child = self._start(None, {}, self._engines)
             except (StartFailed, CapacityExceeded) as error:
                 logger.warning("no spare process: %s", error)
                 return
@@ -158,7 +160,7 @@ class Launcher:
         if priority.may_change():  # others could not take it back
             priority.set_idle(child.pid, is_idle)
 
-    def _start(self, uid: int | None, environment: Mapping[str, str], engines: Sequence[str] = ()) -> Child:
+    def _start(self, uid: int | None, environment: Mapping[str, str], engines: Sequence[str]) -> Child:
         is_new = uid is None
         uid = self._users.take() if is_new else uid
         token = secrets.token_hex(8)
