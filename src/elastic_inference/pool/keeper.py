@@ -30,8 +30,8 @@ from elastic_inference.host.accounts.records import AcceleratorRecord, State
 from elastic_inference.host.accounts.usage import Sample
 from elastic_inference.host.tokens import hash_token, make_token
 from elastic_inference.pool.books import Books, Place, device_name
-from elastic_inference.pool.failover import order_of_return
 from elastic_inference.pool.handover import endpoint_between_hosts
+from elastic_inference.pool.homeless import Homeless
 from elastic_inference.pool.link import HostLink, TenantPart
 from elastic_inference.pool.model import HostState, Request
 from elastic_inference.pool.store import HostRow, PlacementRow, PoolStore
@@ -76,7 +76,7 @@ class PlacementKeeper:
         self._pool = ThreadPoolExecutor(_MAX_AT_ONCE, "place")
         self._busy: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._homeless: set[str] = set()
+        self._homeless = Homeless(store, self.request_of, self._pool, self._bring_back)
         self._suspects: set[tuple[str, int, str]] = set()
 
     def close(self) -> None:
@@ -288,17 +288,20 @@ class PlacementKeeper:
 
     def sweep(self) -> None:
         """Note of each accelerator whose host was given up that it is nowhere."""
-        for record in self._store.list_all():
-            key = record.accelerator_id
-            place = self._books.place_of(key)
-            if record.state is not State.READY or (place is not None and self._books.serves(place)):
-                continue
-            lock = self.turn(key)
-            if lock.acquire(blocking=False):  # else whoever changes it sees to that, or the next sweep does
-                try:
-                    self._unplace(key, "its host was lost")
-                finally:
-                    lock.release()
+        with self._homeless.noting:
+            for record in self._store.list_all():
+                key = record.accelerator_id
+                place = self._books.place_of(key)
+                if record.state is not State.READY or (place is not None and self._books.serves(place)):
+                    continue
+                lock = self.turn(key)
+                if lock.acquire(
+                    blocking=False
+                ):  # else whoever changes it sees to that, or the next sweep does
+                    try:
+                        self._unplace(key, "its host was lost")
+                    finally:
+                        lock.release()
 
     def end_unknown(self, on_hosts: Iterable[tuple[HostRow, Iterable[str]]]) -> None:
         """End what hosts have and nobody knows: of a pool service that died between asking and writing it down.
@@ -327,27 +330,17 @@ class PlacementKeeper:
                 num_restarts=record.num_restarts + 1,
             )
             self._write(lost, None, row.number, {})
-            self._homeless.add(accelerator_id)
+            self._homeless.note(accelerator_id)
         self._books.free(accelerator_id)
 
     def note_homeless(self, accelerator_id: str) -> None:
         """Note of an accelerator that it is nowhere, as an earlier service left it."""
-        self._homeless.add(accelerator_id)
+        self._homeless.note(accelerator_id)
 
     def bring_back(self) -> None:
-        """Place what is nowhere, in the order that `order_of_return` gives; waits for all of it."""
-        if not self._homeless or not any(row.state is HostState.READY for row in self._books.hosts()):
-            return
-        lost: dict[str, AcceleratorRecord] = {}
-        for key in list(self._homeless):
-            record = self._store.get(key)
-            if record is None or record.state is not State.RESTARTING:
-                self._homeless.discard(key)  # detached, or back
-            else:
-                lost[key] = record
-        requests = {key: self.request_of(key) for key in lost}
-        order = order_of_return(requests, {key: record.share for key, record in lost.items()})
-        list(self._pool.map(lambda key: self._bring_back(lost[key], requests[key]), order))
+        """Begin to place what is nowhere; waits for none of it."""
+        if any(row.state is HostState.READY for row in self._books.hosts()):
+            self._homeless.begin()
 
     def _bring_back(self, record: AcceleratorRecord, request: Request) -> None:
         lock = self.turn(record.accelerator_id)
