@@ -82,8 +82,8 @@ def start(
         typer.Option(
             "--config",
             metavar="FILE",
-            help="TOML file with these options, those of failover (lease, report, margin, drain), url where hosts "
-            "reach the pool by another address, and a table [host] "
+            help="TOML file with these options, those of failover (lease, report, margin, drain, drain_pause), url "
+            "where hosts reach the pool by another address, and a table [host] "
             "with options of `ei host start` for every host.",
         ),
     ] = None,
@@ -265,6 +265,7 @@ _POOL_KEYS: dict[str, type] = {
     "lease": str,
     "margin": str,
     "drain": str,
+    "drain_pause": str,
     "placement": str,
     "tls_ca": str,
     "tls_cert": str,
@@ -317,7 +318,7 @@ def config_of(options: dict[str, Any]) -> PoolConfig:
     shown = f"[{host}]" if ":" in host else host
     times: dict[str, Any] = {
         f"{name}_seconds": parse_seconds(options[name])
-        for name in ("report", "lease", "margin", "drain")
+        for name in ("report", "lease", "margin", "drain", "drain_pause")
         if name in options
     }
     return PoolConfig(

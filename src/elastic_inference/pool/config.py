@@ -46,6 +46,7 @@ class PoolConfig:
         database_url: SQLAlchemy URL; None: SQLite in `state_dir`.
         placement: `pack`, which leaves room for large types, or `spread`, by which a death hits few of one kind.
         drain_seconds: For calls in flight where an accelerator moves.
+        drain_pause_seconds: Between two moves of a drain: each takes cores from the calls of all others on both hosts.
         host_options: Of `ei host start`, as its TOML file has them.
         tls: None: nothing is encrypted.
     """
@@ -60,6 +61,7 @@ class PoolConfig:
     margin_seconds: float = 0.5
     placement: str = "pack"
     drain_seconds: float = 10.0
+    drain_pause_seconds: float = 1.0
     host_options: Mapping[str, Any] = field(default_factory=dict)
     tls: PoolTls | None = None
     log_level: str = "info"
@@ -69,6 +71,8 @@ class PoolConfig:
         self.policy()
         if not 0 <= self.drain_seconds <= 600:
             raise InvalidInput(f"drain_seconds {self.drain_seconds} is not between 0 and 600")
+        if not 0 <= self.drain_pause_seconds <= 600:
+            raise InvalidInput(f"drain_pause_seconds {self.drain_pause_seconds} is not between 0 and 600")
 
     def rules(self) -> FailoverRules:
         """Return the times that decide about hosts; InvalidInput where they contradict each other."""

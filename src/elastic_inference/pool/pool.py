@@ -72,6 +72,7 @@ class Pool:
         self._operator_sha256 = self._join_sha256 = ""
         self._calendar_saved_at = 0.0
         self._draining: set[str] = set()
+        self._next_move_at: dict[str, float] = {}  # by host that drains, on time.monotonic
         self._threads = [
             threading.Thread(target=self._repeat, args=(seconds, *tasks), name=name, daemon=True)
             for name, seconds, tasks in (
@@ -225,6 +226,7 @@ class Pool:
             raise InvalidInput(f"host {host_id} is lost, so there is nothing to drain")
         row = replace(row, state=HostState.DRAINING if is_draining else HostState.READY)
         self.store.put_host(row)
+        self._next_move_at.pop(host_id, None)
         self.books.put_host(row)
         text = f"host {host_id} drains" if is_draining else f"host {host_id} takes accelerators again"
         self.service.board.events.add(self.calendar.now(), events.Kind.HOST, text)
@@ -263,16 +265,25 @@ class Pool:
 
     def _drain_hosts(self) -> None:
         for row in self.books.hosts():
-            if row.state is not HostState.DRAINING:
+            if row.state is HostState.DRAINING:
+                self._drain(row)
+
+    def _drain(self, row: HostRow) -> None:
+        host_id = row.host_id
+        for key in self.books.on_host(host_id):
+            if "@" in key:
                 continue
-            for key in self.books.on_host(row.host_id):
-                if "@" in key or self._stop.is_set():
-                    continue
-                try:
-                    self.service.keeper.move(key)
-                except CapacityExceeded as error:
-                    self._tell_once(row.host_id, str(error))
-                    break
+            is_due = time.monotonic() >= self._next_move_at.get(host_id, 0.0)
+            if not is_due or self._stop.is_set() or self.books.host(host_id) is not row:
+                return
+            try:
+                if (
+                    self.service.keeper.move(key) and self.books.host(host_id) is row
+                ):  # else another drain began
+                    self._next_move_at[host_id] = time.monotonic() + self.config.drain_pause_seconds
+            except CapacityExceeded as error:
+                self._tell_once(host_id, str(error))
+                return
 
     def _tell_once(self, host_id: str, why: str) -> None:
         if host_id not in self._draining:
