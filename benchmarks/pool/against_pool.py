@@ -59,6 +59,8 @@ class Lived:
     Attributes:
         attached_seconds: From when it served until it was detached.
         attach_seconds: Until it served.
+        latencies: From the intended start; more than the call's own where this process, which all clients share, was
+            late to begin it.
     """
 
     was_refused: bool = False
@@ -163,11 +165,10 @@ def service_of(lived: Mapping[str, Lived]) -> ServiceTime:
     """Return the times that a run had, of which another one is foretold: what is left to differ is not the machine."""
     first = [each.timings[0].service_seconds for each in lived.values() if each.timings]
     timings = [timing for each in lived.values() for timing in each.timings[1:]]
-    wire = float(np.mean([timing.wire_seconds for timing in timings]))
     attach = float(np.mean([each.attach_seconds for each in lived.values() if each.timings]))
     load_seconds = max(0.0, attach - ControlRules().start_seconds)
-    services = [timing.service_seconds for timing in timings]
-    return ServiceTime.of_measured(services, wire, load_seconds, float(np.mean(first)))
+    parts = [(timing.service_seconds, timing.wire_seconds) for timing in timings]
+    return ServiceTime.of_measured(parts, load_seconds, first)
 
 
 def rows_of(
@@ -179,13 +180,17 @@ def rows_of(
     attached = sum(each.attached_seconds for each in lived.values())
     served = sum(each.end - each.start for stay in found.course.stays.values() for each in stay.servings)
     busy = sum(timing.service_seconds for each in lived.values() for timing in each.timings)
-    latencies = [seconds for each in lived.values() for seconds in each.latencies]
+    latencies = [timing.latency_seconds for each in lived.values() for timing in each.timings]
     refused = sum(each.was_refused for each in lived.values())
     figures = [
         ("devices held, share", served / devices, attached / devices),
         ("what is held that computes, share", found.calls.busy_seconds / served, busy / attached),
-        ("p50, ms", simulated_latencies.percentile(0.5) * 1000, percentile(latencies, 0.5) * 1000),
-        ("p99, ms", simulated_latencies.percentile(0.99) * 1000, percentile(latencies, 0.99) * 1000),
+        ("p50 of a call, ms", simulated_latencies.percentile(0.5) * 1000, percentile(latencies, 0.5) * 1000),
+        (
+            "p99 of a call, ms",
+            simulated_latencies.percentile(0.99) * 1000,
+            percentile(latencies, 0.99) * 1000,
+        ),
         (f"attaches refused, of {len(lived)}", float(found.course.num_refused), float(refused)),
     ]
     return [_row(f"simulated {what} : real, {name}", ours, real) for name, ours, real in figures]
@@ -226,8 +231,10 @@ def main() -> None:
         before = given.seeds[number - 1]
         times = {f"with times of trace {before}": service_of(lived[before])} if before != seed else {}
         times |= {} if profile is None else {"with ei explore's times": profile}
-        print(f"trace {seed}: {sum(len(each.latencies) for each in lived[seed].values())} calls")
-        print(f"failed: {[text for each in lived[seed].values() for text in each.errors]}")
+        latencies = [seconds for each in lived[seed].values() for seconds in each.latencies]
+        errors = [text for each in lived[seed].values() for text in each.errors]
+        late = f"p99 from their intended start {percentile(latencies, 0.99) * 1e3:.1f} ms"
+        print(f"trace {seed}: {len(latencies)} calls, failed: {errors}; {late}")
         for what, each in times.items():
             print(f"{what}: {_describe(each)}")
             rows += rows_of(f"trace {seed} {what}", demands[seed], lived[seed], each, kind)
@@ -240,7 +247,7 @@ def main() -> None:
 def _describe(service: ServiceTime) -> str:
     return (
         f"{service.mean_seconds * 1e3:.1f} ms of computation (deviation {service.variation:.0%}), "
-        f"{service.first_seconds * 1e3:.1f} ms the first, {service.wire_seconds * 1e3:.1f} ms beside it, "
+        f"{np.mean(service.first_seconds) * 1e3:.1f} ms the first, {service.wire_seconds * 1e3:.1f} ms beside it, "
         f"{service.load_seconds:.2f} s until a model serves"
     )
 

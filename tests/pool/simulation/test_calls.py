@@ -179,7 +179,7 @@ def test_percentiles_are_within_a_bin_of_the_sorted_ones(values: list[float], sh
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_the_first_call_after_each_load_takes_as_long_as_a_first_one_does(share: float) -> None:
     """Also where only a part of the calls is drawn, and these are so few that all of them are."""
-    service = ServiceTime(0.001, first_seconds=3.0)
+    service = ServiceTime(0.001, first_seconds=(3.0,))
     latencies = Latencies()
     pieces, servings = [Piece(0.0, 5.0, 0.0), Piece(5.0, 105.0, 1.0)], [Serving(0.0, 1e9, service)]
     count = run_calls(pieces, servings, np.random.default_rng(1), Sampling(share), latencies)
@@ -193,7 +193,7 @@ def test_the_first_call_after_each_load_takes_as_long_as_a_first_one_does(share:
 
 def test_service_times_have_their_mean_and_variation() -> None:
     for variation in (0.0, 0.2, 0.8):
-        drawn = ServiceTime(0.03, variation).draw(np.random.default_rng(0), 200_000)
+        drawn = ServiceTime(0.03, variation).draw(np.random.default_rng(0), 200_000)[0]
         assert drawn.mean() == pytest.approx(0.03, rel=0.01)
         assert drawn.std() == pytest.approx(0.03 * variation, rel=0.05, abs=1e-9)
 

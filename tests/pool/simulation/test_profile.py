@@ -61,13 +61,16 @@ def test_the_quickest_measurement_counts_unless_another_is_asked_for(tmp_path: P
 
 
 def test_computations_are_as_those_that_came_with_pauses(tmp_path: Path) -> None:
-    times = [0.05, 0.06, 0.06, 0.07, 0.2]
-    found = read_profile(written(tmp_path, service_times=times), precision="fp32").of("cpu.half")
-    assert (found.mean_seconds, found.wire_seconds, found.load_seconds) == (pytest.approx(0.088), 0.002, 1.5)
-    drawn = found.draw(np.random.default_rng(0), 10_000)
-    assert set(drawn) == set(times)
-    assert np.mean(drawn == 0.06) == pytest.approx(0.4, abs=0.03)
-    assert np.mean(drawn == 0.2) == pytest.approx(0.2, abs=0.03)
+    parts = [(0.05, 0.004), (0.06, 0.001), (0.06, 0.002), (0.07, 0.001), (0.2, 0.002)]
+    path = written(tmp_path, call_parts=parts, first_call_seconds=0.5)
+    found = read_profile(path, precision="fp32").of("cpu.half")
+    assert (found.mean_seconds, found.wire_seconds) == (pytest.approx(0.088), pytest.approx(0.002))
+    assert (found.load_seconds, found.first_seconds) == (1.5, (0.498,))
+    assert found.least_seconds == pytest.approx(0.054)
+    drawn = list(zip(*found.draw(np.random.default_rng(0), 10_000), strict=True))
+    assert set(drawn) == set(parts)
+    for one in parts:
+        assert drawn.count(one) == pytest.approx(2000, abs=200)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ BUSY_CLIENT_SHARE = 0.9
 LATE_SHARE = 0.1
 _PR_SET_PDEATHSIG = 1
 SHARES = (0.5, 0.9, 0.95, 0.99)
-MAX_SERVICE_TIMES = 200  # kept of a cell
+MAX_CALL_PARTS = 200  # kept of a cell
 
 
 def main() -> int:
@@ -116,7 +116,7 @@ class _Measurement:
             queue_seconds=fmean(timing.queue_seconds for timing in steady),
             service_seconds=fmean(timing.service_seconds for timing in steady),
             wire_seconds=fmean(timing.wire_seconds for timing in steady),
-            service_times=service_times(spaced or steady),
+            call_parts=call_parts(spaced or steady),
             percentiles={f"p{each * 100:g}": percentile(counted, each) for each in SHARES} if counted else {},
             offered_per_second=tail_rate if tail is not None else None,
             schedule_delay_seconds=percentile(tail.delays_seconds, 0.99)
@@ -208,10 +208,10 @@ class _Measurement:
         return run_open_loop(call, offsets, lambda latencies: is_done(latencies) or time.perf_counter() > end)
 
 
-def service_times(timings: list[CallTiming]) -> tuple[float, ...]:
-    """Return the computations of calls, rising; of more than `MAX_SERVICE_TIMES`, so many of their quantiles."""
-    measured = sorted(timing.service_seconds for timing in timings)
-    kept = min(len(measured), MAX_SERVICE_TIMES)
+def call_parts(timings: list[CallTiming]) -> tuple[tuple[float, float], ...]:
+    """Return computation and wire of calls, by rising computation; of more than `MAX_CALL_PARTS`, so many evenly."""
+    measured = sorted((timing.service_seconds, timing.wire_seconds) for timing in timings)
+    kept = min(len(measured), MAX_CALL_PARTS)
     return tuple(measured[int((place + 0.5) * len(measured) / kept)] for place in range(kept))
 
 

@@ -32,8 +32,8 @@ class Detail:
         num_warm_up: Inferences set aside.
         load_seconds, first_call_seconds: Reported apart, in no mean.
         queue_seconds, service_seconds, wire_seconds: Means; they add up to the mean latency.
-        service_times: Rising; quantiles of the computation, each as likely, of calls that come as the percentiles' do:
-            after a pause a computation takes longer than one upon the other. Of the sequential ones without such a run.
+        call_parts: Computation and wire of calls, each as likely, by rising computation; of calls that come as the
+            percentiles' do, for after a pause they take longer than one upon the other. Without such, the sequential.
         percentiles: `p50`, `p95`, ... of the latency from the intended start, under open-loop arrivals.
         offered_per_second: Rate of those arrivals.
         schedule_delay_seconds: 99th percentile of how late the generator itself started a request.
@@ -47,7 +47,7 @@ class Detail:
     queue_seconds: float | None = None
     service_seconds: float | None = None
     wire_seconds: float | None = None
-    service_times: tuple[float, ...] = ()
+    call_parts: tuple[tuple[float, float], ...] = ()
     percentiles: Mapping[str, float] = field(default_factory=dict)
     offered_per_second: float | None = None
     schedule_delay_seconds: float | None = None
@@ -58,8 +58,9 @@ class Detail:
     def from_json(cls, value: Mapping[str, Any]) -> Detail:
         """Read what `asdict` wrote."""
         curve = tuple(ThroughputPoint(**point) for point in value.get("curve", ()))
-        lists = {name: tuple(value.get(name, ())) for name in ("notes", "service_times")}
-        return cls(**{**value, "curve": curve, **lists})
+        parts = tuple((computation, wire) for computation, wire in value.get("call_parts", ()))
+        notes = tuple(value.get("notes", ()))
+        return cls(**{**value, "curve": curve, "notes": notes, "call_parts": parts})
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,7 @@ class Target:
 def meets(one: Attachment, service: ServiceTime, target: Target) -> bool:
     """Whether an attachment's calls are within the target where it has an accelerator of its own all the time."""
     busiest = max(piece.calls_per_second for piece in one.pieces) * service.mean_seconds
-    fastest = service.quantiles[0] if service.variation else service.mean_seconds
-    if fastest + service.wire_seconds > target.seconds:
+    if service.least_seconds > target.seconds:
         return False
     if busiest >= 1 and target.seconds == math.inf:
         return _load(one) * service.mean_seconds < 1

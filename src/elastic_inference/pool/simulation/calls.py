@@ -130,7 +130,7 @@ def run_calls(
             count.num_offered += arrivals.size
             count.num_drawn += arrivals.size
             arrivals = np.concatenate([pending, arrivals])
-            services = _draw(service, chance, arrivals.size, is_new)
+            services, wires = _draw(service, chance, arrivals.size, is_new)
             is_new = is_new and not arrivals.size
             ends = serve(arrivals, services, free_at)
             whole = int(np.searchsorted(ends, serving.end)) if serving.is_cut else ends.size
@@ -138,7 +138,7 @@ def run_calls(
             count.busy_seconds += float(services[:whole].sum())
             if whole:
                 free_at = float(ends[-1])
-                _record(ends - arrivals, service, sampling, latencies, count, 1.0)
+                _record(ends - arrivals + wires[:whole], sampling, latencies, count, 1.0)
         since = serving.end
     if servings[-1].is_cut:
         unserved = sum(
@@ -181,7 +181,7 @@ def _run_window(
     weight = 1.0 if is_whole else length / (window - before)
     free_at = -math.inf
     for arrivals in _arrivals((shown,), 0.0, shown.end, chance):
-        services = _draw(service, chance, arrivals.size, is_new and is_whole)
+        services, wires = _draw(service, chance, arrivals.size, is_new and is_whole)
         is_new = is_new and not arrivals.size
         ends = serve(arrivals, services, free_at)
         free_at = float(ends[-1]) if ends.size else free_at
@@ -189,25 +189,25 @@ def _run_window(
         first = int(np.searchsorted(arrivals, before))
         count.num_offered += weight * (arrivals.size - first)
         count.busy_seconds += weight * float(services[first:].sum())
-        _record((ends - arrivals)[first:], service, sampling, latencies, count, weight)
+        _record((ends - arrivals + wires)[first:], sampling, latencies, count, weight)
 
 
-def _draw(service: ServiceTime, chance: np.random.Generator, count: int, is_new: bool) -> Floats:
-    services = service.draw(chance, count)
+def _draw(
+    service: ServiceTime, chance: np.random.Generator, count: int, is_new: bool
+) -> tuple[Floats, Floats]:
+    services, wires = service.draw(chance, count)
     if is_new and count and service.first_seconds:
-        services[0] = service.first_seconds
-    return services
+        services[0] = chance.choice(service.first_seconds)
+    return services, wires
 
 
 def _record(
-    waits: Floats,
-    service: ServiceTime,
+    seconds: Floats,
     sampling: Sampling,
     latencies: Latencies,
     count: CallCount,
     weight: float,
 ) -> None:
-    seconds = waits + service.wire_seconds
     count.num_late += weight * np.count_nonzero(seconds > sampling.target_seconds)
     latencies.add(seconds, weight)
 

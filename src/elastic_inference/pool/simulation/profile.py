@@ -124,8 +124,9 @@ def _service_time(row: Mapping[str, Any]) -> ServiceTime:
     """Take what was measured of calls that come with pauses, as a pool's do; of an older file, the sequential mean."""
     detail = row["detail"]
     wire, load = (float(detail.get(name) or 0.0) for name in ("wire_seconds", "load_seconds"))
-    first = max(0.0, float(detail.get("first_call_seconds") or 0.0) - wire)
-    measured = detail.get("service_times")
+    first_call = detail.get("first_call_seconds")
+    first = () if first_call is None else (max(0.0, float(first_call) - wire),)
+    measured = [(float(computation), float(beside)) for computation, beside in detail.get("call_parts", ())]
     if not measured:
         return ServiceTime(_seconds(row), 0.0, wire, load, first)
-    return ServiceTime.of_measured(measured, wire, load, first)
+    return ServiceTime.of_measured(measured, load, first)
