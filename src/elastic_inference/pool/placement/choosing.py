@@ -134,8 +134,9 @@ def refusal(table: Table, request: Request) -> InvalidInput | CapacityExceeded:
     share, num_bytes = table.needed(name)
     requested = f"{share[best] * 100:.3g}% of a device and {format_bytes(float(num_bytes[best]))}"
     apart = "" if request.anti_affinity is None else f", apart from others of {request.anti_affinity!r}"
+    could = "1 device" if suits.size == 1 else f"{suits.size} devices"
     return CapacityExceeded(
-        f"{asked} needs {requested}{apart}; {suits.size} devices could hold it, the most that is left is {left}",
+        f"{asked} needs {requested}{apart}; {could} could hold it, the most that is left is {left}",
         requested=requested,
         available=left,
     )
