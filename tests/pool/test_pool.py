@@ -134,6 +134,8 @@ def test_a_strangers_host_does_not_join(cluster: PoolCluster) -> None:
     join_token = (cluster.folder / "p" / "join.token").read_text().strip()
     with pytest.raises(InvalidInput, match="install the same version"):
         cluster.session.request("POST", "/v1/pool/hosts", body, token=join_token)
+    said = cluster.ei("pool", "status", "--host", cluster.url, "--token", cluster.token)
+    assert f"host {'0' * 16} (http://127.0.0.1:1) is not taken" in said
 
 
 def test_clients_go_on_when_the_pool_service_dies(cluster: PoolCluster, model: Path) -> None:

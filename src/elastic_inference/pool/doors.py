@@ -160,8 +160,13 @@ def _add_for_hosts(app: FastAPI, pool: Pool) -> None:
     def join(wanted: JoinRequest, request: Request) -> JoinedView:
         """Take a host into the pool; it holds nothing and has ended whatever it held."""
         check(request)
-        offer = HostOffer.from_json(wanted.offer)
-        row = pool.join(wanted.host_id, wanted.node_id, wanted.url, wanted.token, offer)
+        try:
+            offer = HostOffer.from_json(wanted.offer)
+            row = pool.join(wanted.host_id, wanted.node_id, wanted.url, wanted.token, offer)
+        except InvalidInput as error:
+            pool.refusals.note(wanted.host_id, wanted.url, str(error))
+            raise
+        pool.refusals.forget(wanted.host_id)
         tenants = {tenant.name: tenant.created_at for tenant in pool.service.tenancy.list_all()}
         return JoinedView(**lease(row.epoch).model_dump(), tenants=tenants)
 

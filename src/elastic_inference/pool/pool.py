@@ -36,6 +36,7 @@ from elastic_inference.pool.keeper import PlacementKeeper
 from elastic_inference.pool.lifeline import LifelineWatch
 from elastic_inference.pool.model import HostState
 from elastic_inference.pool.offer import HostOffer
+from elastic_inference.pool.refusals import Refusals
 from elastic_inference.pool.renewal import WAITING
 from elastic_inference.pool.service import PoolService
 from elastic_inference.pool.stock import PoolStock
@@ -64,6 +65,7 @@ class Pool:
         self.audit = AuditLog(self.folder.audit)
         self.certificates = Certificates(None if config.tls is None else config.tls.files())
         self.host_id = ""
+        self.refusals = Refusals()
         self.store: PoolStore
         self.service: PoolService
         self._tls = config.client_context()
@@ -344,6 +346,7 @@ class Pool:
         num_lost = sum(record.state.value == "restarting" for record in self.store.list_all())
         if num_lost:
             texts.append(f"{num_lost} accelerators have no host: they come back when one has room")
+        texts += self.refusals.texts()
         return [text for text in texts if text is not None]
 
     def status(self) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def _add_error_handlers(app: FastAPI, paths: HostPaths) -> None:
     @app.exception_handler(DBAPIError)
     def no_database(request: Request, error: DBAPIError) -> JSONResponse:
         logger.error("the database failed", exc_info=error, extra={"path": request.url.path})
-        text = "the host's database does not answer, and the host's log says why; try again"
+        text = "the database does not answer, and the log of this host or pool says why; try again"
         return JSONResponse({"error": text, "code": "ElasticInferenceError"}, 503)
 
     @app.exception_handler(Exception)
