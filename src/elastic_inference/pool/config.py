@@ -61,7 +61,7 @@ class PoolConfig:
     margin_seconds: float = 0.5
     placement: str = "pack"
     drain_seconds: float = 10.0
-    drain_pause_seconds: float = 1.0
+    drain_pause_seconds: float = 2.0
     host_options: Mapping[str, Any] = field(default_factory=dict)
     tls: PoolTls | None = None
     log_level: str = "info"
