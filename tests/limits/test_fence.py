@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from elastic_inference.errors import InvalidInput
-from elastic_inference.limits.fence import Fence, FenceKeeper, boot_seconds
+from elastic_inference.limits.fence import LOCK_AGE_SECONDS, Fence, FenceKeeper, boot_seconds
 
 
 def test_a_new_fence_is_closed(tmp_path: Path) -> None:
@@ -78,6 +78,24 @@ def test_it_closes_with_the_hosts_process_and_is_closed_when_that_is_started_aga
             next_run = FenceKeeper(path)
             assert not Fence(str(path)).is_open()
             assert next_run.left_seconds() < 0
+        finally:
+            host.kill()
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_look_at_the_lock_counts_for_a_millisecond_and_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "fence"
+    with subprocess.Popen([sys.executable, "-c", KEEP, str(path)], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        child = int(host.stdout.readline())
+        try:
+            reader = Fence(str(path))
+            while reader.is_open() and host.poll() is None:
+                host.kill()  # with looks before and after it
+            until = boot_seconds() + LOCK_AGE_SECONDS
+            while boot_seconds() < until:
+                pass
+            assert not reader.is_open()
         finally:
             host.kill()
             os.kill(child, signal.SIGKILL)

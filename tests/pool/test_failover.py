@@ -72,6 +72,7 @@ def test_those_with_priority_return_first_then_tenants_take_turns_then_the_large
         ({"lease_seconds": 0.9}, "lease_seconds 0.9 must be at least twice report_seconds 0.5"),
         ({"report_seconds": 0.0}, "report_seconds 0.0"),
         ({"margin_seconds": 0.0}, "margin_seconds 0.0"),
+        ({"margin_seconds": 0.049}, "margin_seconds 0.049 must be finite and at least 0.05"),
     ],
 )
 def test_rules_that_cannot_hold_are_refused(fields: dict[str, float], text: str) -> None:

@@ -5,7 +5,8 @@ where the host itself was stopped, killed or kept from running. So they hold the
 machine's boot clock, which every process of it sees alike and which counts time asleep too.
 
 They also see by a lock on that file whether the host lives, since the kernel frees it with the host's process, however
-that ends. So who knows that the process has ended, knows that none of its accelerators answers.
+that ends. So who knows that the process has ended, knows that a millisecond later none of its accelerators begins an
+answer.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from elastic_inference.errors import InvalidInput
 # "q": nanoseconds on the boot clock: eight aligned bytes, which are written and read as one
 _NUM_BYTES = 8
 _LOOK_SECONDS = 0.1
+LOCK_AGE_SECONDS = 0.001
+"""For how long a look at the lock counts. Asking the kernel costs an answer 3 us, since caches are cold after a
+computation. Between a look and its answer there is time anyway, which whoever places the accelerator elsewhere waits
+for (`pool.failover`, the margin); this is a part of it. The moment in the file is read each time."""
 # `struct flock` of 64 bits: kind, whence, start, length (0: all), process (0, as locks of an open file want it)
 _LOCK = struct.Struct("@hhqqi0q")
 _READ, _WRITE = (_LOCK.pack(kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK))
+_LOCK_AGE_NS = int(LOCK_AGE_SECONDS * 1e9)
 _HELD = _WRITE[:2]  # what stands in the way of reading: the answer begins with its kind
 
 
@@ -88,10 +94,18 @@ class Fence:
         self._view: memoryview[int] = memoryview(mmap.mmap(self._fd, _NUM_BYTES, prot=mmap.PROT_READ)).cast(
             "q"
         )
+        self._kept_until = 0  # on the boot clock, nanoseconds: until when the last look at the lock counts
 
     def is_open(self) -> bool:
-        """Whether answers may go out now: the moment has not passed, and the host lives."""
-        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) < self._view[0] and self._is_kept()
+        """Whether answers may go out now: the moment has not passed, and the host lived a millisecond ago."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if now >= self._view[0]:
+            return False
+        if now >= self._kept_until:
+            if not self._is_kept():
+                return False
+            self._kept_until = now + _LOCK_AGE_NS  # counted from before the look
+        return True
 
     def wait_closed(self) -> None:
         """Return when answers may no longer go out, or a tenth of a second later."""

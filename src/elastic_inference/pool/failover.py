@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from elastic_inference.errors import InvalidInput
+from elastic_inference.limits.fence import LOCK_AGE_SECONDS
 from elastic_inference.pool.model import Request
+
+LEAST_MARGIN_SECONDS = 50 * LOCK_AGE_SECONDS
+"""So that nearly all of the margin is for what an accelerator does between its look at the fence and its answer."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,10 @@ class FailoverRules:
             raise InvalidInput(
                 f"lease_seconds {self.lease_seconds} must be at least twice report_seconds {self.report_seconds}"
             )
-        if not 0 < self.margin_seconds < float("inf"):
-            raise InvalidInput(f"margin_seconds {self.margin_seconds} must be finite and above 0")
+        if not LEAST_MARGIN_SECONDS <= self.margin_seconds < float("inf"):
+            raise InvalidInput(
+                f"margin_seconds {self.margin_seconds} must be finite and at least {LEAST_MARGIN_SECONDS}"
+            )
 
     def may_serve(self, sent_at: float, now: float) -> bool:
         """Whether a host may still answer clients.
@@ -58,8 +64,9 @@ class FailoverRules:
     def lost_after_end_at(self, ended_at: float) -> float:
         """From when on the pool may place elsewhere what a host held whose process has ended.
 
-        The margin here is for an accelerator that looked at its fence before and has not sent its answer yet, and for
-        a report of the host: where one comes after all, it has not ended.
+        The margin here is for an accelerator that looked at its fence before and has not sent its answer yet (its look
+        may be a millisecond old, see `limits.fence`), and for a report of the host: where one comes after all, it has
+        not ended.
 
         Args:
             ended_at: When the pool learned of it, on the pool's clock.
