@@ -24,9 +24,9 @@ from elastic_inference.errors import InvalidInput
 _NUM_BYTES = 8
 _LOOK_SECONDS = 0.1
 LOCK_AGE_SECONDS = 0.001
-"""For how long a look at the lock counts. Asking the kernel takes 0.8 us where all caches are warm, without it the fence
-takes 0.13. Between a look and its answer there is time anyway, which whoever places the accelerator elsewhere waits
-for (`pool.failover`, the margin); this is a part of it. The moment in the file is read each time."""
+"""For how long a look at the lock counts. Asking the kernel takes 0.8 us where all caches are warm; without it the
+fence takes 0.13. Between a look and its answer there is time anyway, which whoever places the accelerator elsewhere
+waits for (`pool.failover`, the margin); this is a part of it. The moment in the file is read each time."""
 # `struct flock` of 64 bits: kind, whence, start, length (0: all), process (0, as locks of an open file want it)
 _LOCK = struct.Struct("@hhqqi0q")
 _READ, _WRITE = (_LOCK.pack(kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_RDLCK, fcntl.F_WRLCK))
