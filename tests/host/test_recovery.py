@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import threading
 import uuid
 from collections.abc import Callable
@@ -190,6 +191,23 @@ def test_a_host_told_to_keep_running_leaves_its_accelerators(start_host: StartHo
     assert process_of(state_dir) == before
 
 
+def test_what_an_accelerator_started_is_left_to_it_by_the_next_host(
+    start_host: StartHost, state_dir: Path
+) -> None:
+    host = start_host("--keep-running")
+    host.session().attach("cpu.quarter")
+    before = process_of(state_dir)
+    assert host.end() == 0
+    # As the process in which it proves a model, which works where it does.
+    with subprocess.Popen(["sleep", "600"], cwd=os.readlink(f"/proc/{before.pid}/cwd")) as helper:
+        try:
+            host = start_host()
+            assert helper.poll() is None
+            assert process_of(state_dir) == before
+        finally:
+            helper.kill()
+
+
 def test_requests_a_second_of_a_tenant_are_counted_on_while_the_host_is_away(
     start_host: StartHost, state_dir: Path, model: Path
 ) -> None:
@@ -210,8 +228,7 @@ def test_requests_a_second_of_a_tenant_are_counted_on_while_the_host_is_away(
                     each(feed)
                     continue
                 refused.append(each)
-            if not before.is_alive():
-                pytest.skip("the accelerator was started anew, and its memory with it")
+            assert before.is_alive()
             assert refused == [predict_second, predict]
             host.session().request("PUT", "/v1/tenants/vision", {})
             assert [each(feed)["y"].tolist() for each in (predict, predict_second)] == [[6], [6]]

@@ -70,7 +70,8 @@ class Fleet:
         for record in dropped:
             self._kill_left_over(record)
             self.forget(record)
-        self._end_orphans(kept)
+        homes = frozenset(_homes(kept))
+        self._end_orphans(kept, homes)
         known = {record.accelerator_id for record in kept}
         for accelerator_id in self._context.limits.list_existing():
             if accelerator_id not in known:
@@ -78,7 +79,7 @@ class Fleet:
         for accelerator_id in self._context.leases.list_existing():
             if accelerator_id not in known:
                 self._context.leases.dismiss(accelerator_id)
-        self._context.launcher.clean_homes(frozenset(_homes(kept)))
+        self._context.launcher.clean_homes(homes)
         for record in kept:
             self._add(record.accelerator_id).start()
         return tuple(kept)
@@ -177,11 +178,11 @@ class Fleet:
             wait_readable((pidfd,), 5.0)
             os.close(pidfd)
 
-    def _end_orphans(self, kept: Iterable[AcceleratorRecord]) -> None:
+    def _end_orphans(self, kept: Iterable[AcceleratorRecord], homes: frozenset[Path]) -> None:
         records = tuple(kept)
         pids = frozenset(r.process.pid for r in records if r.process is not None and r.process.is_alive())
         ids = frozenset(record.accelerator_id for record in records)
-        end_orphans(self._context.folder, ids, pids, self._context.launcher.isolation.uids)
+        end_orphans(self._context.folder, ids, pids, homes, self._context.launcher.isolation.uids)
 
     def _choose_port(self, record: AcceleratorRecord, tried: set[int | None]) -> int | None:
         """Choose a port and write it down, one attach at a time; None where there is no TCP."""

@@ -25,19 +25,24 @@ _END_SECONDS = 5.0
 
 
 def end_orphans(
-    folder: HostFolder, known_ids: frozenset[str], known_pids: frozenset[int], uids: range | None
+    folder: HostFolder,
+    known_ids: frozenset[str],
+    known_pids: frozenset[int],
+    known_homes: frozenset[Path],
+    uids: range | None,
 ) -> None:
     """End processes and remove folders that belong to none of the host's accelerators.
 
     Args:
         known_ids: Accelerators of the database.
         known_pids: Their processes.
+        known_homes: Where these work. What else works there, such as the process that proves a model, is theirs.
         uids: Users that accelerators have, one each; None: they have the host's own.
     """
     folders = [path for path in folder.accelerators.iterdir() if path.name not in known_ids]
     owners = {path.lstat().st_uid for path in folders}
     users = owners.intersection(uids or ())
-    for pid in (*_working_below(folder.homes), *_of_users(users)):
+    for pid in (*_working_below(folder.homes, known_homes), *_of_users(users)):
         if pid not in known_pids:
             _end(pid)
     for path in folders:
@@ -45,12 +50,13 @@ def end_orphans(
         folder.remove_tree(path)
 
 
-def _working_below(homes: Path) -> Iterator[int]:
-    """Yield processes that were started in a folder below `homes`, also where it has been removed since."""
-    beginning = f"{homes.resolve()}/"
+def _working_below(homes: Path, known: frozenset[Path] = frozenset()) -> Iterator[int]:
+    """Yield processes that work in a folder below `homes` but those known, also where it has been removed since."""
+    top = homes.resolve()
     for pid in list_processes():
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/cwd").startswith(beginning):
+            place = Path(os.readlink(f"/proc/{pid}/cwd"))
+            if top in place.parents and known.isdisjoint((place, *place.parents)):
                 yield pid
 
 
