@@ -172,7 +172,7 @@ def test_named_precision_that_does_not_agree_is_refused(
 
 
 def test_without_samples_the_engine_is_chosen_and_the_precision_stays(run: Run, model: Path) -> None:
-    code, out, _ = run(model, "--shape", "3,8", "--json")
+    code, out, _ = run(model, "--shape", "x=float32:3,8", "--json")
     value = json.loads(out)
     assert (code, value["precision"], value["num_held_out"]) == (0, "fp32", 0)
     assert value["shapes"] == {"x": [3, 8]}
@@ -208,8 +208,10 @@ def test_store_that_cannot_be_written(
         ),
         (["--pixels", "unit"], 2, "without --calibration there are none"),
         (["--shape", "1,x"], 2, "shape '1,x' is not sizes"),
-        (["--shape", "0,8"], 2, "needs sizes of 1 or more"),
+        (["--shape", "0,8"], 2, "needs numbers and sizes of 1 or more"),
         (["--shape", "z=1,8"], 2, "--shape names z, and the inputs are x"),
+        (["--shape", "uint8:1,8"], 2, "shape 'uint8:1,8' is uint8, and input 'x' takes float32"),
+        (["--shape", "1,8", "--shape", "x=2,8"], 2, "--shape is given twice for input x"),
         (["--input", "image"], 2, "are not ALIAS=TENSOR"),
     ],
 )

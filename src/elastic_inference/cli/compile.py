@@ -19,6 +19,7 @@ from elastic_inference.cli.registration import add_command
 from elastic_inference.cli.rendering import Block, Column, Output, Pairs, Table
 from elastic_inference.errors import InvalidInput
 from elastic_inference.models.artifacts.store import ArtifactStore
+from elastic_inference.models.input_shape import FORM, InputShape, by_alias
 from elastic_inference.models.package import ModelFormat, ModelPackage
 from elastic_inference.models.signature import Signature, SignatureRequest
 from elastic_inference.proof.agreement import Kind
@@ -135,8 +136,8 @@ def compile_model(
     shape: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[ALIAS=]SIZES",
-            help="Shape of an input that the model leaves open, such as 1,720,1280,3; may be given several times.",
+            metavar=FORM,
+            help="An input that the model leaves open: 1,720,1280,3 or uint8:1,720,1280,3; once for each input.",
         ),
     ] = None,
     pixels: Annotated[
@@ -171,7 +172,7 @@ def compile_model(
       ei compile ssd_mobilenet_v2_coco --calibration photos/
       ei compile model.pb --precision int8 --calibration street.mp4 --tolerance 0.05
       ei compile classifier.onnx --calibration photos/ --pixels imagenet --json
-      ei compile my_model/ --precision fp32 --shape 1,720,1280,3
+      ei compile my_model/ --precision fp32 --shape uint8:1,720,1280,3
     """
     with extra("host"):
         from elastic_inference.engines.base import EngineOptions
@@ -183,7 +184,7 @@ def compile_model(
     kind = None if judge_by is None else Kind.parse(judge_by)
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise InvalidInput(f"tolerance {tolerance} must be above 0")
-    shapes = dict(_shape(text) for text in shape or ())
+    shapes = [InputShape.parse(text) for text in shape or ()]
     if precision == "int8" and not calibration:
         raise InvalidInput("--precision int8 is calibrated on inputs of yours: give --calibration")
     samples = _samples(said, calibration, shapes, pixels)
@@ -208,9 +209,7 @@ def compile_model(
     return CompiledModel(found.name, choice, folder)
 
 
-def _samples(
-    said: Output, calibration: Path | None, shapes: Mapping[str, Sequence[int]], pixels: str | None
-) -> Any:
+def _samples(said: Output, calibration: Path | None, shapes: Sequence[InputShape], pixels: str | None) -> Any:
     """Return what reads the samples once the model's signature is known; what is wrong with the files is said now."""
     from elastic_inference.engines.choosing import Sample, Samples
 
@@ -222,7 +221,7 @@ def _samples(
 
         def of_nothing(signature: Signature) -> Samples:
             needed = {alias: signature.inputs[alias] for alias in sorted(signature.required_inputs)}
-            named = _by_alias(shapes, needed)
+            named = _sizes(shapes, signature)
             made = tuple(Sample(f"made-up {seed}", made_up(needed, named, seed)) for seed in range(3, 0, -1))
             return Samples((), made, are_made_up=True)
 
@@ -230,36 +229,18 @@ def _samples(
     with extra("video"):
         from elastic_inference.video.photos import SampleSource, Scale
     scale = None if pixels is None else Scale.parse(pixels)
-    source = SampleSource(calibration, shapes, scale, said.say)
-    source.check()
+    SampleSource(calibration, {}, scale, said.say).check()
 
     def of_files(signature: Signature) -> Samples:
-        return SampleSource(calibration, _by_alias(shapes, signature.required_inputs), scale, said.say).read(
-            signature
-        )
+        return SampleSource(calibration, _sizes(shapes, signature), scale, said.say).read(signature)
 
     return of_files
 
 
-def _by_alias(shapes: Mapping[str, Sequence[int]], aliases: Iterable[str]) -> dict[str, Sequence[int]]:
-    """Return shapes by alias; one without an alias is that of the only input."""
-    known = sorted(aliases)
-    named = {(known[0] if not alias and len(known) == 1 else alias): sizes for alias, sizes in shapes.items()}
-    unknown = [alias or "a shape without alias" for alias in named if alias not in known]
-    if unknown:
-        raise InvalidInput(f"--shape names {', '.join(unknown)}, and the inputs are {', '.join(known)}")
-    return named
-
-
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    alias, _, sizes = text.rpartition("=")
-    try:
-        shape = tuple(int(size) for size in sizes.split(","))
-    except ValueError as error:
-        raise InvalidInput(f"shape {text!r} is not sizes such as 1,720,1280,3, or ALIAS=SIZES") from error
-    if any(size < 1 for size in shape):
-        raise InvalidInput(f"shape {text!r} needs sizes of 1 or more")
-    return alias, shape
+def _sizes(shapes: Sequence[InputShape], signature: Signature) -> dict[str, tuple[int, ...]]:
+    """Return sizes by alias of the inputs for which there are any."""
+    dtypes = {alias: signature.inputs[alias].base_dtype for alias in signature.required_inputs}
+    return {alias: shape.sizes for alias, shape in by_alias(shapes, dtypes).items()}
 
 
 def _request(

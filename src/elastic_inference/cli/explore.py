@@ -24,6 +24,7 @@ from elastic_inference.cli.rendering import Output, Sentence
 from elastic_inference.client.load_options import LoadOptions
 from elastic_inference.engines import registry
 from elastic_inference.errors import InvalidInput
+from elastic_inference.models.input_shape import FORM, InputShape
 from elastic_inference.units import format_seconds, parse_seconds
 
 if TYPE_CHECKING:
@@ -64,8 +65,12 @@ def explore(
         typer.Option("--input", metavar="FILE", help="Input of each call: .npy, .npz or an image."),
     ] = None,
     shape: Annotated[
-        str | None,
-        typer.Option("--shape", metavar="SHAPE", help="Made-up input instead, such as uint8:1,1080,1920,3."),
+        list[str] | None,
+        typer.Option(
+            "--shape",
+            metavar=FORM,
+            help="Made-up input instead, such as 1,1080,1920,3 or uint8:1,1080,1920,3; once for each input.",
+        ),
     ] = None,
     clients: Annotated[
         str,
@@ -167,18 +172,18 @@ def explore(
         raise InvalidInput("give exactly one of --model MODEL, --measurements CSV and --article")
     rate = parse_rate(demand)
     if model is None:
-        _refuse_unused({"--percentile": percentile, "--input": input_file, "--shape": shape})
+        _refuse_unused({"--percentile": percentile, "--input": input_file, "--shape": shape or None})
         return _analyse(measurements, prices, options, method, rate, output, said)
-    if (input_file is None) == (shape is None):
+    if (input_file is None) == (not shape):
         raise InvalidInput("give exactly one of --input FILE and --shape SHAPE")
-    _check_input(input_file, shape)
+    given = _checked_input(input_file, shape or ())
     wanted = {
         "precisions": _names(precision),
         "accelerators": _names(accelerators) if access.is_named else [],
         "with_no_accelerator": no_ei_too,
     }
     path = str(fetch_model(model, said).path)
-    plan = _plan(path, str(input_file or shape), clients, wanted, prices, options, engine, access)
+    plan = _plan(path, given, clients, wanted, prices, options, engine, access)
     at = DEFAULT_PERCENTILE if percentile is None else percentile
     plan = _with(plan, at, rate, curves, parse_seconds(seconds), method == "walk-back")
     return _measure(plan, output or DEFAULT_OUTPUT, listen, said)
@@ -218,14 +223,13 @@ def _refuse_unused(options: Mapping[str, object]) -> None:
             )
 
 
-def _check_input(input_file: str | None, shape: str | None) -> None:
-    """Refuse at once what the first measurement would refuse, minutes later."""
-    with extra("explore"):
-        from elastic_inference.explorer.measuring.task import parse_shape
-    if shape is not None:
-        parse_shape(shape)
-    elif not Path(str(input_file)).is_file():
+def _checked_input(input_file: str | None, shapes: Sequence[str]) -> str:
+    """Return what each call is given; refuse at once what the first measurement would refuse, minutes later."""
+    if input_file is None:
+        return " ".join(str(InputShape.parse(text)) for text in shapes)
+    if not Path(input_file).is_file():
         raise FileNotFoundError(errno.ENOENT, "No such file", input_file)
+    return input_file
 
 
 def _names(text: str) -> list[str]:

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from elastic_inference import Accelerator, LoadOptions
+from elastic_inference.client import graph_view
 from elastic_inference.errors import InvalidInput
 from elastic_inference.explorer.measuring.arrivals import OpenLoopRun
 from elastic_inference.explorer.measuring.in_process import run_in_process
 from elastic_inference.explorer.measuring.task import Outcome, Task, read_input
 from elastic_inference.explorer.measuring.worker import client_problems, run_task
 from elastic_inference.explorer.space import Cell
+from elastic_inference.models.signature import Signature
+from elastic_inference.tensors import TensorSpec
 from elastic_inference.testing import RunningAccelerator, write_model
 from tests.explorer.conftest import TESTING_WORKER
 
@@ -118,8 +121,22 @@ def test_client_at_its_limit_is_named() -> None:
     assert client_problems(late, 10, 1, target_seconds=0.6) == []
 
 
+def inputs_of(**specs: TensorSpec) -> dict[str, graph_view.Tensor]:
+    """A predictor's `feed_tensors`."""
+    return graph_view.tensors(specs, graph_view.Graph(Signature(specs, {})))
+
+
 def test_input_made_up_and_read(tmp_path: Path) -> None:
-    assert read_input("uint8:1,4,5,3", {"image": None})["image"].shape == (1, 4, 5, 3)
+    picture = inputs_of(image=TensorSpec("image:0", "uint8", (None, None, None, 3)))
+    for text in ("uint8:1,4,5,3", "1,4,5,3", "image=uint8:1,4,5,3"):
+        array = read_input(text, picture)["image"]
+        assert (array.shape, array.dtype) == ((1, 4, 5, 3), np.uint8)
+    two = inputs_of(x=TensorSpec("x:0", "float32", None), y=TensorSpec("y:0", "int64_ref", None))
+    made = read_input("y=int64: x=2,3", two)
+    assert {alias: (array.shape, array.dtype.name) for alias, array in made.items()} == {
+        "x": ((2, 3), "float32"),
+        "y": ((), "int64"),
+    }
     np.save(tmp_path / "a.npy", np.arange(3))
     assert read_input(str(tmp_path / "a.npy"), {"x": None})["x"].tolist() == [0, 1, 2]
     np.savez(tmp_path / "a.npz", x=np.zeros(2), y=np.ones(1))
@@ -131,16 +148,23 @@ def test_input_made_up_and_read(tmp_path: Path) -> None:
     [
         ("uint8:1,a", "sizes such as"),
         ("uint8:0", "sizes of 1 or more"),
-        ("string:1", "numeric dtype"),
+        ("string:1", "needs numbers"),
         ("float64:100000,100000,100", "more than"),
         ("absent.npy", "nor a file"),
+        ("float32:1", "shape 'float32:1' is float32, and input 'x' takes float64"),
+        ("z=1", "--shape names z, and the inputs are x"),
+        ("1 1", "given twice for input x"),
+        ("300000000", "more than"),  # bytes, at the eight of the model's own dtype
     ],
 )
 def test_input_that_cannot_be_made(text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        read_input(text, {"x": None})
+        read_input(text, inputs_of(x=TensorSpec("x:0", "float64", None)))
 
 
 def test_several_inputs_need_a_file_of_several() -> None:
     with pytest.raises(InvalidInput, match="npz"):
-        read_input("uint8:1", {"x": None, "y": None})
+        read_input("a.npy", {"x": None, "y": None})
+    two = inputs_of(x=TensorSpec("x:0", "uint8", None), y=TensorSpec("y:0", "uint8", None))
+    with pytest.raises(InvalidInput, match="give --shape for y too"):
+        read_input("x=uint8:1", two)

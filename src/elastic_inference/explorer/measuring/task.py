@@ -17,9 +17,9 @@ from elastic_inference.explorer.observation import Observation
 from elastic_inference.explorer.reporting.result import Detail
 from elastic_inference.explorer.space import Cell
 from elastic_inference.explorer.statistics import Interval
+from elastic_inference.models.input_shape import InputShape, by_alias, is_shape
 from elastic_inference.tensors import NUMPY_DTYPES
 
-MAX_INPUT_BYTES = 1 << 31
 INVALID = "invalid: "  # begins a problem that lies in how it was measured, not in the combination
 
 
@@ -29,7 +29,8 @@ class Task:
 
     Attributes:
         model: Path of the model on the machine that measures.
-        input: `uint8:1,1080,1920,3` for made-up values, or the path of a .npy, .npz or image file.
+        input: Shapes for made-up values, such as `uint8:1,1080,1920,3`, with spaces between those of several inputs;
+            or the path of a .npy, .npz or image file.
         accelerator, load: Where it computes and how it is loaded.
         cores: Processor numbers to which the measuring process is bound; None leaves it free.
         percentile: What the target is about; None: the mean, and no open loop is run.
@@ -117,31 +118,37 @@ class Outcome:
             raise InvalidInput(f"not the outcome of a measurement: {error}") from error
 
 
-def read_input(text: str, aliases: Mapping[str, Any], seed: int = 1) -> dict[str, npt.NDArray[Any]]:
+def read_input(text: str, tensors: Mapping[str, Any], seed: int = 1) -> dict[str, npt.NDArray[Any]]:
     """Make or read the input of each call.
 
     Args:
         text: See `Task.input`.
-        aliases: Input aliases of the model; all but a .npz file need exactly one.
+        tensors: The model's inputs by alias, each with its dtype; .npy and image files need exactly one.
 
     Returns:
         An array for each alias: of an image uint8[1, height, width, 3], RGB.
 
     Raises:
-        InvalidInput: Nothing can be made of `text`, or it does not fit the aliases.
+        InvalidInput: Nothing can be made of `text`, or it does not fit the inputs.
     """
     if text.endswith(".npz"):
         with np.load(_existing(text), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    if len(aliases) != 1:
-        raise InvalidInput(f"the model has inputs {sorted(aliases)}; give them in one .npz file")
-    return {next(iter(aliases)): _read_array(text, seed)}
+    if all(is_shape(word) for word in text.split()):
+        dtypes = {alias: str(tensor.dtype.base_dtype.name) for alias, tensor in tensors.items()}
+        given = by_alias([InputShape.parse(word) for word in text.split()], dtypes)
+        if missing := sorted(dtypes.keys() - given.keys()):
+            raise InvalidInput(
+                f"the model has inputs {sorted(dtypes)}; give --shape for {', '.join(missing)} too"
+            )
+        chance = np.random.default_rng(seed)
+        return {alias: _made_up(shape, chance) for alias, shape in given.items()}
+    if len(tensors) != 1:
+        raise InvalidInput(f"the model has inputs {sorted(tensors)}; give them in one .npz file")
+    return {next(iter(tensors)): _read_array(text)}
 
 
-def _read_array(text: str, seed: int) -> npt.NDArray[Any]:
-    dtype, colon, _ = text.partition(":")
-    if colon and dtype in NUMPY_DTYPES:
-        return _made_up(text, seed)
+def _read_array(text: str) -> npt.NDArray[Any]:
     path = _existing(text)
     if path.suffix == ".npy":
         try:
@@ -152,33 +159,11 @@ def _read_array(text: str, seed: int) -> npt.NDArray[Any]:
     return _read_image(path)
 
 
-def parse_shape(text: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Read `uint8:1,1080,1920,3`.
-
-    Raises:
-        InvalidInput: It is something else, no numbers, or more than `MAX_INPUT_BYTES`.
-    """
-    dtype, colon, sizes = text.partition(":")
-    if not colon or dtype not in NUMPY_DTYPES:
-        raise InvalidInput(f"shape {text!r} is not a dtype and sizes such as uint8:1,1080,1920,3")
-    try:
-        shape = tuple(int(size) for size in sizes.split(",")) if sizes else ()
-    except ValueError as error:
-        raise InvalidInput(f"shape {text!r} is not a dtype and sizes such as uint8:1,1080,1920,3") from error
-    kind = NUMPY_DTYPES[dtype]
-    if kind.hasobject or any(size < 1 for size in shape):
-        raise InvalidInput(f"shape {text!r} needs a numeric dtype and sizes of 1 or more")
-    if np.prod(shape, dtype=float) * kind.itemsize > MAX_INPUT_BYTES:
-        raise InvalidInput(f"shape {text!r} is more than {MAX_INPUT_BYTES} bytes")
-    return kind, shape
-
-
-def _made_up(text: str, seed: int) -> npt.NDArray[Any]:
-    kind, shape = parse_shape(text)
-    chance = np.random.default_rng(seed)
+def _made_up(shape: InputShape, chance: np.random.Generator) -> npt.NDArray[Any]:
+    kind = NUMPY_DTYPES[shape.dtype]
     if kind.kind in "iu":
-        return chance.integers(0, min(255, np.iinfo(kind).max), shape, endpoint=True).astype(kind)
-    return chance.random(shape).astype(kind)
+        return chance.integers(0, min(255, np.iinfo(kind).max), shape.sizes, endpoint=True).astype(kind)
+    return chance.random(shape.sizes).astype(kind)
 
 
 def _read_image(path: Path) -> npt.NDArray[Any]:
@@ -195,7 +180,5 @@ def _read_image(path: Path) -> npt.NDArray[Any]:
 def _existing(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
-        raise InvalidInput(
-            f"input {text!r} is neither a dtype and shape such as uint8:1,300,300,3 nor a file"
-        )
+        raise InvalidInput(f"input {text!r} is neither a shape such as uint8:1,300,300,3 nor a file")
     return path
