@@ -194,6 +194,26 @@ def test_no_request_fails_while_its_model_is_replaced(models: Path, tmp_path: Pa
         assert len({*answers}) > 1
 
 
+def test_a_folder_that_is_one_model_says_so_and_settings_at_its_root_take_no_others_away(
+    models: Path, tmp_path: Path
+) -> None:
+    with serving(models / "linear", "--http", "0", scratch=tmp_path) as served:
+        why = "is this one model: it holds numbered versions alone"
+        assert [why in m["reason"] for m in served.models] == [True]
+        with triton_http.InferenceServerClient(served.endpoints["http"]) as client:
+            assert [why in row["reason"] for row in client.get_model_repository_index()] == [True]
+    with serving(models, "--http", "0", "--poll", "100ms", scratch=tmp_path) as served:
+        assert {m["reason"] for m in served.models} == {""}
+        write_saved_model(models / "plain", 9)
+        (models / "model.toml").write_text("")
+        with triton_http.InferenceServerClient(served.endpoints["http"]) as client:
+            with pytest.raises(TritonError, match="other models lie in it: linear, plain; move"):
+                client.load_model("plain")
+            np.testing.assert_allclose(answer(served, "linear"), want(3), rtol=1e-5)
+            (models / "model.toml").unlink()
+            wait_until(lambda: client.is_model_ready("plain"), "the folder is looked at again")
+
+
 def test_doors_that_are_closed_are_not_there(models: Path, tmp_path: Path) -> None:
     with serving(models, "--sagemaker", "0", "--tf-serving", "0,0", scratch=tmp_path) as served:
         assert served.ask("/ping", door="sagemaker") == (200, "")

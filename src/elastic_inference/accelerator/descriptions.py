@@ -118,6 +118,8 @@ def with_absent(rows: Sequence[dict[str, Any]], repository: Repository | None) -
         served = found.setdefault(each.place, row)
         if served is not row:
             served["reason"] = f"its files as they are now cannot be served: {each.reason}"
+    for row in found.values():
+        row["reason"] = row["reason"] or repository.note(row["name"])
     return list(found.values())
 
 

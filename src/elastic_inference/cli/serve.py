@@ -61,7 +61,7 @@ class ServedModel:
         Column("ENGINE", lambda m: m.engine),
         Column("PRECISION", lambda m: m.precision),
         Column("DEVICE", lambda m: m.device),
-        Column("PROOF OR REASON", lambda m: m.reason or m.proof or None),
+        Column("PROOF OR REASON", lambda m: "; ".join(text for text in (m.reason, m.proof) if text) or None),
     )
 
     @classmethod

@@ -50,6 +50,31 @@ def test_a_folder_that_is_a_model_itself_has_its_own_name(tmp_path: Path, names:
     assert list(layout.scan(folder, "cpu:0")) == ["resnet"]
 
 
+def test_why_a_folder_is_one_model_is_said(tmp_path: Path) -> None:
+    put(tmp_path, "resnet/1/model.onnx", "models/a.onnx")
+    assert layout.scan(tmp_path / "models", "cpu:0")["a"].note == ""
+    assert "it holds numbered versions alone" in layout.scan(tmp_path / "resnet", "cpu:0")["resnet"].note
+    (tmp_path / "models" / "model.toml").write_text("")
+    note = layout.scan(tmp_path / "models", "cpu:0")["models"].note
+    assert note == f"the whole folder {tmp_path / 'models'} is this one model: model.toml lies at its root"
+
+
+@pytest.mark.parametrize("settings", ["model.toml", "config.pbtxt"])
+def test_settings_at_the_root_of_a_folder_of_models_are_refused(tmp_path: Path, settings: str) -> None:
+    put(tmp_path, "a/1/model.onnx", "b/net.tflite", "c/saved_model.pb", "1/model.onnx", "notes/text.md")
+    (tmp_path / settings).write_text("")
+    with pytest.raises(
+        InvalidInput, match=f"{settings} lies at its root.* other models lie in it: a, b, c; move"
+    ):
+        layout.scan(tmp_path, "cpu:0")
+
+
+def test_a_model_that_is_a_folder_beside_its_settings_is_no_other(tmp_path: Path) -> None:
+    folder = put(tmp_path / "m", "model.savedmodel/saved_model.pb")
+    (folder / "model.toml").write_text("")
+    assert found(folder) == {"m": {1: "model.savedmodel"}}
+
+
 def test_the_file_of_several_that_is_the_model(tmp_path: Path) -> None:
     put(tmp_path, "a/1/x.onnx", "a/1/y.onnx", "b/1/model.onnx", "b/1/other.onnx", "c/1/x.onnx", "c/1/y.onnx")
     (tmp_path / "c" / "model.toml").write_text('model_file = "y.onnx"\n')

@@ -49,6 +49,7 @@ class FoundModel:
         path: Its file or folder.
         versions: By number.
         problem: Why none can be served, such as settings that cannot be read; "" where some may be.
+        note: Why the whole folder is this one model; "" where it lies in a folder of models.
     """
 
     name: str
@@ -56,6 +57,7 @@ class FoundModel:
     versions: Mapping[int, FoundVersion]
     settings: ModelSettings = field(default_factory=ModelSettings)
     problem: str = ""
+    note: str = ""
 
     def with_settings(self, more: Mapping[str, Any]) -> FoundModel:
         """Return it with settings that go before its own; raises InvalidInput that names a wrong one."""
@@ -66,12 +68,14 @@ def scan(folder: Path, device: str) -> dict[str, FoundModel]:
     """Return the models of a folder by name.
 
     Raises:
-        InvalidInput: There is no such folder, or it cannot be read.
+        InvalidInput: There is no such folder, or it cannot be read; or it is said to be a model itself and other
+            models' folders lie in it.
     """
     try:
         if _is_model(folder):
-            name = folder.resolve().name
-            return {name: look_at(name, folder, device)}
+            model = look_at(folder.resolve().name, folder, device)
+            _refuse_others(folder, model)
+            return {model.name: replace(model, note=_why_one(folder))}
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise InvalidInput(f"the folder of models {folder}: {error.strerror or error}") from error
@@ -167,6 +171,32 @@ def _is_model(folder: Path) -> bool:
         return True
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     return bool(entries) and all(_is_version(entry) for entry in entries)
+
+
+def _why_one(folder: Path) -> str:
+    signs = [name for name in (*_SETTINGS_FILES, SAVED_MODEL) if (folder / name).is_file()]
+    why = f"{signs[0]} lies at its root" if signs else "it holds numbered versions alone"
+    return f"the whole folder {folder} is this one model: {why}"
+
+
+def _refuse_others(folder: Path, model: FoundModel) -> None:
+    """Refuse settings at the root of a folder of models, which would take away all that is served of it."""
+    if (folder / SAVED_MODEL).is_file():
+        return  # what lies in its folders is its own
+    own = {version.path.relative_to(folder).parts[:1] for version in model.versions.values()}
+    names = [entry.name for entry in sorted(folder.iterdir()) if _is_folder_of_model(entry)]
+    if any((name,) not in own for name in names):
+        raise InvalidInput(
+            f"the folder of models {folder}: {_why_one(folder).rpartition(': ')[2]}, which makes the whole folder one "
+            f"model, and other models lie in it: {', '.join(names[:8])}; move that file into its model's folder"
+        )
+
+
+def _is_folder_of_model(entry: Path) -> bool:
+    """Whether an entry is a folder with a model in it, and no version of another."""
+    if not entry.is_dir() or entry.name.startswith(".") or _is_version(entry):
+        return False
+    return _is_model(entry) or any(_is_one_model(each) for each in entry.iterdir())
 
 
 def _stamp(files: Iterable[Path]) -> Stamp:

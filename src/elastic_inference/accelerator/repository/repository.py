@@ -216,6 +216,11 @@ class Repository:
         found += [Absent(Place(name, ""), "unloaded") for name in sorted(self._unloaded & self._found.keys())]
         return found + [Absent(Place(name, ""), "", is_coming=True) for name in list(self._coming)]
 
+    def note(self, name: str) -> str:
+        """Return why the whole folder is the model of this name; "" where it is not."""
+        model = self._found.get(name)
+        return "" if model is None or name in self._sent else model.note
+
     def why_absent(self, name: str, version: str) -> ElasticInferenceError | None:
         """Return what whoever asks for a model that is not served is told; None where the folder has none."""
         if name in self._coming:
@@ -233,6 +238,9 @@ class Repository:
 
     def _serve(self, model: FoundModel) -> list[ElasticInferenceError]:
         """Load and unload versions until those are served that should be; returns what went wrong."""
+        before = self._found.get(model.name)
+        if model.note and (before is None or before.note != model.note):
+            log.info(model.note, extra={"model": model.name})
         self._found[model.name] = model
         self._forget(model)
         if model.problem:
