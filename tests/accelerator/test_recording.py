@@ -18,7 +18,9 @@ from elastic_inference import Accelerator, EIPredictor, LoadOptions
 from elastic_inference.accelerator import recording
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.recording import Recordings, Reservoir
+from elastic_inference.client.load_stages import OnStage
 from elastic_inference.engines.candidate import read_sample, write_sample
+from elastic_inference.engines.stages import Stage
 from elastic_inference.errors import InvalidInput, UnsupportedModel
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import SignatureRequest
@@ -54,10 +56,12 @@ def running(tmp_path: Path) -> Iterator[RunningAccelerator]:
         yield started
 
 
-def predictor(running: RunningAccelerator, model: Path, precision: str = "fp32") -> EIPredictor:
+def predictor(
+    running: RunningAccelerator, model: Path, precision: str = "fp32", on_stage: OnStage | None = None
+) -> EIPredictor:
     place = Accelerator.at(running.address, token=running.token)
     load = LoadOptions(engine="openvino", precision=precision, proof="off")
-    return EIPredictor(model, accelerator=place, load=load)
+    return EIPredictor(model, accelerator=place, load=load, on_stage=on_stage)
 
 
 def call(predict: EIPredictor, times: int, smallest: float = 1.0) -> None:
@@ -129,7 +133,9 @@ def test_a_further_load_as_auto_chooses_once_enough_is_recorded(
     with predictor(running, model) as exact, predictor(running, model, "auto") as early:
         assert any(note.startswith("Of this model 0 requests are recorded") for note in early.report.notes)
         call(exact, MOST)
-        with predictor(running, model, "auto") as late:
+        told: list[str] = []
+        with predictor(running, model, "auto", told.append) as late:
+            assert Stage.CHOOSING.value in told, told
             assert any(f"measured on {MOST} recorded requests" in note for note in late.report.notes)
             assert not any(note.startswith("Of this model") for note in late.report.notes)
             np.testing.assert_array_equal(late({"x": x})["y"], early({"x": x})["y"])

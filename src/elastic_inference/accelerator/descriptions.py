@@ -91,8 +91,12 @@ def config(entry: ModelEntry) -> dict[str, Any]:
 
 
 def index_entry(entry: ModelEntry) -> dict[str, Any]:
-    """Return a row of the repository index; the entry may still load or have failed."""
-    return {"name": entry.name, "version": entry.version, "state": entry.state.value, "reason": entry.reason}
+    """Return a row of the repository index; the entry may still load or have failed.
+
+    While a further load chooses the precision of a model that answers, `stage` says what that does.
+    """
+    row = {"name": entry.name, "version": entry.version, "state": entry.state.value, "reason": entry.reason}
+    return {**row, "stage": entry.stage} if entry.stage else row
 
 
 def unloaded_entry(name: str) -> dict[str, Any]:

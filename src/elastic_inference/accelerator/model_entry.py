@@ -22,6 +22,7 @@ from elastic_inference.accelerator.seen_shapes import SeenShapes
 from elastic_inference.accelerator.versions import FIRST
 from elastic_inference.engines import memory
 from elastic_inference.engines.base import Arrays, LoadedModel
+from elastic_inference.engines.stages import Stage
 from elastic_inference.errors import ElasticInferenceError, MemoryQuotaExceeded, ModelNotFound
 from elastic_inference.models.package import ModelPackage
 from elastic_inference.models.signature import DEFAULT_SIGNATURE_KEY, Signature, SignatureRequest
@@ -61,6 +62,7 @@ class ModelEntry:
         self.package = package
         self.state = ModelState.LOADING
         self.reason = ""  # why it is unavailable; while it loads, what that does now
+        self.stage = ""  # of a choice of its precision while it answers, for a further load
         self.error: ElasticInferenceError | None = None
         self.model: LoadedModel | None = None
         self.warm_up_seconds = 0.0
@@ -97,6 +99,19 @@ class ModelEntry:
     def is_at(self, stage: str) -> None:
         """Note what its load does now."""
         self.reason = stage
+
+    def chooses(self, stage: str) -> None:
+        """Note what is done to choose its precision while it answers."""
+        self.stage = stage
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Note that a further load may choose its precision, and forget the stage at the end."""
+        self.stage = self.stage or Stage.WAITING.value  # else another load's is shown
+        try:
+            yield
+        finally:
+            self.stage = ""
 
     def loaded(self) -> LoadedModel:
         """Return the model; ModelNotFound where it was unloaded meanwhile."""

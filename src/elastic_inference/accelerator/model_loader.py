@@ -97,7 +97,7 @@ class ModelLoader:
             return False
         asked = (entry.package, SignatureRequest.from_json(request.signature))
         options, recordings = request.options(self._options), self._recordings
-        with self._lock:
+        with entry.choosing(), self._lock, told_to(entry.chooses):
             is_chosen = choices.find(*asked, options) is not None
             if not is_chosen and (recordings is None or not recorded_choice.is_enough(recordings, *asked)):
                 return False

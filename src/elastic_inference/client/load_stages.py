@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from elastic_inference.client.connection import ConnectionPool
@@ -40,11 +40,14 @@ def _watch(pool: ConnectionPool, name: str, tell: OnStage, ended: threading.Even
         while not ended.wait(EVERY_SECONDS):
             with pool.connection(Deadline(ANSWER_SECONDS)) as connection:
                 rows = connection.call("POST", "/v2/repository/index").get("value", [])
-            stage = next((str(row["reason"]) for row in rows if _is_loading(row, name)), "")
+            stage = next(
+                (_stage(row) for row in rows if isinstance(row, dict) and row.get("name") == name), ""
+            )
             if stage and stage != last and not ended.is_set():
                 last = stage
                 tell(stage)
 
 
-def _is_loading(row: object, name: str) -> bool:
-    return isinstance(row, dict) and row.get("name") == name and row.get("state") == "LOADING"
+def _stage(row: Mapping[str, object]) -> str:
+    """Return what a load does by the index's row: of a model that loads, or that answers while it is chosen for."""
+    return str(row.get("reason", "") if row.get("state") == "LOADING" else row.get("stage", ""))
