@@ -18,6 +18,7 @@ from elastic_inference import Accelerator, EIPredictor, LoadOptions
 from elastic_inference.accelerator import recording
 from elastic_inference.accelerator.config import AcceleratorConfig
 from elastic_inference.accelerator.recording import Recordings, Reservoir
+from elastic_inference.client import load_stages
 from elastic_inference.client.load_stages import OnStage
 from elastic_inference.engines.candidate import read_sample, write_sample
 from elastic_inference.engines.stages import Stage
@@ -126,7 +127,7 @@ def test_auto_stays_at_fp32_until_enough_is_recorded(running: RunningAccelerator
 
 
 def test_a_further_load_as_auto_chooses_once_enough_is_recorded(
-    running: RunningAccelerator, model: Path
+    running: RunningAccelerator, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The note of the first says so; what that one loaded answers until the choice is made, and its calls go on."""
     x = np.ones((1, 64), np.float32)
@@ -134,6 +135,7 @@ def test_a_further_load_as_auto_chooses_once_enough_is_recorded(
         assert any(note.startswith("Of this model 0 requests are recorded") for note in early.report.notes)
         call(exact, MOST)
         told: list[str] = []
+        monkeypatch.setattr(load_stages, "EVERY_SECONDS", 0.001)  # so small a model is chosen for in a moment
         with predictor(running, model, "auto", told.append) as late:
             assert Stage.CHOOSING.value in told, told
             assert any(f"measured on {MOST} recorded requests" in note for note in late.report.notes)
