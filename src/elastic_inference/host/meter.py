@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 2.5
 _TIMEOUT_SECONDS = 2.0
 # Between two additions where nobody asks; who asks sees what is now. A host that dies loses nothing, for processes
-# count on; a machine that stops loses so much. Each addition is a transaction, the dearest part of the readings.
+# count on; a machine that stops loses so much, and an accelerator that dies while its host is away. Each addition is a
+# transaction, the dearest part of the readings.
 _WRITE_SECONDS = 15.0
 _UTILISATION_SECONDS = 5.0
 _MAX_MODELS = 200  # of one accelerator that are told apart
