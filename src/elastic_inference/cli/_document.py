@@ -100,7 +100,8 @@ def _names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.metavar or parameter.name.upper()}`"
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-    return names if parameter.metavar is None else f"{names} {parameter.metavar}"
+    # In brackets beside each other, what may be left out would be read as a link.
+    return names if parameter.metavar is None else f"{names} {parameter.metavar.replace('[', chr(92) + '[')}"
 
 
 def _default(parameter: Any) -> str:
