@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from elastic_inference.client.host_session import HostSession
 from elastic_inference.errors import ElasticInferenceError
@@ -310,6 +312,17 @@ class PoolCluster:
         for node in reversed(self.nodes):
             node.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_pool(num_nodes: int, **options: Any) -> Iterator[PoolCluster]:
+    """A pool in a folder of its own for the block; skips where there is no Ray. `options`: see `PoolCluster`."""
+    if not RAY.exists():
+        pytest.skip("needs ray (pip install 'elastic-inference[pool]')")
+    folder = Path(tempfile.mkdtemp(prefix="eip-", dir="/tmp"))
+    folder.chmod(0o711)
+    with contextlib.closing(PoolCluster(folder, num_nodes, **options)) as pool:
+        yield pool
 
 
 def free_port() -> int:

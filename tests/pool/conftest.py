@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.tiny_model import write_doubling_graph
-from tests.pool.cluster import RAY, PoolCluster
+from tests.pool.cluster import PoolCluster, running_pool
 
 
 @pytest.fixture(scope="session")
@@ -22,13 +20,5 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[PoolCluster]:
     """A pool of three nodes; a test that takes something away puts it back."""
-    if not RAY.exists():
-        pytest.skip("needs ray (pip install 'elastic-inference[pool]')")
-    folder = Path(tempfile.mkdtemp(prefix="eip-", dir="/tmp"))
-    folder.chmod(0o711)
-    pool = PoolCluster(folder, 3)
-    try:
+    with running_pool(3) as pool:
         yield pool
-    finally:
-        pool.close()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from elastic_inference.client.host_session import Attachment
-from tests.pool.cluster import OBJECT_STORE_BYTES, RAY, PoolCluster
+from tests.pool.cluster import OBJECT_STORE_BYTES, PoolCluster, running_pool
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -58,16 +55,8 @@ AUTOSCALING = {
 @pytest.fixture
 def scaling() -> Iterator[PoolCluster]:
     """A pool of one node, whose cluster may have one more."""
-    if not RAY.exists():
-        pytest.skip("needs ray (pip install 'elastic-inference[pool]')")
-    folder = Path(tempfile.mkdtemp(prefix="eip-", dir="/tmp"))
-    folder.chmod(0o711)
-    pool = PoolCluster(folder, 1, autoscaling=AUTOSCALING)
-    try:
+    with running_pool(1, autoscaling=AUTOSCALING) as pool:
         yield pool
-    finally:
-        pool.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_ray_sees_what_is_held_and_starts_a_node_for_who_waits(scaling: PoolCluster) -> None:

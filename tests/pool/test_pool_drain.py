@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.pool.cluster import PATIENT, RAY, PoolCluster
+from tests.pool.cluster import PATIENT, PoolCluster, running_pool
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -18,16 +15,8 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture
 def own() -> Iterator[PoolCluster]:
-    if not RAY.exists():
-        pytest.skip("needs ray (pip install 'elastic-inference[pool]')")
-    folder = Path(tempfile.mkdtemp(prefix="eip-", dir="/tmp"))
-    folder.chmod(0o711)
-    pool = PoolCluster(folder, 2, times=f'{PATIENT}\ndrain_pause = "10min"')
-    try:
+    with running_pool(2, times=f'{PATIENT}\ndrain_pause = "10min"') as pool:
         yield pool
-    finally:
-        pool.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_drain_that_is_called_off_between_two_moves_leaves_the_rest(own: PoolCluster) -> None:

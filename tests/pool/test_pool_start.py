@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.pool.cluster import RAY, PoolCluster
+from tests.pool.cluster import RAY, PoolCluster, running_pool
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -22,13 +21,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def own() -> Iterator[PoolCluster]:
     """A pool of one node, which tests stop and start."""
-    folder = Path(tempfile.mkdtemp(prefix="eip-", dir="/tmp"))
-    pool = PoolCluster(folder, 1)
-    try:
+    with running_pool(1) as pool:
         yield pool
-    finally:
-        pool.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_second_start_says_that_a_pool_runs_and_what_differs(own: PoolCluster) -> None:

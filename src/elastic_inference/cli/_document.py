@@ -101,7 +101,7 @@ def _names(parameter: Any) -> str:
         return f"`{parameter.metavar or parameter.name.upper()}`"
     names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     # In brackets beside each other, what may be left out would be read as a link.
-    return names if parameter.metavar is None else f"{names} {parameter.metavar.replace('[', chr(92) + '[')}"
+    return names if parameter.metavar is None else f"{names} " + parameter.metavar.replace("[", r"\[")
 
 
 def _default(parameter: Any) -> str:

@@ -295,9 +295,8 @@ class PlacementKeeper:
                 if record.state is not State.READY or (place is not None and self._books.serves(place)):
                     continue
                 lock = self.turn(key)
-                if lock.acquire(
-                    blocking=False
-                ):  # else whoever changes it sees to that, or the next sweep does
+                # Where it is another's turn, whoever changes it sees to that, or the next sweep does.
+                if lock.acquire(blocking=False):
                     try:
                         self._unplace(key, "its host was lost")
                     finally:

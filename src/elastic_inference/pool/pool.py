@@ -279,9 +279,8 @@ class Pool:
             if not is_due or self._stop.is_set() or self.books.host(host_id) is not row:
                 return
             try:
-                if (
-                    self.service.keeper.move(key) and self.books.host(host_id) is row
-                ):  # else another drain began
+                # Another row by now: this drain was called off, and another may have begun.
+                if self.service.keeper.move(key) and self.books.host(host_id) is row:
                     self._next_move_at[host_id] = time.monotonic() + self.config.drain_pause_seconds
             except CapacityExceeded as error:
                 self._tell_once(host_id, str(error))

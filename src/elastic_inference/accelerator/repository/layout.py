@@ -75,7 +75,8 @@ def scan(folder: Path, device: str) -> dict[str, FoundModel]:
         if _is_model(folder):
             model = look_at(folder.resolve().name, folder, device)
             _refuse_others(folder, model)
-            return {model.name: replace(model, note=_why_one(folder))}
+            note = f"the whole folder {folder} is this one model: {_why_one(folder)}"
+            return {model.name: replace(model, note=note)}
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise InvalidInput(f"the folder of models {folder}: {error.strerror or error}") from error
@@ -175,8 +176,7 @@ def _is_model(folder: Path) -> bool:
 
 def _why_one(folder: Path) -> str:
     signs = [name for name in (*_SETTINGS_FILES, SAVED_MODEL) if (folder / name).is_file()]
-    why = f"{signs[0]} lies at its root" if signs else "it holds numbered versions alone"
-    return f"the whole folder {folder} is this one model: {why}"
+    return f"{signs[0]} lies at its root" if signs else "it holds numbered versions alone"
 
 
 def _refuse_others(folder: Path, model: FoundModel) -> None:
@@ -187,7 +187,7 @@ def _refuse_others(folder: Path, model: FoundModel) -> None:
     names = [entry.name for entry in sorted(folder.iterdir()) if _is_folder_of_model(entry)]
     if any((name,) not in own for name in names):
         raise InvalidInput(
-            f"the folder of models {folder}: {_why_one(folder).rpartition(': ')[2]}, which makes the whole folder one "
+            f"the folder of models {folder}: {_why_one(folder)}, which makes the whole folder one "
             f"model, and other models lie in it: {', '.join(names[:8])}; move that file into its model's folder"
         )
 
